@@ -1,0 +1,100 @@
+"""Every knob of a node, with its unit and where its default comes from; built by `config`, read by everybody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+PEER_PORT_OFFSET = 10_000
+"""The peer port is the client port plus this, as Redis Cluster's bus does."""
+
+
+class Role(Enum):
+    """What a node is for. A MASTER only introduces others to each other; it owns no slot."""
+
+    DATA = "data"
+    MASTER = "master"
+
+
+@dataclass(frozen=True, slots=True)
+class GossipSettings:
+    """SWIM and Lifeguard; defaults measured in simulation for a LAN (times in seconds)."""
+
+    probe_interval: float = 0.5
+    probe_timeout: float = 0.25
+    indirect_probes: int = 3
+    suspicion_mult: int = 4
+    suspicion_max_mult: int = 6
+    gossip_interval: float = 0.2
+    gossip_fanout: int = 3
+    retransmit_mult: int = 4
+    sync_interval: float = 15.0
+    """Full state exchange with one random member; longer beyond 32 members."""
+    reconnect_interval: float = 5.0
+    """How often a member that is held down is contacted again."""
+    seed_interval: float = 10.0
+    """How often a configured seed that is not a live member is contacted again."""
+    datagram_bytes_max: int = 1232
+    """IPv6's minimum MTU less headers: fits any path without fragments."""
+    forget_left_after: float = 3600.0
+    """How long a member that left is remembered, so that old news of it is recognised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One node's configuration. Times in seconds, sizes in bytes, unless the name says otherwise."""
+
+    name: str = "node"
+    """Stable name; the node's places on the ring follow from it. At most 64 characters."""
+    cluster: str = "peerkv"
+    """Clusters of different names never mix."""
+    role: Role = Role.DATA
+    host: str = "127.0.0.1"
+    """The address that is listened on."""
+    port: int = 6379
+    """The client port; the peer port is this plus PEER_PORT_OFFSET."""
+    announce_host: str = ""
+    """The address that others are told; empty: `host`, or, where that is 0.0.0.0, the one that peers see."""
+    announce_port: int = 0
+    """The client port that others are told; 0: `port`."""
+    seeds: tuple[tuple[str, int], ...] = ()
+    """Client addresses of nodes to meet first; none: this node is born as a cluster of one (a master waits for others)."""
+    expect: int = 0
+    """Data members that must have met before the master lets the cluster be born; used by role master only."""
+    replicas: int = 3
+    """Owners of each slot (as far as there are members)."""
+    zone: str = ""
+    """A slot's owners are in different zones as far as there are enough."""
+    weight: int = 1
+    """1 to 16: the share of slots relative to others."""
+
+    read_hedge: float = 0.05
+    """An owner silent for this long while a read waits: the others are asked too."""
+    write_hedge: float = 0.2
+    """A home silent for this long while a write waits: the next owner takes the slot."""
+    request_timeout: float = 3.0
+    """A request unfinished after this long answers NOQUORUM or UNCERTAIN."""
+    round_patience: float = 0.2
+    """How long a home waits for owners' promises before it asks again."""
+    forget_after: float = 60.0
+    """A member dead for this long is proposed for removal."""
+
+    clients_max: int = 10_000
+    client_output_bytes_max: int = 256 << 20
+    """Replies that a client has not read yet; beyond it the connection is closed, as Redis's output buffer limit does."""
+    request_bytes_max: int = 64 << 20
+    """One request of a client, all arguments together; beyond it the connection is closed."""
+    inline_bytes_max: int = 64 << 10
+    """One inline command line, as in Redis."""
+    frame_bytes_max: int = 256 << 20
+    """One frame between peers; a longer one closes the link."""
+    link_backlog_bytes_max: int = 256 << 20
+    """Bytes queued for a peer that does not read; beyond it the link is closed and the peer is caught up later."""
+
+    log_level: str = "info"
+    gossip: GossipSettings = field(default_factory=GossipSettings)
+
+    @property
+    def peer_port(self) -> int:
+        """Where peers reach this node: frames by TCP, gossip by UDP."""
+        return self.port + PEER_PORT_OFFSET

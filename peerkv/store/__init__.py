@@ -1,0 +1,1 @@
+"""What one node holds: cells, slots, deadlines, memory."""
