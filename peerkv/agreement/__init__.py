@@ -1,1 +1,1 @@
-"""How the owners of a slot agree: owner's rules, the home that orders writes, the coordinator, and what waits for them."""
+"""How the owners of a slot agree: an owner's rules, the home that orders writes, the coordinator that asks for both."""

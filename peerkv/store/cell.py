@@ -22,8 +22,8 @@ Value: TypeAlias = bytes
 """What a key holds; None in a cell means that the key was deleted (a tombstone)."""
 
 Cell: TypeAlias = tuple[int, Value | None, int]
-"""(version, value or None, deadline in milliseconds of cluster time or 0). A plain tuple of atoms: the garbage collector
-does not track it (a million slots-class instances make a full collection 150 ms long)."""
+"""(version, value or None, deadline in milliseconds of cluster time or 0). A plain tuple of atoms: the garbage
+collector does not track it (a million slots-class instances make a full collection 150 ms long)."""
 
 Cells: TypeAlias = Mapping[bytes, Cell]
 

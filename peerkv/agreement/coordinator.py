@@ -1,0 +1,489 @@
+"""A client's request at any node: which owners to ask, when to ask others, and what to say if it cannot be known.
+
+The first try of a write is one entry in a home's column, the first try of a read one entry in an owner's; both end when
+a frame comes back. What does not end so within a hedge is pursued: sent again under the same id, to the next owner where
+the first is silent.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from peerkv.agreement.home import Home, Run, Status
+from peerkv.agreement.operation import (
+    Answers,
+    CellAnswer,
+    Operation,
+    Operations,
+    ReadCell,
+    Round,
+)
+from peerkv.agreement.peer import Peer
+from peerkv.agreement.view import View
+from peerkv.resp import Reply, ReplyError
+from peerkv.ring.keys import SLOTS, slot_of
+from peerkv.ring.quorum import Quorum
+from peerkv.settings import Settings
+from peerkv.store.cell import Cell
+
+if TYPE_CHECKING:
+    from random import Random
+
+SEND_CELL: Final = -1
+"""In place of the version that the reader holds: it holds no copy, send yours."""
+RETRY_FIRST_S: Final = 0.005
+
+
+class Sink(Protocol):
+    """Where a reply goes: a client's batch, or the gathering of a command that was split."""
+
+    def deliver(self, index: int, reply: Reply) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Write:
+    """An operation on its way to a home, known by its counter until it has ended."""
+
+    counter: int
+    slot: int
+    request: Sequence[bytes]
+    sink: Sink
+    index: int
+    after: int
+    """The counter of an operation that must be run before; 0: none."""
+    target: Peer | None
+    """Who was asked last."""
+    started: float
+    sent: float
+    attempts: int = 1
+    undecided: int = 1
+    """Homes that were asked and have not said that they did nothing."""
+
+
+@dataclass(slots=True, eq=False)
+class Read:
+    """A read that waits for owners' versions."""
+
+    slot: int
+    request: Sequence[bytes]
+    sink: Sink
+    index: int
+    reply: Reply
+    """What our own copy answers; sent once enough others hold the same version."""
+    need: int
+    """Answers still wanted."""
+    run: Run
+    now: int
+    cell: Cell | None = None
+    """The first cell that came, for a reader without a copy."""
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class CoordinatorCounters:
+    """What a coordinator has seen, for INFO."""
+
+    reads: int = 0
+    reads_by_home: int = 0
+    """Reads whose owners did not agree at once."""
+    hedges: int = 0
+    uncertain: int = 0
+    no_quorum: int = 0
+
+
+class Coordinator:
+    """This node as its clients' agent."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        view: View,
+        operations: Operations,
+        rng: Random,
+        run: Run,
+    ) -> None:
+        self.view = view
+        self.home: Home  # set by the node: the two know each other
+        self.counters = CoordinatorCounters()
+        self.pending: dict[int, Write] = {}
+        """Operations that have not ended, oldest first."""
+        self.targets: list[Peer | None] = [None] * SLOTS
+        """For each slot its home as far as we believe: the first owner that answers."""
+        self.now = 0.0
+        self._settings = settings
+        self._operations = operations
+        self._rng = rng
+        self._run = run
+        self._counter = 0
+        self._retries: list[tuple[float, int]] = []
+        """(when, counter) of operations that are being pursued."""
+        self._hedged_upto = 0
+        """Operations up to this counter have had their first hedge looked at."""
+        self._turn = 0
+
+    # -- writes
+
+    def write(self, number: int, request: Sequence[bytes], sink: Sink, index: int, after: int = 0) -> int:
+        """Have the slot's home run this request, not before the operation `after`; the sink gets the reply.
+
+        Returns the operation's counter.
+        """
+        self._counter = counter = self._counter + 1
+        now = self.now
+        target = self.targets[number]
+        if after and after not in self.pending:
+            after = 0
+        self.pending[counter] = write = Write(counter, number, request, sink, index, after, target, now, now)
+        view = self.view
+        if target is view.me:
+            self.home.enqueue(number, (None, view.me.process, counter, request, after))
+        elif target is not None:
+            target.forwards += (counter, number, request, after)
+            view.touched.add(target)
+        else:
+            write.undecided = 0
+            self._later(write, RETRY_FIRST_S)
+        return counter
+
+    def settle(self, counter: int, reply: Reply) -> None:
+        """An operation has ended: its change is chosen."""
+        write = self.pending.pop(counter, None)
+        if write is not None:
+            write.sink.deliver(write.index, reply)
+
+    def refused(self, counter: int, status: Status) -> None:
+        """A home has not done, or may not have done, an operation."""
+        write = self.pending.get(counter)
+        if write is None:
+            return
+        if status is not Status.AGAIN:
+            write.undecided = max(0, write.undecided - 1)
+        if status is Status.NO_QUORUM and self.now - write.started >= self._settings.request_timeout / 3:
+            self._fail(write)
+            return
+        self._later(write, RETRY_FIRST_S * (1 << min(write.attempts - 1, 5)))
+
+    def outcomes(self, column: list[Any]) -> None:
+        """What homes say of our operations."""
+        items = iter(column)
+        for counter, status, reply in zip(items, items, items, strict=True):
+            if status == Status.DONE:
+                self.settle(counter, reply)
+            else:
+                self.refused(counter, Status(status))
+
+    def _later(self, write: Write, pause: float) -> None:
+        at = self.now + pause * self._rng.uniform(0.8, 1.2)
+        heapq.heappush(self._retries, (at, write.counter))
+
+    def _send_again(self, write: Write) -> None:
+        """Pursue an operation: the same id, to the owner that we now believe to be home."""
+        view = self.view
+        if write.after and write.after not in self.pending:
+            write.after = 0
+        if self.now - write.started >= self._settings.request_timeout:
+            self._fail(write)
+            return
+        target = self.targets[write.slot]
+        write.attempts += 1
+        write.target = target
+        write.sent = self.now
+        if target is view.me:
+            write.undecided += 1
+            self.home.enqueue(write.slot, (None, view.me.process, write.counter, write.request, write.after))
+        elif target is not None:
+            write.undecided += 1
+            target.forwards += (write.counter, write.slot, write.request, write.after)
+            view.touched.add(target)
+        self._later(write, self._settings.write_hedge)
+
+    def _fail(self, write: Write) -> None:
+        del self.pending[write.counter]
+        write.sink.deliver(write.index, self._no_outcome(write.slot, write.undecided > 0))
+
+    def _no_outcome(self, number: int, undecided: bool) -> ReplyError:
+        if self.view.topology is None:
+            return ReplyError("CLUSTERDOWN this node has not met its cluster yet")
+        quorum = self.view.quorums[number]
+        owners = self.view.order[number]
+        up = sum(peer.usable for peer in owners)
+        seen = f"{up} of the {len(owners)} owners of slot {number} answer, {quorum.need} are needed"
+        if undecided:
+            self.counters.uncertain += 1
+            return ReplyError(f"UNCERTAIN the outcome is unknown, the change may or may not have been made: {seen}")
+        self.counters.no_quorum += 1
+        return ReplyError(f"NOQUORUM nothing was done: {seen}")
+
+    # -- reads
+
+    def read(self, number: int, request: Sequence[bytes], run: Run, now: int, sink: Sink, index: int) -> None:
+        """Answer a request for one key from a majority of its owners (protocol rules R1 to R3)."""
+        view = self.view
+        key = request[1]
+        slot = view.slots[number]
+        others = view.others[number]
+        if slot is not None and view.pair[number]:
+            cell = slot.cells.get(key)
+            version = 0
+            if cell is not None:
+                version = cell[0]
+                if 0 < cell[2] <= now:
+                    self.write(number, request, sink, index)  # R3: only the home lets a key expire
+                    return
+            peer = others[0]
+            if len(others) > 1:
+                self._turn += 1
+                if self._turn & 1 and others[1].usable or not peer.usable:
+                    peer = others[1]
+            if peer.usable:
+                reply = run(slot.cells, request, now)[1]
+                peer.reads += (key, version)
+                peer.reads_waiting.append(Read(number, request, sink, index, reply, 1, run, now))
+                view.touched.add(peer)
+                return
+        elif slot is None and view.topology is not None and not view.quorums[number].joint:
+            need = view.quorums[number].need
+            asked = [peer for peer in others if peer.usable][:need]
+            if len(asked) == need:
+                read = Read(number, request, sink, index, None, need, run, now)
+                for peer in asked:
+                    peer.reads += (key, SEND_CELL)
+                    peer.reads_waiting.append(read)
+                    view.touched.add(peer)
+                return
+        self._operations.start(self.now, self._read_slowly(Read(number, request, sink, index, None, 1, run, now)))
+
+    def close_reads(self, peer: Peer) -> None:
+        """End of a turn: the reads in the peer's column are about to be sent."""
+        peer.sequence += 1
+        peer.reads_sent[peer.sequence] = (self.now, peer.reads_waiting)
+        peer.reads_waiting = []
+
+    def answer_reads(self, peer: Peer, sequence: int, column: list[Any]) -> None:
+        """As owner: what of the versions that a reader holds differs here, and the cells that it lacks (rule R1)."""
+        slots = self.view.slots
+        differ: list[int] = []
+        cells: list[Any] = []
+        items = iter(column)
+        for index, (key, version) in enumerate(zip(items, items, strict=True)):
+            slot = slots[slot_of(key)]
+            if slot is None:
+                differ.append(index)
+                continue
+            cell = slot.cells.get(key)
+            if version == SEND_CELL:
+                cells += (index, *(cell or (0, None, 0)))
+            elif (cell[0] if cell is not None else 0) != version:
+                differ.append(index)
+        peer.confirms.append([sequence, differ, cells])
+        self.view.touched.add(peer)
+
+    def confirmed(self, peer: Peer, confirms: list[Any]) -> None:
+        """Owners' answers to our reads."""
+        for sequence, differ, cells in confirms:
+            sent = peer.reads_sent.pop(sequence, None)
+            if sent is None:
+                continue
+            reads = sent[1]
+            for index in differ:
+                read = reads[index]
+                if not read.ended:
+                    self._ask_home(read)
+            if cells:
+                self._compare(reads, cells)
+                continue
+            for read in reads:
+                if not read.ended:
+                    read.ended = True
+                    read.sink.deliver(read.index, read.reply)
+
+    def _compare(self, reads: list[Read], cells: list[Any]) -> None:
+        items = iter(cells)
+        sent = set()
+        for index, version, value, deadline in zip(items, items, items, items, strict=True):
+            sent.add(index)
+            read = reads[index]
+            if read.ended:
+                continue
+            cell = (version, value, deadline)
+            read.need -= 1
+            if read.cell is None:
+                read.cell = cell
+            elif read.cell[0] != version:
+                self._ask_home(read)
+                continue
+            if read.need == 0:
+                self._answer(read, cell)
+        for index, read in enumerate(reads):
+            if index not in sent and not read.ended:
+                read.ended = True
+                read.sink.deliver(read.index, read.reply)
+
+    def _answer(self, read: Read, cell: Cell) -> None:
+        if 0 < cell[2] <= read.now:
+            self._ask_home(read)
+            return
+        read.ended = True
+        cells = {read.request[1]: cell} if cell[0] else {}
+        read.sink.deliver(read.index, read.run(cells, read.request, read.now)[1])
+
+    def _ask_home(self, read: Read) -> None:
+        """The owners do not agree, or the key has expired: let the home put it in order (rule R2)."""
+        read.ended = True
+        self.counters.reads_by_home += 1
+        self.write(read.slot, read.request, read.sink, read.index)
+
+    def _read_slowly(self, read: Read) -> Operation:
+        """Ask every owner that can be asked; go to the home if that does not decide."""
+        view = self.view
+        if read.ended:
+            return
+        number = read.slot
+        key = read.request[1]
+        if view.topology is not None:
+            epoch = view.epoch
+            quorum = view.quorums[number]
+            own = view.slots[number]
+            cells: dict[int, Cell] = {}
+            if own is not None:
+                cells[view.me.number] = own.cells.get(key, (0, None, 0))
+            if not quorum.won(cells):
+                asks = [(peer, ReadCell(number, key)) for peer in view.others[number]]
+
+                def enough(answers: Answers) -> bool:
+                    return _agreed(quorum, {**cells, **_cells(answers)}) is not None
+
+                answers: Answers = yield Round(asks, self._settings.read_hedge, enough)
+                cells.update(_cells(answers))
+            cell = _agreed(quorum, cells)
+            if cell is not None and view.epoch == epoch and not read.ended:
+                self._answer(read, cell)
+                return
+        if not read.ended:
+            self._ask_home(read)
+
+    # -- what moves operations on
+
+    def retarget(self) -> None:
+        """Links or the topology have changed: who is home of each slot, as far as we believe?"""
+        targets: list[Peer | None] = []
+        shared: dict[tuple[Peer, ...], Peer | None] = {}
+        for order in self.view.order:
+            target = shared.get(order)
+            if target is None:
+                target = next((peer for peer in order if peer.usable), None)
+                if target is None:
+                    target = next((peer for peer in order if peer.up), None)
+                shared[order] = target
+            targets.append(target)
+        self.targets = targets
+
+    def link_down(self, peer: Peer) -> None:
+        """Whoever was asked there is asked elsewhere, at once. Its unanswered sends stay undecided."""
+        self.retarget()
+        for write in [write for write in self.pending.values() if write.target is peer]:
+            self._send_again(write)
+        waiting = [read for _, reads in peer.reads_sent.values() for read in reads] + peer.reads_waiting
+        peer.reads_sent = {}
+        peer.reads_waiting = []
+        for read in waiting:
+            if not read.ended:
+                self._operations.start(self.now, self._read_slowly(read))
+
+    def enter_epoch(self) -> None:
+        """Another topology: everything under way is asked anew."""
+        self.retarget()
+        for write in list(self.pending.values()):
+            self._send_again(write)
+
+    def wake(self, peers: Sequence[Peer]) -> None:
+        """Hedge what has waited for too long, retry what is due."""
+        now = self.now
+        for peer in peers:
+            self._hedge_reads(peer, now)
+        self._hedge_writes(now)
+        retries = self._retries
+        while retries and retries[0][0] <= now:
+            _, counter = heapq.heappop(retries)
+            write = self.pending.get(counter)
+            if write is not None:
+                target = write.target
+                if target is not None and target is not self.view.me and target.heard <= write.sent:
+                    self._fell_silent(target)
+                self._send_again(write)
+
+    def _hedge_reads(self, peer: Peer, now: float) -> None:
+        late = now - self._settings.read_hedge
+        sent = peer.reads_sent
+        while sent:
+            sequence, (at, reads) = next(iter(sent.items()))
+            if at > late:
+                return
+            del sent[sequence]
+            self.counters.hedges += 1
+            for read in reads:
+                if not read.ended:
+                    self._operations.start(now, self._read_slowly(read))
+            if peer.heard <= at and now - at >= self._settings.write_hedge:
+                self._fell_silent(peer)
+
+    def _hedge_writes(self, now: float) -> None:
+        late = now - self._settings.write_hedge
+        me = self.view.me
+        for counter, write in list(self._unhedged()):
+            if write.started > late:
+                return
+            self._hedged_upto = counter
+            if write.attempts > 1 or write.target is None:
+                continue
+            self.counters.hedges += 1
+            if write.target is not me and write.target.heard <= write.sent:
+                self._fell_silent(write.target)
+            self._send_again(write)
+
+    def _unhedged(self) -> list[tuple[int, Write]]:
+        upto = self._hedged_upto
+        return [(counter, write) for counter, write in self.pending.items() if counter > upto]
+
+    def _fell_silent(self, peer: Peer) -> None:
+        if not peer.silent:
+            peer.silent = True
+            self.retarget()
+
+    @property
+    def mark(self) -> int:
+        """The oldest operation that may still be repeated."""
+        return next(iter(self.pending), self._counter + 1)
+
+    def wake_at(self, peers: Sequence[Peer]) -> float | None:
+        """When `wake` has something to do."""
+        times = []
+        if self._retries:
+            times.append(self._retries[0][0])
+        if self.pending:
+            first = next((write for counter, write in self.pending.items() if counter > self._hedged_upto), None)
+            if first is not None:
+                times.append(first.started + self._settings.write_hedge)
+        for peer in peers:
+            if peer.reads_sent:
+                times.append(next(iter(peer.reads_sent.values()))[0] + self._settings.read_hedge)
+        return min(times, default=None)
+
+
+def _cells(answers: Answers) -> dict[int, Cell]:
+    return {
+        peer.number: (answer.version, answer.value, answer.deadline)
+        for peer, answer in answers.by_peer.items()
+        if isinstance(answer, CellAnswer)
+    }
+
+
+def _agreed(quorum: Quorum, cells: dict[int, Cell]) -> Cell | None:
+    """The cell whose version a quorum holds: it was chosen, and nothing newer is."""
+    for cell in cells.values():
+        if quorum.won([number for number, other in cells.items() if other[0] == cell[0]]):
+            return cell
+    return None

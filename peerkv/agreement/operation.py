@@ -1,0 +1,248 @@
+"""Operations that wait for other nodes, as generators: the only place that knows waiting.
+
+An operation is straight-line code; where it needs others it says `answers = yield Round(...)` and goes on when enough
+of them have answered, when nobody is left who could, or when its patience is at an end. Nothing is cancelled: an answer
+that comes later finds no one waiting and is dropped. After a `yield` the world has changed; look again.
+
+The hot paths (an operation's first try, an owner's acceptance) do not come here: see `coordinator` and `home`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from peerkv.agreement.peer import Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Promise me these ballots for these slots."""
+
+    slots: list[int]
+    ballots: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """Per slot asked for: what I have promised now (the ballot asked for, or a higher one: refused), how far I am."""
+
+    promised: list[int]
+    positions: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Send me what your copy has beyond `since`. You have promised `ballot`, so it cannot change but by that home."""
+
+    slot: int
+    ballot: int
+    since: int
+    whole: bool = False
+    """My copy cannot be built upon: begin from nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some cells of a copy, in order of version; the last page says what the copy then is."""
+
+    whole: bool
+    """The cells are to replace a copy (its owner's history is another), not to extend it."""
+    cells: list[Any]
+    """Flat: key, version, value, deadline."""
+    upto: int
+    """All cells of versions up to here have been sent."""
+    last: bool
+    position: int = 0
+    lineage: list[int] = field(default_factory=list)
+    """Flat: ballot, the position at which it ended."""
+    recent: list[Any] = field(default_factory=list)
+    """Flat: process, counter, reply."""
+    digest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCell:
+    """What is your cell of this key?"""
+
+    slot: int
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CellAnswer:
+    """Version 0: none."""
+
+    version: int
+    value: Any
+    deadline: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How far is your copy of each of these slots, and how many keys does it hold?"""
+
+    slots: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Per slot asked for: position, keys."""
+
+    positions: list[int]
+    keys: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ListKeys:
+    """Keys of slot `first` from `start` on in scan order, then of the following slots of the list, about `count`."""
+
+    slots: list[int]
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPage:
+    """Live keys per slot, for the first so many slots asked for; `resume` > 0: the last of them has more from there."""
+
+    keys: list[list[bytes]]
+    resume: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """I cannot answer that (not an owner, another ballot)."""
+
+    promised: int = 0
+
+
+Message: TypeAlias = (
+    Prepare | Promises | Fetch | Page | ReadCell | CellAnswer | Count | Counts | ListKeys | KeyPage | Refused
+)
+
+
+@dataclass(slots=True)
+class Answers:
+    """What has come of a round."""
+
+    by_peer: dict[Peer, Message] = field(default_factory=dict)
+    failed: list[Peer] = field(default_factory=list)
+    """Their links are down: they will not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Whom an operation asks what, and how long it waits. Peers whose links are down fail at once."""
+
+    asks: Sequence[tuple[Peer, Message]]
+    patience: float
+    """Seconds; without asks this is a plain pause."""
+    enough: Callable[[Answers], bool] | None = None
+    """Whether the answers so far decide; None: all are wanted."""
+
+
+Operation: TypeAlias = Generator[Round, Answers, None]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    operation: Operation
+    round: Round
+    answers: Answers
+    left: int
+    ids: list[int]
+    done: bool = False
+
+
+class Operations:
+    """Drives operations: sends their asks, hands them the answers, wakes them when their patience is at an end."""
+
+    def __init__(self, touch: Callable[[Peer], None]) -> None:
+        self._touch = touch
+        """Says that a peer has something to be sent."""
+        self._next_id = 0
+        self._by_id: dict[int, tuple[_Waiting, Peer]] = {}
+        self._timers: list[tuple[float, int, _Waiting]] = []
+
+    def start(self, now: float, operation: Operation) -> None:
+        """Run an operation up to its first wait."""
+        self._resume(now, operation, None)
+
+    def answer(self, now: float, peer: Peer, ask_id: int, message: Message) -> None:
+        """An answer came from `peer`."""
+        entry = self._by_id.get(ask_id)
+        if entry is None or entry[1] is not peer:
+            return
+        del self._by_id[ask_id]
+        waiting = entry[0]
+        waiting.answers.by_peer[peer] = message
+        waiting.left -= 1
+        self._check(now, waiting)
+
+    def link_down(self, now: float, peer: Peer) -> None:
+        """Whoever waits for `peer` waits no longer."""
+        for ask_id in [ask_id for ask_id, entry in self._by_id.items() if entry[1] is peer]:
+            entry = self._by_id.pop(ask_id, None)
+            if entry is not None:
+                waiting = entry[0]
+                waiting.answers.failed.append(peer)
+                waiting.left -= 1
+                self._check(now, waiting)
+
+    def wake(self, now: float) -> None:
+        """Resume the operations whose patience is at an end."""
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            waiting = heapq.heappop(timers)[2]
+            if not waiting.done:
+                self._finish(now, waiting)
+
+    @property
+    def wake_at(self) -> float | None:
+        timers = self._timers
+        while timers and timers[0][2].done:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else None
+
+    def _check(self, now: float, waiting: _Waiting) -> None:
+        if waiting.done:
+            return
+        enough = waiting.round.enough
+        if waiting.left == 0 or (enough is not None and enough(waiting.answers)):
+            self._finish(now, waiting)
+
+    def _finish(self, now: float, waiting: _Waiting) -> None:
+        waiting.done = True
+        for ask_id in waiting.ids:
+            self._by_id.pop(ask_id, None)
+        self._resume(now, waiting.operation, waiting.answers)
+
+    def _resume(self, now: float, operation: Operation, answers: Answers | None) -> None:
+        while True:
+            try:
+                round_ = next(operation) if answers is None else operation.send(answers)
+            except StopIteration:
+                return
+            answers = Answers()
+            waiting = _Waiting(operation, round_, answers, 0, [])
+            for peer, message in round_.asks:
+                if not peer.up:
+                    answers.failed.append(peer)
+                    continue
+                self._next_id += 1
+                self._by_id[self._next_id] = (waiting, peer)
+                waiting.ids.append(self._next_id)
+                waiting.left += 1
+                peer.asks.append((self._next_id, message))
+                self._touch(peer)
+            if round_.asks and (waiting.left == 0 or (round_.enough is not None and round_.enough(answers))):
+                waiting.done = True
+                for ask_id in waiting.ids:
+                    self._by_id.pop(ask_id, None)
+                continue
+            heapq.heappush(self._timers, (now + round_.patience, self._next_id, waiting))
+            self._next_id += 1
+            return

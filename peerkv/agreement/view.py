@@ -1,0 +1,94 @@
+"""What this node is in the present epoch: the topology, its own copies, and for each slot the other owners as peers."""
+
+from __future__ import annotations
+
+from peerkv.agreement.peer import Peer
+from peerkv.ring.keys import SLOTS
+from peerkv.ring.quorum import Quorum
+from peerkv.ring.topology import Topology
+from peerkv.store.slot import Slot
+
+
+class View:
+    """Shared by the roles (owner, home, coordinator) of one node; changed only by `install` and by links."""
+
+    def __init__(self, process: int, name: str) -> None:
+        self.me = Peer(process, name)
+        """This node among the owners; always up."""
+        self.me.up = True
+        self.peers: dict[int, Peer] = {}
+        """Every other process that we exchange frames with."""
+        self.topology: Topology | None = None
+        self.slots: list[Slot | None] = [None] * SLOTS
+        """Our copies; None where we own nothing."""
+        self.order: list[tuple[Peer, ...]] = [()] * SLOTS
+        """For each slot its owners in order of preference, ourselves included."""
+        self.others: list[tuple[Peer, ...]] = [()] * SLOTS
+        """For each slot its owners without ourselves."""
+        self.quorums: list[Quorum] = []
+        self.pair = bytearray(SLOTS)
+        """1 where any two owners are a quorum: three or two owners, no joint epoch."""
+        self.sole = bytearray(SLOTS)
+        """1 where we are the only owner."""
+        self.impaired = False
+        """Some member cannot be talked to."""
+        self.touched: set[Peer] = set()
+        """Peers that something is to be sent to."""
+        self.marks: dict[int, int] = {}
+        """Per coordinator (process) the oldest operation that it may still repeat. Older ids are never sent again, so
+        what answers them is forgotten, and one that turns up is a late copy. Travels with every copy of a slot:
+        whoever holds an operation's effect has its id in `recent` or a mark beyond it (RIFL, SOSP 2015, section 4)."""
+
+    @property
+    def epoch(self) -> int:
+        return self.topology.epoch if self.topology is not None else 0
+
+    def install(self, topology: Topology) -> None:
+        """Enter an epoch. Copies of slots that we own no more are forgotten; new ones begin empty."""
+        self.topology = topology
+        me = self.me
+        me.number = topology.number_of(me.process)
+        for peer in self.peers.values():
+            peer.number = topology.number_of(peer.process)
+        members: dict[int, Peer] = {}
+        for owner in (*topology.members, *topology.next_members):
+            members[owner.number] = me if owner.process == me.process else self.peer(owner.process, owner.name)
+        self.quorums = topology.quorums
+        shared: dict[tuple[int, ...], tuple[tuple[Peer, ...], tuple[Peer, ...]]] = {}
+        for number, row in enumerate(topology.table):
+            entry = shared.get(row)
+            if entry is None:
+                order = tuple([members[member] for member in row])
+                entry = shared[row] = (order, tuple([peer for peer in order if peer is not me]))
+            self.order[number], self.others[number] = entry
+            quorum = self.quorums[number]
+            self.pair[number] = not quorum.joint and quorum.need == 2
+            self.sole[number] = entry[0] == (me,)
+            if me in entry[0]:
+                if self.slots[number] is None:
+                    self.slots[number] = Slot(number)
+            else:
+                self.slots[number] = None
+
+        self.links_changed()
+
+    def links_changed(self) -> None:
+        """A link came up or went down."""
+        topology = self.topology
+        members = topology.by_process if topology is not None else {}
+        self.impaired = any(not peer.up for peer in self.peers.values() if peer.process in members)
+
+    def peer(self, process: int, name: str) -> Peer:
+        """The peer of that process, known from now on."""
+        peer = self.peers.get(process)
+        if peer is None:
+            peer = self.peers[process] = Peer(process, name)
+            if self.topology is not None:
+                peer.number = self.topology.number_of(process)
+        return peer
+
+    def reachable(self, number: int) -> bool:
+        """Whether a quorum of the slot's owners, us included, can be talked to now."""
+        up = [peer.number for peer in self.others[number] if peer.up]
+        up.append(self.me.number)
+        return self.quorums[number].won(up)

@@ -1,0 +1,146 @@
+"""A slot is everything one owner knows of one slot: a prefix of its one history, and how far along that prefix is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from itertools import islice
+from struct import Struct
+from typing import Final, TypeAlias
+
+from peerkv.resp import Reply
+from peerkv.store.cell import Cell, Change, position_ballot
+
+OperationId: TypeAlias = tuple[int, int]
+"""(process of the coordinator, its counter): the same however often and to whomever the operation is sent."""
+
+LINEAGE_MAX: Final = 64
+"""Ballots remembered of a slot's history; an owner that was away for more takeovers gets a whole copy."""
+
+_digest_entry = Struct(">QQI").pack
+
+
+class Slot:
+    """One owner's copy of one slot. Plain state; the rules are in `agreement`."""
+
+    __slots__ = ("_digest", "cells", "lineage", "number", "position", "promised", "recent", "tombstones")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.promised = 0
+        """The highest ballot promised."""
+        self.position = 0
+        """The last change accepted."""
+        self.lineage: dict[int, int] = {}
+        """For each earlier ballot of this copy's history the position at which it ended, oldest first."""
+        self.cells: dict[bytes, Cell] = {}
+        self.tombstones: dict[bytes, int] = {}
+        """The cells without a value, and their versions."""
+        self.recent: dict[OperationId, Reply] = {}
+        """Operations in this history that their coordinators may still repeat, and what they answered."""
+        self._digest: int | None = 0
+
+    def apply(self, to: int, changes: Iterable[Change]) -> None:
+        """Extend the history to position `to`: every change becomes a cell of that version."""
+        position = self.position
+        if position_ballot(position) != position_ballot(to):
+            self.lineage[position_ballot(position)] = position
+            if len(self.lineage) > LINEAGE_MAX:
+                del self.lineage[next(iter(self.lineage))]
+        self.position = to
+        self.write(to, changes)
+
+    def write(self, version: int, changes: Iterable[Change]) -> None:
+        """Write cells of the version that the position has reached or is about to reach."""
+        cells = self.cells
+        tombstones = self.tombstones
+        for key, value, deadline in changes:
+            cells[key] = (version, value, deadline)
+            if value is None:
+                tombstones[key] = version
+            elif tombstones:
+                tombstones.pop(key, None)
+        self._digest = None
+
+    def on_history(self, position: int) -> bool:
+        """Whether a copy at `position` is a prefix of this one, so that newer cells are all that it lacks."""
+        ballot = position_ballot(position)
+        if ballot == position_ballot(self.position):
+            return position <= self.position
+        return position == 0 or position <= self.lineage.get(ballot, -1)
+
+    def newer_than(self, position: int) -> list[tuple[int, bytes]]:
+        """(version, key) of every cell written after `position`, oldest first."""
+        return sorted((cell[0], key) for key, cell in self.cells.items() if cell[0] > position)
+
+    def purge(self, upto: int) -> int:
+        """Drop the tombstones of versions up to `upto`, which every owner has passed; how many there were."""
+        purged = [key for key, version in self.tombstones.items() if version <= upto]
+        for key in purged:
+            del self.tombstones[key]
+            del self.cells[key]
+        return len(purged)
+
+    def replace(
+        self,
+        position: int,
+        lineage: dict[int, int],
+        cells: dict[bytes, Cell],
+        recent: dict[OperationId, Reply],
+    ) -> None:
+        """Become a copy at `position` that was put together elsewhere."""
+        self.position = position
+        self.lineage = lineage
+        self.cells = cells
+        self.tombstones = {key: cell[0] for key, cell in cells.items() if cell[1] is None}
+        self.recent = recent
+        self._digest = None
+
+    @property
+    def live(self) -> int:
+        """Keys with a value, expired ones that the home has not yet removed included (as Redis counts)."""
+        return len(self.cells) - len(self.tombstones)
+
+    @property
+    def digest(self) -> int:
+        """See `digest_of`. Computed when asked for and kept until the next change: 1 us a cell once per comparison
+        instead of once per write."""
+        if self._digest is None:
+            self._digest = digest_of(self.cells)
+        return self._digest
+
+    def keys_from(self, start: int, count: int) -> tuple[list[bytes], int]:
+        """Up to `count` live keys in the order of `scan_order`, from `start` on; and where to go on (0: no more).
+
+        Keys of equal order stay together, so that going on never skips one.
+        """
+        ordered = sorted((order, key) for key in self._live_keys() if (order := scan_order(key)) >= start)
+        if len(ordered) <= count:
+            return [key for _, key in ordered], 0
+        last = ordered[count - 1][0]
+        page = [key for order, key in ordered if order <= last]
+        return page, last + 1 if len(page) < len(ordered) else 0
+
+    def _live_keys(self) -> Iterator[bytes]:
+        if not self.tombstones:
+            return iter(self.cells)
+        return (key for key, cell in self.cells.items() if cell[1] is not None)
+
+    def any_key(self, index: int) -> bytes | None:
+        """The index-th live key in no particular order, or None."""
+        return next(islice(self._live_keys(), index, None), None)
+
+
+def digest_of(cells: dict[bytes, Cell]) -> int:
+    """64 bits over the (key, version) of every cell with a value; tombstones are purged at different moments."""
+    total = 0
+    for key, cell in cells.items():
+        if cell[1] is not None:
+            entry = _digest_entry(cell[0] >> 64, cell[0] & 0xFFFFFFFFFFFFFFFF, len(key)) + key
+            total ^= int.from_bytes(blake2b(entry, digest_size=8).digest(), "big")
+    return total
+
+
+def scan_order(key: bytes) -> int:
+    """Where a key stands in a scan of its slot: 30 bits of a hash, 1 or more, the same on every owner."""
+    return (int.from_bytes(blake2b(key, digest_size=4).digest(), "big") >> 2) + 1
