@@ -58,7 +58,7 @@ class Settings:
     announce_port: int = 0
     """The client port that others are told; 0: `port`."""
     seeds: tuple[tuple[str, int], ...] = ()
-    """Client addresses of nodes to meet first; none: this node is born as a cluster of one (a master waits for others)."""
+    """Client addresses of nodes to meet first; none: a data node is a cluster of one, a master waits for others."""
     expect: int = 0
     """Data members that must have met before the master lets the cluster be born; used by role master only."""
     replicas: int = 3
@@ -81,7 +81,7 @@ class Settings:
 
     clients_max: int = 10_000
     client_output_bytes_max: int = 256 << 20
-    """Replies that a client has not read yet; beyond it the connection is closed, as Redis's output buffer limit does."""
+    """Replies that a client has not read yet; beyond it the connection is closed, as by Redis's output buffer limit."""
     request_bytes_max: int = 64 << 20
     """One request of a client, all arguments together; beyond it the connection is closed."""
     inline_bytes_max: int = 64 << 10

@@ -11,10 +11,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final, TypeVar
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeVar
 
 import cbor2
 
+from peerkv.agreement.operation import (
+    BirthAccept,
+    BirthPrepare,
+    BirthPromise,
+    CellAnswer,
+    Count,
+    Counts,
+    Fetch,
+    KeyPage,
+    ListKeys,
+    Page,
+    Prepare,
+    Promises,
+    ReadCell,
+    Refused,
+)
+from peerkv.agreement.operation import Message as RareMessage
+from peerkv.agreement.peer import Peer
 from peerkv.gossip.member import PROTOCOL_VERSIONS, Claim, Liveness, Member
 from peerkv.gossip.messages import (
     Ack,
@@ -30,6 +49,7 @@ from peerkv.gossip.messages import (
     PingRequest,
     Purpose,
 )
+from peerkv.resp import ReplyError
 from peerkv.settings import Role
 
 MAGIC: Final = b"pk"
@@ -47,6 +67,8 @@ class Kind(IntEnum):
     DATAGRAM = 1
     EXCHANGE_REQUEST = 2
     EXCHANGE_ANSWER = 3
+    HELLO = 4
+    WELCOME = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,3 +306,131 @@ def _name(value: Any) -> str:
     if not value:
         raise ValueError("a name is not empty")
     return _text(value, NAME_CHARACTERS_MAX)
+
+
+# Links between peers: the first frame each way, then frames
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first frame on a link, and (as the answer) the first back: who I am. Nothing else goes back on that link."""
+
+    name: str
+    process: int
+    cluster_id: int
+    epoch: int
+    to: int
+    """The process that is meant; another one at that address must refuse."""
+
+
+def encode_hello(cluster: str, hello: Hello, *, welcome: bool = False) -> bytes:
+    fields = [cluster, hello.name, hello.process, hello.cluster_id, hello.epoch, hello.to]
+    return _seal(Kind.WELCOME if welcome else Kind.HELLO, fields)
+
+
+def decode_hello(cluster: str, payload: bytes, *, welcome: bool = False) -> Hello | Refusal:
+    return _open(Kind.WELCOME if welcome else Kind.HELLO, cluster, payload, _read_hello)
+
+
+def _read_hello(fields: list[Any]) -> Hello:
+    _, name, process, cluster_id, epoch, to = fields[:6]
+    return Hello(_name(name), _integer(process), _integer(cluster_id), _integer(epoch), _integer(to))
+
+
+class Frame(NamedTuple):
+    """All that one process had to say to another in one turn; columns as in `Peer`."""
+
+    epoch: int
+    mark: int
+    """The oldest operation that the sender, as coordinator, may still repeat."""
+    clock: int
+    """Cluster time in milliseconds as the sender has it."""
+    forwards: list[Any]
+    outcomes: list[Any]
+    accepts: list[Any]
+    acks: list[int]
+    sequence: int
+    reads: list[Any]
+    confirms: list[Any]
+    asks: list[Any]
+    answers: list[Any]
+    tells: list[Any]
+
+
+_FRAME_TYPES: Final = (int, int, int, list, list, list, list, int, list, list, list, list, list)
+
+_MESSAGES: Final = (
+    Prepare,
+    Promises,
+    Fetch,
+    Page,
+    ReadCell,
+    CellAnswer,
+    Count,
+    Counts,
+    ListKeys,
+    KeyPage,
+    Refused,
+    BirthPrepare,
+    BirthPromise,
+    BirthAccept,
+)
+"""A message's number on the wire is its place here."""
+_MESSAGE_CODES: Final = {kind: code for code, kind in enumerate(_MESSAGES)}
+_MESSAGE_FIELDS: Final = [attrgetter(*kind.__dataclass_fields__) for kind in _MESSAGES]
+_ERROR_TAG: Final = 40_001
+"""CBOR tag (of the first-come range) for an error reply among replies."""
+
+
+def encode_frame(epoch: int, mark: int, clock: int, peer: Peer) -> bytes:
+    """What stands in the peer's columns, as one frame."""
+    fields = [
+        epoch,
+        mark,
+        clock,
+        peer.forwards,
+        peer.outcomes,
+        peer.accepts,
+        peer.acks,
+        peer.sequence,
+        peer.reads,
+        peer.confirms,
+        [_message_to_wire(number, message) for number, message in peer.asks] if peer.asks else [],
+        [_message_to_wire(number, message) for number, message in peer.answers] if peer.answers else [],
+        peer.tells,
+    ]
+    return cbor2.dumps(fields, default=_encode_error)
+
+
+def decode_frame(payload: bytes) -> Frame:
+    """Raises ValueError for bytes that are no frame. What the columns hold is checked by who reads them."""
+    try:
+        fields = cbor2.loads(payload, tag_hook=_decode_tag)
+    except Exception as error:
+        raise ValueError(f"not a frame: {str(error)[:80]}") from error
+    if type(fields) is not list or tuple(map(type, fields[:13])) != _FRAME_TYPES:
+        raise ValueError("not a frame: wrong fields")
+    return Frame(*fields[:13])
+
+
+def messages(column: list[Any]) -> list[tuple[int, RareMessage]]:
+    """The numbered messages of a frame's `asks` or `answers`. Raises ValueError or TypeError for what is none."""
+    return [(number, _MESSAGES[code](*fields)) for number, code, fields in column]
+
+
+def _message_to_wire(number: int, message: RareMessage) -> list[Any]:
+    code = _MESSAGE_CODES[type(message)]
+    fields = _MESSAGE_FIELDS[code](message)
+    return [number, code, fields if type(fields) is tuple else (fields,)]
+
+
+def _encode_error(encoder: cbor2.CBOREncoder, value: Any) -> None:
+    if not isinstance(value, ReplyError):
+        raise TypeError(f"{type(value).__name__} does not travel")
+    encoder.encode(cbor2.CBORTag(_ERROR_TAG, value.text))
+
+
+def _decode_tag(tag: cbor2.CBORTag, _immutable: bool = False) -> Any:
+    if tag.tag != _ERROR_TAG:
+        raise ValueError(f"tag {tag.tag} is not known here")
+    return ReplyError(str(tag.value))

@@ -1,14 +1,14 @@
 """A client's request at any node: which owners to ask, when to ask others, and what to say if it cannot be known.
 
 The first try of a write is one entry in a home's column, the first try of a read one entry in an owner's; both end when
-a frame comes back. What does not end so within a hedge is pursued: sent again under the same id, to the next owner where
-the first is silent.
+a frame comes back. What does not end so within a hedge is pursued: sent again under the same id, to the next owner
+where the first is silent.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -236,7 +236,7 @@ class Coordinator:
             peer = others[0]
             if len(others) > 1:
                 self._turn += 1
-                if self._turn & 1 and others[1].usable or not peer.usable:
+                if (self._turn & 1 and others[1].usable) or not peer.usable:
                     peer = others[1]
             if peer.usable:
                 reply = run(slot.cells, request, now)[1]
@@ -467,9 +467,8 @@ class Coordinator:
             first = next((write for counter, write in self.pending.items() if counter > self._hedged_upto), None)
             if first is not None:
                 times.append(first.started + self._settings.write_hedge)
-        for peer in peers:
-            if peer.reads_sent:
-                times.append(next(iter(peer.reads_sent.values()))[0] + self._settings.read_hedge)
+        hedge = self._settings.read_hedge
+        times += [next(iter(peer.reads_sent.values()))[0] + hedge for peer in peers if peer.reads_sent]
         return min(times, default=None)
 
 

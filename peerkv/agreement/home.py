@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from peerkv.agreement.operation import Answers, Operation, Operations, Prepare, Promises, Round
@@ -19,14 +20,25 @@ from peerkv.agreement.view import View
 from peerkv.resp import Reply
 from peerkv.ring.quorum import Quorum
 from peerkv.settings import Settings
-from peerkv.store.cell import SEQUENCE_BITS, Cells, Change, ballot_round, first_position, make_ballot
+from peerkv.store.cell import (
+    SEQUENCE_BITS,
+    SEQUENCE_MASK,
+    Cells,
+    Change,
+    ballot_round,
+    first_position,
+    make_ballot,
+    position_sequence,
+)
 from peerkv.store.expiry import Expiry
 from peerkv.store.slot import OperationId, Slot
 
 if TYPE_CHECKING:
     from random import Random
 
-Run: TypeAlias = Callable[[Cells, Sequence[bytes], int], tuple[Sequence[Change], Reply]]
+Run: TypeAlias = Callable[[Cells, Sequence[bytes], int], tuple[Sequence[Change] | None, Reply]]
+"""Runs a request on a slot's cells at a cluster time: its changes (None: it is one that never has any) and its reply.
+What could have changed something but did not is remembered like what did: run again elsewhere it might."""
 
 TAKEOVER_GROUP: Final = 512
 """Slots prepared in one message: 3 ms of either end's time."""
@@ -39,6 +51,9 @@ TEND_PERIOD_S: Final = 1.0
 """How often a home looks after owners that are behind and after tombstones."""
 EAGER_AFTER_S: Final = 1.0
 """How long a home's link must have been down before the next owner takes its idle slots too."""
+
+
+SEQUENCE_RENEWED: Final = SEQUENCE_MASK // 2
 
 
 class Status(IntEnum):
@@ -76,7 +91,7 @@ class HomeSlot:
     waiting: list[tuple[int, list[Ended]]] = field(default_factory=list)
     """(position, operations that end once a quorum has reached it), in order."""
     unchanging: set[OperationId] = field(default_factory=set)
-    """Operations run here lately that changed nothing."""
+    """Reads run here lately; what may be run after them need not wait for their coordinator's mark."""
     expired: list[bytes] = field(default_factory=list)
     """Keys to be removed by the next change."""
     dirty: bool = False
@@ -203,9 +218,10 @@ class Home:
             if home.timed:
                 self._remove_expired(home, request, now, to, changes)
             wanted, reply = run(cells, request, now)
-            if wanted:
-                slot.write(to, wanted)
-                changes += wanted
+            if wanted is not None:
+                if wanted:
+                    slot.write(to, wanted)
+                    changes += wanted
                 if not recent:
                     self._replica.remembering.add(number)
                 recent[process, counter] = reply
@@ -216,7 +232,7 @@ class Home:
                         self.expiry.add(deadline, number, key)
             else:
                 home.unchanging.add((process, counter))
-            ended.append((origin, counter, reply, bool(wanted)))
+            ended.append((origin, counter, reply, wanted is not None))
         slot.apply(to, ())
         for peer in home.others:
             if peer.up:
@@ -332,7 +348,7 @@ class Home:
             answers: Answers = yield Round(
                 asks,
                 self._settings.round_patience,
-                lambda answers, quorum=quorum: quorum.won([me, *(peer.number for peer in answers.by_peer)]),
+                partial(_answered, quorum, me),
             )
             if view.epoch != epoch:
                 self._give_up(numbers, Status.NOT_HERE)
@@ -466,6 +482,10 @@ class Home:
             position = slot.position
             if not position:
                 continue
+            if position_sequence(position) > SEQUENCE_RENEWED:  # H3
+                self.deposed(slot.number)
+                self.want([slot.number])
+                continue
             low = position
             for peer in home.others:
                 acked = home.acked.get(peer.number, 0)
@@ -516,3 +536,7 @@ class Home:
         self._remove_expired(home, request, now, to, changes)
         if changes:
             slot.apply(to, ())
+
+
+def _answered(quorum: Quorum, me: int, answers: Answers) -> bool:
+    return quorum.won([me, *(peer.number for peer in answers.by_peer)])

@@ -60,6 +60,8 @@ class Page:
     """Flat: ballot, the position at which it ended."""
     recent: list[Any] = field(default_factory=list)
     """Flat: process, counter, reply."""
+    marks: list[int] = field(default_factory=list)
+    """Flat: process, the oldest of its operations that it may repeat: `recent` says nothing of older ones."""
     digest: int = 0
 
 
@@ -119,8 +121,45 @@ class Refused:
     promised: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class BirthPrepare:
+    """Accept no proposal of a lower ballot."""
+
+    ballot: int
+
+
+@dataclass(frozen=True, slots=True)
+class BirthPromise:
+    """What I have promised, and what I have accepted, under which ballot (0: nothing)."""
+
+    promised: int
+    ballot: int
+    topology: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BirthAccept:
+    """Accept this topology, to_wire's form."""
+
+    ballot: int
+    topology: list[Any]
+
+
 Message: TypeAlias = (
-    Prepare | Promises | Fetch | Page | ReadCell | CellAnswer | Count | Counts | ListKeys | KeyPage | Refused
+    Prepare
+    | Promises
+    | Fetch
+    | Page
+    | ReadCell
+    | CellAnswer
+    | Count
+    | Counts
+    | ListKeys
+    | KeyPage
+    | Refused
+    | BirthPrepare
+    | BirthPromise
+    | BirthAccept
 )
 
 

@@ -195,7 +195,8 @@ class Replica:
         recent: list[Any] = []
         for (process, counter), reply in slot.recent.items():
             recent += (process, counter, reply)
-        return Page(whole, cells, slot.position, True, slot.position, lineage, recent, slot.digest)
+        marks = [item for entry in self.view.marks.items() for item in entry]
+        return Page(whole, cells, slot.position, True, slot.position, lineage, recent, marks, slot.digest)
 
     def _count(self, numbers: list[int]) -> Message:
         positions: list[int] = []
@@ -271,6 +272,9 @@ class Replica:
         entries = iter(page.recent)
         for process, counter, reply in zip(entries, entries, entries, strict=True):
             recent[process, counter] = reply
+        marks = iter(page.marks)
+        for process, mark in zip(marks, marks, strict=True):
+            self.view.mark(process, mark)
         lineage = dict(zip(islice(page.lineage, 0, None, 2), islice(page.lineage, 1, None, 2), strict=True))
         slot.replace(page.position, lineage, cells, recent)
         self.counters.caught_up += 1

@@ -1,4 +1,4 @@
-"""Questions that concern every slot: how many keys there are, which, and one of them. Asked of majorities, not of homes.
+"""Questions that concern every slot: how many keys there are, and which. Asked of majorities, not of homes.
 
 A key whose write was acknowledged is in the copies of a majority of its owners, so what a majority holds together
 leaves out none; and no single death stops a question.
@@ -7,6 +7,7 @@ leaves out none; and no single death stops a question.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from peerkv.agreement.operation import Answers, Count, Counts, KeyPage, ListKeys, Message, Operation, Round
@@ -30,9 +31,7 @@ def count_keys(view: View, replica: Replica, done: Callable[[list[int] | None], 
     for _ in range(ATTEMPTS):
         epoch = view.epoch
         wanted = list(range(SLOTS))
-        answers: Answers = yield Round(
-            _asks(view, wanted, Count), PATIENCE_S, lambda answers: _covered(view, wanted, answers)
-        )
+        answers: Answers = yield Round(_asks(view, wanted, Count), PATIENCE_S, partial(_covered, view, wanted))
         if view.topology is None or view.epoch != epoch or not _covered(view, wanted, answers):
             yield Round((), PATIENCE_S / 4)
             continue
@@ -78,7 +77,7 @@ def list_keys(
         answers: Answers = yield Round(
             _asks(view, wanted, ask),
             PATIENCE_S,
-            lambda answers, wanted=wanted: _covered(view, wanted, answers),
+            partial(_covered, view, wanted),
         )
         if view.topology is None or view.epoch != epoch or not _covered(view, wanted, answers):
             attempt += 1

@@ -69,8 +69,12 @@ class View:
                     self.slots[number] = Slot(number)
             else:
                 self.slots[number] = None
-
         self.links_changed()
+
+    def mark(self, process: int, oldest: int) -> None:
+        """A coordinator will not repeat operations older than this."""
+        if oldest > self.marks.get(process, 0):
+            self.marks[process] = oldest
 
     def links_changed(self) -> None:
         """A link came up or went down."""

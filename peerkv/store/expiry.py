@@ -1,4 +1,4 @@
-"""Deadlines of the slots that a node is home of: what is due, in order. Cells stay the truth; this only says where to look."""
+"""What is due: deadlines of the slots that a node is home of. Cells stay the truth; this only says where to look."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import heapq
 
 
 class Expiry:
-    """A heap of (deadline, slot, key). An entry whose cell has another deadline by then is skipped, not searched for."""
+    """A heap of (deadline, slot, key). Nothing is ever taken out early: an entry may be out of date when it is due."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, bytes]] = []
@@ -25,7 +25,7 @@ class Expiry:
     def due(self, now: int, count: int) -> list[tuple[int, int, bytes]]:
         """Take up to `count` entries whose deadline has passed."""
         heap = self._heap
-        taken = []
+        taken: list[tuple[int, int, bytes]] = []
         while heap and heap[0][0] <= now and len(taken) < count:
             taken.append(heapq.heappop(heap))
         return taken
