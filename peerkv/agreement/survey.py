@@ -1,4 +1,4 @@
-"""Questions that concern every slot: how many keys there are, and which. Asked of majorities, not of homes.
+"""Questions that concern every slot: how many keys there are, which, and who has a copy. Asked of owners, not of homes.
 
 A key whose write was acknowledged is in the copies of a majority of its owners, so what a majority holds together
 leaves out none; and no single death stops a question.
@@ -6,84 +6,70 @@ leaves out none; and no single death stops a question.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
-from peerkv.agreement.operation import Answers, Count, Counts, KeyPage, ListKeys, Message, Operation, Round
+from peerkv.agreement.operation import Answers, CellAnswer, Count, Counts, KeyPage, ListKeys, Message, ReadCell, Round
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.ring.keys import SLOTS
+from peerkv.store.cell import ballot_member, position_ballot
 
 ATTEMPTS: Final = 6
 PATIENCE_S: Final = 0.5
 LIST_SLOTS: Final = 2048
 """Slots asked about in one message."""
+SETTLE_S: Final = 0.1
+"""An owner that is behind has so long to catch up before its copy counts as missing."""
+WAIT_POLL_S: Final = 0.01
+
+Result = TypeVar("Result")
+Asking: TypeAlias = Generator[Round, Answers, Result]
 
 
 class Unanswered(Exception):
-    """No majority of some slot's owners answered; the text says of which."""
+    """Some slot has no majority of owners that answer."""
 
 
-def count_keys(view: View, replica: Replica, done: Callable[[list[int] | None], None]) -> Operation:
-    """Keys per slot, each from the furthest copy among a majority; None if some slot has no majority."""
+def count_keys(view: View, replica: Replica, numbers: Sequence[int] = range(SLOTS)) -> Asking[list[int]]:
+    """Keys per slot asked about, each from the furthest copy among a majority. Raises Unanswered."""
+    wanted = list(numbers)
     for _ in range(ATTEMPTS):
         epoch = view.epoch
-        wanted = list(range(SLOTS))
-        answers: Answers = yield Round(_asks(view, wanted, Count), PATIENCE_S, partial(_covered, view, wanted))
+        answers = yield Round(_asks(view, wanted, Count), PATIENCE_S, partial(_covered, view, wanted))
         if view.topology is None or view.epoch != epoch or not _covered(view, wanted, answers):
             yield Round((), PATIENCE_S / 4)
             continue
-        positions = [-1] * SLOTS
-        counts = [0] * SLOTS
-        for peer, numbers in _by_owner(view, wanted).items():
-            answer = replica.answer(Count(numbers)) if peer is view.me else answers.by_peer.get(peer)
-            if not isinstance(answer, Counts):
-                continue
-            for number, position, keys in zip(numbers, answer.positions, answer.keys, strict=True):
-                if position > positions[number]:
-                    positions[number] = position
-                    counts[number] = keys
-        done(counts)
-        return
-    done(None)
+        furthest: dict[int, tuple[int, int]] = {}
+        for slots, answer in _counts(view, replica, wanted, answers).values():
+            for number, position, keys in zip(slots, answer.positions, answer.keys, strict=True):
+                if number not in furthest or position > furthest[number][0]:
+                    furthest[number] = (position, keys)
+        return [furthest[number][1] for number in wanted]
+    raise Unanswered
 
 
-def list_keys(
-    view: View,
-    replica: Replica,
-    first: int,
-    start: int,
-    count: int,
-    done: Callable[[list[bytes], int, int], None],
-    failed: Callable[[], None],
-) -> Operation:
+def list_keys(view: View, replica: Replica, first: int, start: int, count: int) -> Asking[tuple[list[bytes], int, int]]:
     """About `count` keys of slot `first` from `start` on and of the slots behind it.
 
-    `done(keys, slot, start)` says where to go on; slot SLOTS: that was all. Keys of every slot are the union of what a
-    majority of its owners lists. What one owner did not get to (its page was full) is left for the next question.
+    Returns keys, and the slot and start to go on from; slot SLOTS: that was all. Keys of every slot are the union of
+    what a majority of its owners lists. What one owner did not get to (its page was full) is left for the next
+    question. Raises Unanswered.
     """
     attempt = 0
     keys: dict[bytes, None] = {}
     while first < SLOTS and len(keys) < count:
         wanted = list(range(first, min(first + LIST_SLOTS, SLOTS)))
         epoch = view.epoch
-        begin = start
-
-        def ask(numbers: list[int], first: int = first, begin: int = begin, left: int = count - len(keys)) -> Message:
-            return ListKeys(numbers, begin if numbers[0] == first else 0, left)
-
-        answers: Answers = yield Round(
-            _asks(view, wanted, ask),
-            PATIENCE_S,
-            partial(_covered, view, wanted),
-        )
+        ask = partial(_list_slots, first, start, count - len(keys))
+        answers = yield Round(_asks(view, wanted, ask), PATIENCE_S, partial(_covered, view, wanted))
         if view.topology is None or view.epoch != epoch or not _covered(view, wanted, answers):
             attempt += 1
             if attempt == ATTEMPTS:
-                failed()
-                return
+                raise Unanswered
             yield Round((), PATIENCE_S / 4)
             continue
         complete, resume = len(wanted), 0
@@ -103,13 +89,86 @@ def list_keys(
             for number, listed in zip(numbers, page.keys, strict=False):
                 offset = number - first
                 if offset < complete or (offset == complete and resume):
-                    for key in listed:
-                        keys[key] = None
+                    keys.update(dict.fromkeys(listed))
         first, start = first + complete, resume
-    done(list(keys), first, start)
+    return list(keys), first, start
 
 
-def _by_owner(view: View, numbers: list[int]) -> dict[Peer, list[int]]:
+@dataclass(slots=True)
+class Copies:
+    """Who holds which slots, as far as they answer."""
+
+    whole: int = 0
+    """Slots of which every owner has an up-to-date copy."""
+    undecided: int = 0
+    """Slots of which no majority of the owners answers."""
+    held: dict[Peer, int] = field(default_factory=dict)
+    """Up-to-date copies per owner."""
+    homes: dict[Peer, int] = field(default_factory=dict)
+    """Slots per owner of which it is home: who wrote last, or who would be asked first."""
+
+
+def count_copies(view: View, replica: Replica) -> Asking[Copies]:
+    """Does every slot have all its copies? Exact at the moment of the answers; load does not disturb it."""
+    wanted = list(range(SLOTS))
+    answers = yield Round(_asks(view, wanted, Count), PATIENCE_S)
+    positions = _positions(view, replica, wanted, answers)
+    goals = [max(row.values(), default=-1) for row in positions]
+    behind = [number for number in wanted if len(set(positions[number].values())) > 1]
+    if behind:
+        yield Round((), SETTLE_S)
+        answers = yield Round(_asks(view, behind, Count), PATIENCE_S)
+        for number, row in zip(behind, _positions(view, replica, behind, answers), strict=True):
+            positions[number] = row
+    copies = Copies()
+    if view.topology is None:
+        return copies
+    for number, row in enumerate(positions):
+        order = view.order[number]
+        current = [peer for peer in order if row.get(peer, -1) >= goals[number]]
+        copies.whole += len(current) == len(order)
+        copies.undecided += not view.quorums[number].won([peer.number for peer in row])
+        for peer in current:
+            copies.held[peer] = copies.held.get(peer, 0) + 1
+        member = ballot_member(position_ballot(max(row.values(), default=0)))
+        home = next((peer for peer in order if peer.number == member), None)
+        if home is None or not home.usable:
+            home = next((peer for peer in order if peer.usable), order[0])
+        copies.homes[home] = copies.homes.get(home, 0) + 1
+    return copies
+
+
+def explain(view: View, replica: Replica, number: int, key: bytes) -> Asking[list[tuple[Peer, CellAnswer | None]]]:
+    """What each owner of a slot holds of a key; None where it does not answer."""
+    answers = yield Round([(peer, ReadCell(number, key)) for peer in view.others[number]], PATIENCE_S)
+    held: list[tuple[Peer, CellAnswer | None]] = []
+    for peer in view.order[number]:
+        answer = replica.answer(ReadCell(number, key)) if peer is view.me else answers.by_peer.get(peer)
+        held.append((peer, answer if isinstance(answer, CellAnswer) else None))
+    return held
+
+
+def await_copies(
+    view: View, replica: Replica, number: int, copies: int, until: float, clock: Callable[[], float]
+) -> Asking[int]:
+    """How many owners beside the home have the slot as it is now, as soon as they are `copies` or the time is up."""
+    goal = -1
+    while True:
+        answers = yield Round(_asks(view, [number], Count), min(PATIENCE_S, max(0.0, until - clock())))
+        row = _positions(view, replica, [number], answers)[0]
+        if goal < 0 and view.topology is not None and view.quorums[number].won([peer.number for peer in row]):
+            goal = max(row.values())
+        reached = sum(position >= goal for position in row.values()) - 1 if goal >= 0 else 0
+        if reached >= copies or clock() >= until:
+            return max(0, reached)
+        yield Round((), WAIT_POLL_S)
+
+
+def _list_slots(first: int, start: int, count: int, numbers: list[int]) -> Message:
+    return ListKeys(numbers, start if numbers[0] == first else 0, count)
+
+
+def _by_owner(view: View, numbers: Sequence[int]) -> dict[Peer, list[int]]:
     owners: dict[Peer, list[int]] = {}
     for number in numbers:
         for peer in view.order[number]:
@@ -119,6 +178,25 @@ def _by_owner(view: View, numbers: list[int]) -> dict[Peer, list[int]]:
 
 def _asks(view: View, numbers: list[int], message: Callable[[list[int]], Message]) -> list[tuple[Peer, Message]]:
     return [(peer, message(slots)) for peer, slots in _by_owner(view, numbers).items() if peer is not view.me]
+
+
+def _counts(view: View, replica: Replica, numbers: list[int], answers: Answers) -> dict[Peer, tuple[list[int], Counts]]:
+    counts: dict[Peer, tuple[list[int], Counts]] = {}
+    for peer, slots in _by_owner(view, numbers).items():
+        answer = replica.answer(Count(slots)) if peer is view.me else answers.by_peer.get(peer)
+        if isinstance(answer, Counts) and len(answer.positions) == len(answer.keys) == len(slots):
+            counts[peer] = (slots, answer)
+    return counts
+
+
+def _positions(view: View, replica: Replica, numbers: list[int], answers: Answers) -> list[dict[Peer, int]]:
+    """For each slot asked about, how far each owner is that answered."""
+    rows: dict[int, dict[Peer, int]] = {number: {} for number in numbers}
+    for peer, (slots, answer) in _counts(view, replica, numbers, answers).items():
+        for number, position in zip(slots, answer.positions, strict=True):
+            if position >= 0:
+                rows[number][peer] = position
+    return [rows[number] for number in numbers]
 
 
 def _covered(view: View, numbers: list[int], answers: Answers) -> bool:
