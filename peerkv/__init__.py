@@ -1,9 +1,8 @@
 """peerkv: a masterless key-value store that speaks the Redis protocol.
 
-The rooms, from the ground up: `resp` and `settings`; `ring` (where slots live) and `store` (what a node holds); `gossip`
-(who is alive), `agreement` (how the owners of a slot agree) and `commands` (what Redis commands mean); `wire` (bytes
-between nodes) and `session` (one client connection); `node`, a whole peer without I/O. Around it `server` (the only loop
-that runs), `config` and `client`, and the faces `cli` and `repl`. See docs/architecture.md.
+The rooms, from the ground up: `resp` and `settings`; `ring` (where slots live) and `store` (what a node holds);
+`gossip` (who is alive), `agreement` (how the owners of a slot agree) and `commands` (what Redis commands mean); `wire`
+(bytes between nodes) and `session` (one client connection); `dispatch` (which way a client's command goes) and `node`,
+a whole peer without I/O. Around it `server` (the only loop that runs), `config` and `client`, and the faces `cli` and
+`repl`. See docs/architecture.md.
 """
-
-__version__ = "0.1.0"

@@ -40,7 +40,7 @@ RETRY_FIRST_S: Final = 0.005
 class Sink(Protocol):
     """Where a reply goes: a client's batch, or the gathering of a command that was split."""
 
-    def deliver(self, index: int, reply: Reply) -> None: ...
+    def deliver(self, index: int, reply: Reply, /) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -103,7 +103,6 @@ class Coordinator:
         view: View,
         operations: Operations,
         rng: Random,
-        run: Run,
     ) -> None:
         self.view = view
         self.home: Home  # set by the node: the two know each other
@@ -116,7 +115,6 @@ class Coordinator:
         self._settings = settings
         self._operations = operations
         self._rng = rng
-        self._run = run
         self._counter = 0
         self._retries: list[tuple[float, int]] = []
         """(when, counter) of operations that are being pursued."""

@@ -5,7 +5,7 @@ Whoever orders a slot (`home`) or asks about it (`coordinator`) goes through the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -290,8 +290,8 @@ class Replica:
                 if process == self.view.me.process:
                     self._settle(counter, reply)
 
-    def forget_finished(self) -> None:
-        """Drop remembered replies whose coordinators will not ask again."""
+    def forget_finished(self, gone: Collection[int]) -> None:
+        """Drop remembered replies whose coordinators will not ask again, or whose processes are gone for good."""
         marks = self.view.marks
         for number in list(self.remembering):
             slot = self.view.slots[number]
@@ -299,7 +299,7 @@ class Replica:
                 self.remembering.discard(number)
                 continue
             recent = slot.recent
-            for id_ in [id_ for id_ in recent if id_[1] < marks.get(id_[0], 0)]:
+            for id_ in [id_ for id_ in recent if id_[1] < marks.get(id_[0], 0) or id_[0] in gone]:
                 del recent[id_]
             if not recent:
                 self.remembering.discard(number)

@@ -1,0 +1,563 @@
+"""A client's commands at this node: which way each goes, in what order, and one reply for each, in its place.
+
+Commands of one client run as if one after another, although all that a buffer held are under way at once. Only where
+the order would show does one wait: a read behind a write of the same slot takes the write's way, through the home; a
+write behind a read of the same slot, and a command that concerns every slot, wait until what came before has ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from peerkv.agreement.coordinator import Coordinator, Sink
+from peerkv.agreement.home import Home
+from peerkv.agreement.operation import Operation, Operations, Round
+from peerkv.agreement.replica import Replica
+from peerkv.agreement.survey import Asking, Unanswered, await_copies, count_copies, count_keys, explain, list_keys
+from peerkv.agreement.view import View
+from peerkv.commands.patterns import matcher
+from peerkv.commands.table import Command, Kind, arity_error, find, keys_of, unknown
+from peerkv.resp import OK, Reply, ReplyError, encode_all
+from peerkv.ring.keys import SLOTS, slot_of
+from peerkv.session import Services, Session
+from peerkv.session import run as run_session
+from peerkv.store.cell import Cells, Change, describe_position
+
+if TYPE_CHECKING:
+    from random import Random
+
+SCAN_ORDER_BITS: Final = 30
+"""A SCAN cursor is slot << 30 | where in the slot; see `store.slot.scan_order`."""
+LIST_COUNT: Final = 10_000
+"""Keys that KEYS asks for at a time, and the most that one SCAN returns."""
+WAIT_MAX_S: Final = 3600.0
+"""What WAIT's `0`, for ever, means here: a client that is gone must not be waited for."""
+
+CROSSSLOT: Final = ReplyError("CROSSSLOT Keys in request don't hash to the same slot")
+SYNTAX: Final = ReplyError("ERR syntax error")
+NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
+
+
+def run_request(cells: Cells, request: Sequence[bytes], now: int) -> tuple[Sequence[Change] | None, Reply]:
+    """Run a READ or WRITE request on a slot's cells, as home (see `agreement.home.Run`)."""
+    command = find(request[0])
+    if command is None or command.run is None:  # from a coordinator of a newer version
+        return None, unknown(request)
+    changes, reply = command.run(cells, request, now)
+    return (changes if command.kind is Kind.WRITE else None), reply
+
+
+class Batch:
+    """What one buffer of a client asked for, and the replies so far."""
+
+    __slots__ = ("dispatcher", "left", "protocol", "replies", "session", "silent")
+
+    def __init__(self, dispatcher: Dispatcher, session: Session, count: int) -> None:
+        self.dispatcher = dispatcher
+        self.session = session
+        self.protocol = session.protocol
+        self.replies: list[Reply] = [None] * count
+        self.left = count
+        self.silent: set[int] | None = None
+        """Commands whose replies are not wanted (CLIENT REPLY)."""
+
+    def deliver(self, index: int, reply: Reply) -> None:
+        self.replies[index] = reply
+        self.left -= 1
+        if not self.left:
+            self.dispatcher.finished(self.session)
+
+    def encoded(self) -> bytes:
+        replies = self.replies
+        if self.silent:
+            replies = [reply for index, reply in enumerate(replies) if index not in self.silent]
+        return encode_all(replies, self.protocol)
+
+
+class Gather:
+    """The replies of a command that was split; joined, they are its reply."""
+
+    __slots__ = ("index", "join", "left", "replies", "sink")
+
+    def __init__(self, count: int, join: Callable[[list[Reply]], Reply], sink: Sink, index: int) -> None:
+        self.replies: list[Reply] = [None] * count
+        self.left = count
+        self.join = join
+        self.sink = sink
+        self.index = index
+
+    def deliver(self, index: int, reply: Reply) -> None:
+        self.replies[index] = reply
+        self.left -= 1
+        if not self.left:
+            error = next((part for part in self.replies if isinstance(part, ReplyError)), None)
+            self.sink.deliver(self.index, error if error is not None else self.join(self.replies))
+
+
+class Dispatcher:
+    """Runs clients' requests; `replies`, `closing` and `holds` are for the node to take."""
+
+    def __init__(
+        self,
+        services: Services,
+        view: View,
+        operations: Operations,
+        replica: Replica,
+        home: Home,
+        coordinator: Coordinator,
+        rng: Random,
+        clock: Callable[[], float],
+    ) -> None:
+        self.now = 0
+        """Cluster time in milliseconds."""
+        self.replies: list[tuple[Session, bytes]] = []
+        self.closing: list[Session] = []
+        self.holds: list[tuple[Session, bool]] = []
+        self.commands = 0
+        self._services = services
+        self._view = view
+        self._operations = operations
+        self._replica = replica
+        self._home = home
+        self._coordinator = coordinator
+        self._rng = rng
+        self._clock = clock
+        self._resumable: list[Session] = []
+        self._whole: dict[str, Callable[[Sequence[bytes]], Asking[Reply]]] = {
+            "dbsize": self._dbsize,
+            "keys": self._keys,
+            "scan": self._scan,
+            "randomkey": self._randomkey,
+            "peerkv": self._peerkv,
+            "cluster": self._cluster,
+        }
+
+    # -- a client's buffer
+
+    def receive(self, session: Session, requests: list[list[bytes]]) -> None:
+        """Run requests of one client, behind those that it sent before."""
+        if session.held:
+            session.backlog += requests
+        elif requests and not session.closing:
+            self._run(session, requests)
+
+    def _run(self, session: Session, requests: list[list[bytes]]) -> None:
+        batch = Batch(self, session, len(requests))
+        session.batches.append(batch)
+        replies = batch.replies
+        sole = self._view.sole
+        homes = self._home.homes
+        apply_alone = self._home.apply_alone
+        now = self.now
+        read, write, spread, session_kind = Kind.READ, Kind.WRITE, Kind.SPREAD, Kind.SESSION
+        self.commands += len(requests)
+        for index, request in enumerate(requests):
+            command = find(request[0])
+            if command is None:
+                batch.deliver(index, unknown(request))
+                continue
+            arity = command.arity
+            if len(request) != arity if arity > 0 else len(request) < -arity:
+                batch.deliver(index, arity_error(command))
+                continue
+            kind = command.kind
+            if kind is read or kind is write:
+                number = slot_of(request[1])
+                if command.keys[1] != 1 and not _one_slot(command, request, number):
+                    batch.deliver(index, CROSSSLOT)
+                    continue
+                if sole[number] and number in homes and number not in session.written:
+                    home = homes[number]
+                    if kind is read and not home.timed:
+                        reply = command.run(home.slot.cells, request, now)[1]  # type: ignore[misc]
+                    else:
+                        reply = apply_alone(home, request, now)
+                    replies[index] = reply
+                    batch.left -= 1
+                elif kind is read:
+                    self._read(session, number, command, request, batch, index)
+                elif number in session.reading:
+                    self._stall(session, batch, index, requests)
+                    return
+                else:
+                    self._write(session, number, request, batch, index)
+            elif kind is session_kind and not _asks_cluster(request):
+                self._run_session(session, command, request, batch, index)
+                if session.closing:
+                    self._truncate(batch, index + 1)
+                    break
+            elif kind is spread:
+                if not self._spread(session, command, request, batch, index):
+                    self._stall(session, batch, index, requests)
+                    return
+            else:
+                if session.batches[0] is not batch or batch.left > len(replies) - index:
+                    self._stall(session, batch, index, requests)
+                    return
+                self._start_whole(session, command, request, batch, index)
+                if batch.left > len(replies) - index - 1 and index + 1 < len(requests):
+                    self._stall(session, batch, index + 1, requests)
+                    return
+        if not batch.left:
+            self.finished(session)
+
+    def break_off(self, session: Session, error: str) -> None:
+        """Input of the client cannot be read any further: say so behind what was answered before, and close."""
+        if not session.closing:
+            session.closing = True
+            session.backlog.clear()
+            batch = Batch(self, session, 1)
+            session.batches.append(batch)
+            batch.deliver(0, ReplyError(error))
+
+    def finished(self, session: Session) -> None:
+        """A batch has all its replies: send what is in order."""
+        batches = session.batches
+        while batches and not batches[0].left:
+            encoded = batches.popleft().encoded()
+            if encoded:
+                self.replies.append((session, encoded))
+        if not batches:
+            session.written.clear()
+            session.reading.clear()
+            if session.closing:
+                self.closing.append(session)
+            elif session.held:
+                self._resumable.append(session)
+
+    def resume(self) -> bool:
+        """Go on with sessions that were waiting for their own earlier commands; whether there were any."""
+        if not self._resumable:
+            return False
+        sessions, self._resumable = self._resumable, []
+        for session in sessions:
+            if session.held and not session.batches:
+                session.held = False
+                requests, session.backlog = session.backlog, []
+                if requests:
+                    self._run(session, requests)
+                if not session.held:
+                    self.holds.append((session, False))
+        return True
+
+    def _stall(self, session: Session, batch: Batch, index: int, requests: list[list[bytes]]) -> None:
+        session.held = True
+        session.backlog = requests[index:] + session.backlog
+        self.commands -= len(requests) - index
+        self.holds.append((session, True))
+        self._truncate(batch, index)
+        if not batch.left:
+            self.finished(session)
+
+    def _truncate(self, batch: Batch, count: int) -> None:
+        batch.left -= len(batch.replies) - count
+        del batch.replies[count:]
+
+    # -- one command
+
+    def _read(
+        self, session: Session, number: int, command: Command, request: Sequence[bytes], sink: Sink, index: int
+    ) -> None:
+        coordinator = self._coordinator
+        after = session.written.get(number, 0)
+        if after and after in coordinator.pending:
+            session.written[number] = coordinator.write(number, request, sink, index, after)
+            return
+        session.reading.add(number)
+        assert command.run is not None, "READ commands can be run"
+        coordinator.read(number, request, command.run, self.now, sink, index)
+
+    def _write(self, session: Session, number: int, request: Sequence[bytes], sink: Sink, index: int) -> None:
+        written = session.written
+        written[number] = self._coordinator.write(number, request, sink, index, written.get(number, 0))
+        session.last_slot = number
+
+    def _spread(self, session: Session, command: Command, request: Sequence[bytes], batch: Batch, index: int) -> bool:
+        """Send the parts of a command of many slots; False if one must wait for an earlier read of its slot."""
+        assert command.split is not None, "SPREAD commands can be split"
+        assert command.join is not None, "SPREAD commands can be joined"
+        parts = [(slot_of(key), part) for key, part in command.split(request)]
+        part_command = find(parts[0][1][0])
+        assert part_command is not None, "parts are requests of the table"
+        if part_command.kind is Kind.WRITE:
+            if any(number in session.reading for number, _ in parts):
+                return False
+            if command.merge is not None:
+                merged: dict[int, list[list[bytes]]] = {}
+                for number, part in parts:
+                    merged.setdefault(number, []).append(part)
+                parts = [(number, command.merge(group)) for number, group in merged.items()]
+        gather = Gather(len(parts), command.join, batch, index)
+        for place, (number, part) in enumerate(parts):
+            home = self._home.homes.get(number) if self._view.sole[number] else None
+            if home is not None and number not in session.written:
+                gather.deliver(place, self._home.apply_alone(home, part, self.now))
+            elif part_command.kind is Kind.READ:
+                self._read(session, number, part_command, part, gather, place)
+            else:
+                self._write(session, number, part, gather, place)
+        return True
+
+    def _run_session(
+        self, session: Session, command: Command, request: Sequence[bytes], batch: Batch, index: int
+    ) -> None:
+        batch.deliver(index, run_session(self._services, session, command, request))
+
+    # -- commands that concern every slot
+
+    def _start_whole(
+        self, session: Session, command: Command, request: Sequence[bytes], batch: Batch, index: int
+    ) -> None:
+        match command.name:
+            case "flushall" | "flushdb":
+                asking = self._flush(request)
+            case "wait":
+                asking = self._wait(session, request)
+            case name:
+                asking = self._whole[name](request)
+        self._operations.start(self._clock(), self._ask(asking, batch, index))
+
+    def _ask(self, asking: Asking[Reply], sink: Sink, index: int) -> Operation:
+        try:
+            reply = yield from asking
+        except Unanswered:
+            reply = self._unanswered()
+        sink.deliver(index, reply)
+
+    def _unanswered(self) -> ReplyError:
+        if self._view.topology is None:
+            return ReplyError("CLUSTERDOWN this node has not met its cluster yet")
+        return ReplyError("NOQUORUM nothing was done: some slots have no majority of owners that answer")
+
+    def _dbsize(self, _request: Sequence[bytes]) -> Asking[Reply]:
+        counts = yield from count_keys(self._view, self._replica)
+        return sum(counts)
+
+    def _flush(self, request: Sequence[bytes]) -> Asking[Reply]:
+        """Clear every slot that has keys; each slot at once, one after the other as seen from outside."""
+        if len(request) > 2 or (len(request) == 2 and request[1].upper() not in (b"ASYNC", b"SYNC")):
+            return SYNTAX
+        counts = yield from count_keys(self._view, self._replica)
+        full = [number for number, keys in enumerate(counts) if keys]
+        cleared = Countdown(len(full))
+        for number in full:
+            self._coordinator.write(number, (b"PEERKV.CLEAR", b""), cleared, 0)
+        while cleared.left:
+            yield Round((), 0.002)
+        return cleared.error if cleared.error is not None else OK
+
+    def _keys(self, request: Sequence[bytes]) -> Asking[Reply]:
+        matches = matcher(request[1])
+        found: list[Reply] = []
+        slot = start = 0
+        while slot < SLOTS:
+            keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, LIST_COUNT)
+            found += [key for key in keys if matches(key)]
+        return found
+
+    def _scan(self, request: Sequence[bytes]) -> Asking[Reply]:
+        options = _scan_options(request)
+        if isinstance(options, ReplyError):
+            return options
+        cursor, count, pattern, of_type = options
+        slot, start = divmod(cursor, 1 << SCAN_ORDER_BITS)
+        keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, min(count, LIST_COUNT))
+        if pattern is not None:
+            matches = matcher(pattern)
+            keys = [key for key in keys if matches(key)]
+        following = slot << SCAN_ORDER_BITS | start if slot < SLOTS else 0
+        return [b"%d" % following, list(keys) if of_type in (None, b"string") else []]
+
+    def _randomkey(self, _request: Sequence[bytes]) -> Asking[Reply]:
+        counts = yield from count_keys(self._view, self._replica)
+        total = sum(counts)
+        if not total:
+            return None
+        chosen = self._rng.randrange(total)
+        slot = 0
+        while chosen >= counts[slot]:
+            chosen -= counts[slot]
+            slot += 1
+        for start in (self._rng.randrange(1 << SCAN_ORDER_BITS), 0):
+            keys, _, _ = yield from list_keys(self._view, self._replica, slot, start, 1)
+            if keys:
+                return keys[0]
+        return None
+
+    def _wait(self, session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+        copies, milliseconds = _integer(request[1]), _integer(request[2])
+        if copies is None or milliseconds is None:
+            return NOT_AN_INTEGER
+        if milliseconds < 0:
+            return ReplyError("ERR timeout is negative")
+        patience = min(milliseconds / 1000, WAIT_MAX_S) if milliseconds else WAIT_MAX_S
+        number = max(0, session.last_slot)
+        until = self._clock() + patience
+        return (yield from await_copies(self._view, self._replica, number, copies, until, self._clock))
+
+    def _cluster(self, request: Sequence[bytes]) -> Asking[Reply]:
+        """CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT."""
+        number = _integer(request[2])
+        if number is None or not 0 <= number < SLOTS:
+            return ReplyError("ERR Invalid slot")
+        if request[1].upper() == b"COUNTKEYSINSLOT":
+            counts = yield from count_keys(self._view, self._replica, [number])
+            return counts[0]
+        count = _integer(request[3])
+        if count is None or count < 0:
+            return ReplyError("ERR Invalid number of keys")
+        found: list[Reply] = []
+        slot, start = number, 0
+        while slot == number and len(found) < count:
+            keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, count - len(found))
+            found += [key for key in keys if slot_of(key) == number]
+        return found[:count]
+
+    def _peerkv(self, request: Sequence[bytes]) -> Asking[Reply]:
+        match [request[1].upper(), *request[2:]]:
+            case [b"STATUS"]:
+                return (yield from self._status())
+            case [b"EXPLAIN", key]:
+                return (yield from self._explain(key))
+            case [b"HELP"]:
+                return [
+                    "PEERKV STATUS -- members, and whether every slot has all its copies (JSON)",
+                    "PEERKV EXPLAIN key -- where a key is and who answers for it (JSON)",
+                ]
+            case [b"STATUS" | b"EXPLAIN", *_]:
+                return ReplyError(f"ERR wrong number of arguments for 'peerkv|{request[1].decode().lower()}' command")
+            case _:
+                name = request[1].decode("ascii", "replace")
+                return ReplyError(f"ERR unknown subcommand '{name:.128}'. Try PEERKV HELP.")
+
+    def _status(self) -> Asking[Reply]:
+        copies = yield from count_copies(self._view, self._replica)
+        view = self._view
+        topology = view.topology
+        listed: list[dict[str, Any]] = []
+        for member in self._services.members():
+            owner = topology.by_process.get(member.process) if topology is not None else None
+            peer = view.me if member.process == view.me.process else view.peers.get(member.process)
+            listed.append(
+                {
+                    "name": member.name,
+                    "role": member.role.value,
+                    "client": f"{member.client_host}:{member.client_port}",
+                    "peer": f"{member.host}:{member.peer_port}",
+                    "liveness": member.liveness.name.lower(),
+                    "number": owner.number if owner is not None else 0,
+                    "zone": member.zone,
+                    "weight": member.weight,
+                    "copies": copies.held.get(peer, 0) if peer is not None else 0,
+                    "homes": copies.homes.get(peer, 0) if peer is not None else 0,
+                    "process": f"{member.process:016x}",
+                    "me": member.process == view.me.process,
+                    "owner": owner is not None,
+                }
+            )
+        status = {
+            "cluster": self._services.settings.cluster,
+            "cluster_id": f"{topology.cluster_id:016x}" if topology is not None else "",
+            "epoch": view.epoch,
+            "node": view.me.name,
+            "replicas": topology.replicas if topology is not None else 0,
+            "slots": SLOTS if topology is not None else 0,
+            "slots_with_all_copies": copies.whole,
+            "slots_without_quorum": copies.undecided,
+            "members": listed,
+        }
+        return json.dumps(status).encode()
+
+    def _explain(self, key: bytes) -> Asking[Reply]:
+        number = slot_of(key)
+        held = yield from explain(self._view, self._replica, number, key)
+        newest = max((cell for _, cell in held if cell is not None), key=lambda cell: cell.version, default=None)
+        target = self._coordinator.targets[number]
+        live = newest is not None and newest.value is not None and not 0 < newest.deadline <= self.now
+        explanation = {
+            "key": key.decode("utf-8", "backslashreplace"),
+            "slot": number,
+            "owners": [
+                {
+                    "name": peer.name,
+                    "answered": cell is not None,
+                    "version": describe_position(cell.version) if cell is not None and cell.version else "",
+                    "home": peer is target,
+                }
+                for peer, cell in held
+            ],
+            "value_bytes": len(newest.value) if live else None,
+            "ttl_ms": newest.deadline - self.now if live and newest.deadline else None,
+            "version": describe_position(newest.version) if newest is not None and newest.version else "",
+        }
+        return json.dumps(explanation).encode()
+
+
+class Countdown:
+    """Counts writes that are under way; keeps the first error."""
+
+    __slots__ = ("error", "left")
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self.error: ReplyError | None = None
+
+    def deliver(self, _index: int, reply: Reply) -> None:
+        self.left -= 1
+        if isinstance(reply, ReplyError) and self.error is None:
+            self.error = reply
+
+
+def _one_slot(command: Command, request: Sequence[bytes], number: int) -> bool:
+    return all(slot_of(key) == number for key in keys_of(command, request))
+
+
+def _asks_cluster(request: Sequence[bytes]) -> bool:
+    """Whether this CLUSTER command is a question to the owners of a slot."""
+    if request[0].upper() != b"CLUSTER" or len(request) < 3:
+        return False
+    subcommand = request[1].upper()
+    return (subcommand == b"COUNTKEYSINSLOT" and len(request) == 3) or (
+        subcommand == b"GETKEYSINSLOT" and len(request) == 4
+    )
+
+
+def _integer(argument: bytes) -> int | None:
+    """A number as Redis reads it: no spaces, no plus, at most 64 bits."""
+    if len(argument) > 20 or not argument.lstrip(b"-").isdigit():
+        return None
+    try:
+        value = int(argument)
+    except ValueError:
+        return None
+    return value if -(1 << 63) <= value < 1 << 63 else None
+
+
+def _scan_options(request: Sequence[bytes]) -> tuple[int, int, bytes | None, bytes | None] | ReplyError:
+    """(cursor, count, pattern, type) of a SCAN."""
+    cursor = _integer(request[1])
+    if cursor is None or cursor < 0:
+        return ReplyError("ERR invalid cursor")
+    count = 10
+    pattern = of_type = None
+    options = request[2:]
+    if len(options) % 2:
+        return SYNTAX
+    for name, value in zip(options[::2], options[1::2], strict=True):
+        match name.upper():
+            case b"COUNT":
+                parsed = _integer(value)
+                if parsed is None:
+                    return NOT_AN_INTEGER
+                if parsed < 1:
+                    return SYNTAX
+                count = parsed
+            case b"MATCH":
+                pattern = value
+            case b"TYPE":
+                of_type = value.lower()
+            case _:
+                return SYNTAX
+    return cursor, count, pattern, of_type

@@ -1,0 +1,663 @@
+"""A whole peer without I/O: what comes in goes to the engines, and one `take` gathers what they want done.
+
+    client's bytes -> session -> dispatch -> coordinator ---- frames ----> home, replica of other nodes
+    peers' frames  -> replica, home, coordinator, operations
+    datagrams      -> swim -> who is alive -> links -> whom the coordinator asks
+
+It opens no socket, reads no clock and draws no chance; `server` does, and the simulator of the tests in its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from peerkv import wire
+from peerkv.agreement.birth import BirthRegister, propose
+from peerkv.agreement.coordinator import Coordinator
+from peerkv.agreement.home import Home
+from peerkv.agreement.operation import BirthAccept, BirthPrepare, Message, Operation, Operations, Refused
+from peerkv.agreement.peer import Peer
+from peerkv.agreement.replica import Replica
+from peerkv.agreement.view import View
+from peerkv.dispatch import Dispatcher, run_request
+from peerkv.gossip.member import (
+    Address,
+    Liveness,
+    Member,
+    MemberDown,
+    MemberLeft,
+    NameTaken,
+)
+from peerkv.gossip.swim import Swim
+from peerkv.resp import Reply
+from peerkv.ring.topology import Owner, Topology
+from peerkv.session import Session, Statistics
+from peerkv.settings import PEER_PORT_OFFSET, Role, Settings
+
+if TYPE_CHECKING:
+    from random import Random
+
+WATCH_INTERVAL_S: Final = 0.25
+"""How often links, births and takeovers are looked at; what is urgent comes as an event."""
+REDIAL_S: Final = (0.05, 1.0)
+"""A link that broke is dialled again after the first of these, which doubles up to the second."""
+STALE_LINK_S: Final = 1.0
+"""The link to a member that is down is given up if nothing has been heard from it for so long."""
+TAKEOVER_AFTER_S: Final = 1.0
+"""A link must have been down for so long before the slots of that owner are taken over without being asked for."""
+TAKEOVER_BATCH: Final = 2048
+"""Slots taken over unasked per look."""
+FORGET_PROCESS_AFTER_S: Final = 900.0
+"""What a coordinator's operations answered is kept for so long after its process was last linked: no copy of a request
+stays on its way for longer."""
+TELL_TOPOLOGY_S: Final = 0.2
+"""A peer that is behind is told the topology at most this often."""
+HEARD_INTERVAL_S: Final = 0.25
+"""Frames count as a sign of life for gossip at most this often."""
+SLEW: Final = 0.001
+"""The share of a passing second by which cluster time may be moved towards a peer's that is ahead."""
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What a turn of a node wants done."""
+
+    replies: list[tuple[Session, bytes]] = field(default_factory=list)
+    closing: list[Session] = field(default_factory=list)
+    """To be closed once what they were sent is written."""
+    holds: list[tuple[Session, bool]] = field(default_factory=list)
+    """True: read no more from this client, until False."""
+    frames: list[tuple[int, bytes]] = field(default_factory=list)
+    """(process, payload), on the link that was dialled to it."""
+    dials: list[tuple[int, Address]] = field(default_factory=list)
+    """Open a link: connect, send `hello(process)`, hand the answer to `welcome`. An older link to it is closed."""
+    drops: list[int] = field(default_factory=list)
+    """Close the link that was dialled to this process; `link_down` then."""
+    datagrams: list[tuple[Address, bytes]] = field(default_factory=list)
+    exchanges: list[tuple[int, Address, bytes]] = field(default_factory=list)
+    """(ticket, address, payload): connect, send, read one answer for `exchange_answer`, close."""
+    log: list[tuple[str, str]] = field(default_factory=list)
+    """(level, text)"""
+    wake_at: float = inf
+    stop: str = ""
+    """Not empty: this node must end, for that reason."""
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """Our side of the connection to another process: the one on which we send."""
+
+    peer: Peer
+    member: Member
+    dialling: bool = False
+    down_since: float = 0.0
+    redial_at: float = inf
+    patience: float = REDIAL_S[0]
+    told_at: float = -inf
+    heard_at: float = -inf
+
+
+class Node:
+    """One peer. `now` is in seconds of any clock that does not jump; every batch of inputs ends with a `take`."""
+
+    def __init__(self, settings: Settings, rng: Random, now: float, wall: float) -> None:
+        """`wall`: seconds since 1970, for cluster time until a cluster has been met, and to order this name's lives."""
+        self.settings = settings
+        self.process = rng.getrandbits(62) | 1
+        self.started_at = now
+        self.sessions: dict[int, Session] = {}
+        self.swim = Swim(
+            settings.gossip,
+            settings.cluster,
+            _myself(settings, self.process, wall),
+            [(host, port + PEER_PORT_OFFSET) for host, port in settings.seeds],
+            rng,
+            now,
+            wire.measure,
+        )
+        self.view = View(self.process, settings.name)
+        self.operations = Operations(self.view.touched.add)
+        self.replica = Replica(self.view, self._settle, self._start)
+        self.coordinator = Coordinator(settings, self.view, self.operations, rng)
+        self.home = Home(
+            settings,
+            self.view,
+            self.replica,
+            self.operations,
+            rng,
+            run_request,
+            self.coordinator.settle,
+            self.coordinator.refused,
+        )
+        self.coordinator.home = self.home
+        self.dispatcher = Dispatcher(
+            self, self.view, self.operations, self.replica, self.home, self.coordinator, rng, self._clock
+        )
+        self._rng = rng
+        self._now = now
+        self._offset = int((wall - now) * 1000)
+        """Cluster time in milliseconds less `now` in milliseconds."""
+        self._slewed_at = now
+        self._links: dict[int, _Link] = {}
+        self._gone: dict[int, float] = {}
+        """Processes without a link, since when: see FORGET_PROCESS_AFTER_S."""
+        self._birth = BirthRegister()
+        self._proposing = False
+        self._session_id = 0
+        self._watch_at = now
+        self._forget_at = now
+        self._swim_dirty = True
+        self._swim_wake_at = -inf
+        self._reachable: bool | None = None
+        self._outbox = Outbox()
+        self._statistics = Statistics()
+        if settings.role is Role.DATA and not settings.seeds:
+            alone = Owner(0, settings.name, self.process, settings.zone, settings.weight)
+            self._enter(Topology.birth(rng.getrandbits(62) | 1, settings.replicas, [alone]))
+
+    # -- time
+
+    def _at(self, now: float) -> None:
+        self._now = self.home.now = self.coordinator.now = now
+        self.dispatcher.now = int(now * 1000) + self._offset
+
+    def _clock(self) -> float:
+        return self._now
+
+    @property
+    def cluster_ms(self) -> int:
+        """Cluster time in milliseconds: like Unix time, but the same on all nodes, and it never jumps."""
+        return int(self._now * 1000) + self._offset
+
+    def _follow_clock(self, theirs: int) -> None:
+        """Cluster time is that of the node that is ahead; the others approach it, slowly enough for any deadline."""
+        elapsed = (self._now - self._slewed_at) * 1000
+        ahead = theirs - self.cluster_ms
+        if elapsed * SLEW >= 1:
+            self._slewed_at = self._now
+            if ahead > 0:
+                self._offset += min(ahead, int(elapsed * SLEW))
+
+    # -- clients
+
+    def open(self, now: float, address: str, local: str) -> Session:
+        """A client has connected."""
+        self._session_id += 1
+        session = Session(self._session_id, address, local, now, self.settings)
+        self.sessions[session.id] = session
+        self._statistics.connections_received += 1
+        return session
+
+    def receive(self, now: float, session: Session, data: bytes) -> None:
+        """Bytes of a client: any part of any number of commands."""
+        self._at(now)
+        self._statistics.input_bytes += len(data)
+        requests = session.requests.feed(data)
+        if requests:
+            self.dispatcher.receive(session, requests)
+        if session.requests.error is not None:
+            self.dispatcher.break_off(session, session.requests.error)
+
+    def close(self, now: float, session: Session) -> None:
+        """A client is gone; what it asked for goes on, its replies go nowhere."""
+        self._at(now)
+        session.closing = True
+        session.backlog.clear()
+        self.sessions.pop(session.id, None)
+
+    def kill(self, session: Session) -> None:
+        """Close a client's connection from here."""
+        session.closing = True
+        self.dispatcher.closing.append(session)
+
+    # -- links between peers
+
+    def accept(self, now: float, source: Address, payload: bytes) -> tuple[bytes, int | None]:
+        """The first frame on a connection to our peer port: what to answer (nothing: close), and whose link it is
+        (None: nobody's, close after the answer)."""
+        self._at(now)
+        cluster = self.settings.cluster
+        self._swim_dirty = True
+        if wire.kind_of(payload) == wire.Kind.HELLO:
+            hello = wire.decode_hello(cluster, payload)
+            if isinstance(hello, wire.Refusal):
+                self.swim.refuse(now, source, hello.reason)
+                return b"", None
+            answer = wire.encode_hello(cluster, self._hello(hello.process), welcome=True)
+            if hello.to != self.process or self._is_foreign(hello.cluster_id) or hello.process == self.process:
+                return answer, None
+            link = self._links.get(hello.process)
+            if link is None:
+                return b"", None  # it knows us before gossip has told us of it; it will try again
+            if not link.peer.up and not link.dialling:
+                self._dial(link)
+            return answer, hello.process
+        request = wire.decode_request(cluster, payload)
+        if isinstance(request, wire.Refusal):
+            refusal = self.swim.refuse(now, source, request.reason)
+            return (wire.encode_answer(cluster, refusal) if wire.kind_of(payload) else b""), None
+        return wire.encode_answer(cluster, self.swim.request(now, source, request)), None
+
+    def hello(self, process: int) -> bytes:
+        """The first frame to send on a link that was dialled to that process."""
+        return wire.encode_hello(self.settings.cluster, self._hello(process))
+
+    def welcome(self, now: float, process: int, payload: bytes) -> bool:
+        """The answer to our hello: whether the link is up. If not it is to be closed; `link_down` need not be said."""
+        self._at(now)
+        link = self._links.get(process)
+        answer = wire.decode_hello(self.settings.cluster, payload, welcome=True)
+        if link is None:
+            return False
+        if (
+            isinstance(answer, wire.Refusal)
+            or answer.process != process
+            or answer.to != self.process
+            or self._is_foreign(answer.cluster_id)
+        ):
+            self._lost(link)
+            return False
+        peer = link.peer
+        link.dialling = False
+        link.redial_at = inf
+        link.patience = REDIAL_S[0]
+        peer.up = True
+        peer.silent = False
+        peer.heard = now
+        self._gone.pop(process, None)
+        self._links_changed()
+        if answer.epoch < self.view.epoch:
+            self._tell_topology(link)
+        self.home.link_up(peer)
+        return True
+
+    def link_down(self, now: float, process: int) -> None:
+        """The link that was dialled to that process is closed, or could not be opened."""
+        self._at(now)
+        link = self._links.get(process)
+        if link is not None:
+            self._lost(link)
+
+    def _lost(self, link: _Link) -> None:
+        now = self._now
+        peer = link.peer
+        was_up = peer.up
+        link.dialling = False
+        link.redial_at = now + link.patience * self._rng.uniform(0.8, 1.2)
+        link.patience = min(2 * link.patience, REDIAL_S[1])
+        if not was_up:
+            return
+        link.down_since = now
+        peer.up = False
+        self._gone[peer.process] = now
+        self._links_changed()
+        self.operations.link_down(now, peer)
+        self.coordinator.link_down(peer)
+        peer.clear()
+        self.swim.link_lost(now, peer.name)
+        self._swim_dirty = True
+
+    def _links_changed(self) -> None:
+        self._reachable = None
+        self.view.links_changed()
+        self.coordinator.retarget()
+
+    def _dial(self, link: _Link) -> None:
+        link.dialling = True
+        link.redial_at = inf
+        self._outbox.dials.append((link.peer.process, link.member.address))
+
+    def _hello(self, process: int) -> wire.Hello:
+        cluster_id = self.view.topology.cluster_id if self.view.topology is not None else 0
+        return wire.Hello(self.settings.name, self.process, cluster_id, self.view.epoch, process)
+
+    def _is_foreign(self, cluster_id: int) -> bool:
+        topology = self.view.topology
+        return topology is not None and cluster_id not in (0, topology.cluster_id)
+
+    # -- frames
+
+    def frame(self, now: float, process: int, payload: bytes) -> None:
+        """What another process had to say in one of its turns. Raises ValueError or TypeError for what is no frame:
+        the connection that it came on is to be closed."""
+        self._at(now)
+        peer = self.view.peers.get(process)
+        if peer is None:
+            return
+        frame = wire.decode_frame(payload)
+        peer.heard = now
+        if peer.silent:
+            peer.silent = False
+            self.coordinator.retarget()
+        link = self._links.get(process)
+        if link is not None and now - link.heard_at >= HEARD_INTERVAL_S:
+            link.heard_at = now
+            self.swim.heard(now, peer.name, process)
+            self._swim_dirty = True
+        if frame.epoch != self.view.epoch:
+            self._other_epoch(peer, link, frame)
+            return
+        self._follow_clock(frame.clock)
+        self.view.mark(process, frame.mark)
+        self._take_in(peer, frame)
+
+    def _take_in(self, peer: Peer, frame: wire.Frame) -> None:
+        """In this order: a page before the changes that continue it, changes before reads that must see them."""
+        now = self._now
+        home = self.home
+        if frame.answers:
+            for number, message in wire.messages(frame.answers):
+                self.operations.answer(now, peer, number, message)
+        if frame.accepts:
+            self.replica.accept(peer, frame.accepts)
+        if frame.acks:
+            home.acknowledge(peer, frame.acks)
+        if frame.forwards:
+            process = peer.process
+            mark = self.view.marks.get(process, 0)
+            items = iter(frame.forwards)
+            for counter, number, request, after in zip(items, items, items, items, strict=True):
+                if counter >= mark:  # T4: a late copy of an operation that has ended
+                    home.enqueue(number, (peer, process, counter, request, after))
+        if frame.reads:
+            self.coordinator.answer_reads(peer, frame.sequence, frame.reads)
+        if frame.confirms:
+            self.coordinator.confirmed(peer, frame.confirms)
+        if frame.outcomes:
+            self.coordinator.outcomes(frame.outcomes)
+        if frame.asks:
+            for number, message in wire.messages(frame.asks):
+                peer.answers.append((number, self._answer(message)))
+            self.view.touched.add(peer)
+        for tell in frame.tells:
+            match tell:
+                case ["nack", int(number), int(ballot), int(promised)]:
+                    home.refuse(number, ballot, promised)
+                case ["purge", list(column)]:
+                    self.replica.purge(column)
+                case _:
+                    pass  # of a newer version
+
+    def _answer(self, message: Message) -> Message:
+        if isinstance(message, (BirthPrepare, BirthAccept)):
+            return self._birth.answer(message) if self.settings.role is Role.DATA else Refused()
+        return self.replica.answer(message)
+
+    def _other_epoch(self, peer: Peer, link: _Link | None, frame: wire.Frame) -> None:
+        """Whoever is behind is told the topology; nothing else of such a frame counts (protocol rule E1)."""
+        for tell in frame.tells:
+            match tell:
+                case ["topology", list(fields)]:
+                    self._learn_topology(Topology.from_wire(fields), frame.clock)
+                case _:
+                    pass
+        if frame.epoch < self.view.epoch and link is not None and peer.up:
+            self._tell_topology(link)
+
+    # -- topology
+
+    def _learn_topology(self, topology: Topology, clock: int) -> None:
+        if topology.epoch <= self.view.epoch or self._is_foreign(topology.cluster_id):
+            return
+        if self.view.topology is None:
+            self._offset += clock - self.cluster_ms
+            self._at(self._now)
+        self._enter(topology)
+
+    def _enter(self, topology: Topology) -> None:
+        self.view.install(topology)
+        self._reachable = None
+        self.swim.update(self._now, epoch=topology.epoch, cluster_id=topology.cluster_id)
+        self._swim_dirty = True
+        self.home.enter_epoch()
+        self.coordinator.enter_epoch()
+        names = ", ".join(member.name for member in topology.members)
+        self._log("info", f"epoch {topology.epoch} of cluster {topology.cluster_id:016x}: {names}")
+        for link in self._links.values():
+            self._tell_topology(link)
+
+    def _tell_topology(self, link: _Link) -> None:
+        topology = self.view.topology
+        if topology is not None and link.peer.up and self._now - link.told_at >= TELL_TOPOLOGY_S:
+            link.told_at = self._now
+            link.peer.tells.append(("topology", topology.to_wire()))
+            self.view.touched.add(link.peer)
+
+    def _consider_birth(self) -> None:
+        """As master: have a cluster born once the data members that are expected have met and know of none."""
+        if self._proposing or self.view.topology is not None or self.settings.role is not Role.MASTER:
+            return
+        live = [member for member in self.swim.members.values() if member.liveness is Liveness.ALIVE]
+        if any(member.epoch for member in live):
+            return
+        if min(member.name for member in live if member.role is Role.MASTER) != self.settings.name:
+            return
+        found = [member for member in live if member.role is Role.DATA]
+        peers = [link.peer for member in found if (link := self._links.get(member.process)) is not None]
+        if len(found) < max(1, self.settings.expect) or not all(peer.up for peer in peers) or len(peers) < len(found):
+            return
+        members = [Owner(0, member.name, member.process, member.zone, member.weight) for member in found]
+        topology = Topology.birth(self._rng.getrandbits(62) | 1, self.settings.replicas, members)
+        self._proposing = True
+        ballot = self.cluster_ms << 16 | self._rng.getrandbits(16)
+        self._start(propose(ballot, peers, topology, self._born))
+
+    def _born(self, topology: Topology | None) -> None:
+        self._proposing = False
+        if topology is not None and self.view.topology is None:
+            self._enter(topology)
+
+    # -- gossip
+
+    def datagram(self, now: float, source: Address, payload: bytes) -> None:
+        """A UDP datagram at the peer port."""
+        self._at(now)
+        self._swim_dirty = True
+        message = wire.decode_datagram(self.settings.cluster, payload)
+        if isinstance(message, wire.Refusal):
+            self.swim.refuse(now, source, message.reason)
+        else:
+            self.swim.receive(now, source, message)
+
+    def exchange_answer(self, now: float, ticket: int, payload: bytes | None) -> None:
+        """How an exchange ended: with these bytes, or (None) without an answer."""
+        self._at(now)
+        self._swim_dirty = True
+        answer = wire.decode_answer(self.settings.cluster, payload) if payload is not None else None
+        if isinstance(answer, wire.Refusal):
+            self._log("warning", f"the answer to an exchange was refused: it {answer.reason}")
+            answer = None
+        self.swim.answer(now, ticket, answer)
+
+    def leave(self, now: float) -> None:
+        """Say goodbye; `take` and send once more."""
+        self._at(now)
+        self.swim.leave(now)
+        self._swim_dirty = True
+
+    def _take_gossip(self) -> None:
+        taken = self.swim.take()
+        self._swim_dirty = False
+        self._swim_wake_at = taken.wake_at
+        outbox = self._outbox
+        cluster = self.settings.cluster
+        outbox.datagrams += [(address, wire.encode_datagram(cluster, message)) for address, message in taken.datagrams]
+        outbox.exchanges += [
+            (ticket, address, wire.encode_request(cluster, request)) for ticket, address, request in taken.exchanges
+        ]
+        outbox.log += taken.log
+        for event in taken.events:
+            match event:
+                case NameTaken(name, holder):
+                    outbox.stop = f"the name {name} is taken by {holder}"
+                case MemberDown(member) | MemberLeft(member):
+                    self._member_gone(member)
+                case _:
+                    self._member_here(event.member)
+
+    def _member_here(self, member: Member) -> None:
+        if member.process == self.process:
+            return
+        link = self._links.get(member.process)
+        if link is None:
+            link = self._links[member.process] = _Link(self.view.peer(member.process, member.name), member)
+            self._log("info", f"met {member.name} ({member.role.value}) at {member.host}:{member.peer_port}")
+        link.member = member
+        if not link.peer.up and not link.dialling:
+            self._dial(link)
+
+    def _member_gone(self, member: Member) -> None:
+        link = self._links.get(member.process)
+        if link is None:
+            return
+        link.member = member
+        self._log("info", f"{member.name} {'has left' if member.liveness is Liveness.LEFT else 'is down'}")
+
+    # -- turns
+
+    def wake(self, now: float) -> None:
+        """The time that `take` named has come."""
+        self._at(now)
+        if now >= self._swim_wake_at:
+            self.swim.wake(now)
+            self._swim_dirty = True
+        self.operations.wake(now)
+        self.coordinator.wake([link.peer for link in self._links.values()])
+        self.home.expire(self.cluster_ms)
+        if now >= self._watch_at:
+            self._watch_at = now + WATCH_INTERVAL_S
+            self._watch()
+        for link in self._links.values():
+            if now >= link.redial_at:
+                link.redial_at = inf
+                if link.member.live:
+                    self._dial(link)
+
+    def _watch(self) -> None:
+        now = self._now
+        self.home.tend(now)
+        self._consider_birth()
+        if now >= self._forget_at:
+            self._forget_at = now + 1.0
+            gone = {process for process, since in self._gone.items() if now - since >= FORGET_PROCESS_AFTER_S}
+            self.replica.forget_finished(gone)
+            for process in gone:
+                self._forget_process(process)
+        for link in self._links.values():
+            peer = link.peer
+            if peer.up and not link.member.live and now - peer.heard >= STALE_LINK_S:
+                self._outbox.drops.append(peer.process)
+            if peer.number and not peer.up and now - link.down_since >= TAKEOVER_AFTER_S:
+                self.home.want(self.home.takes_over_from(peer)[:TAKEOVER_BATCH])
+
+    def _forget_process(self, process: int) -> None:
+        """A process that has been gone for long, unless it owns slots."""
+        link = self._links.get(process)
+        if link is None or link.member.live or link.peer.number:
+            return
+        del self._links[process], self._gone[process]
+        self.view.peers.pop(process, None)
+        self.view.marks.pop(process, None)
+
+    def take(self, now: float) -> Outbox:
+        """End of a turn: everything that is to be done because of the inputs since the last one."""
+        self._at(now)
+        if self._swim_dirty:
+            self._take_gossip()
+        dispatcher = self.dispatcher
+        while True:
+            self.home.flush(dispatcher.now)
+            if not dispatcher.resume():
+                break
+        view = self.view
+        outbox, self._outbox = self._outbox, Outbox()
+        if view.touched:
+            mark = self.coordinator.mark
+            view.mark(self.process, mark)
+            for peer in view.touched:
+                if peer.up:
+                    if peer.reads:
+                        self.coordinator.close_reads(peer)
+                    outbox.frames.append((peer.process, wire.encode_frame(view.epoch, mark, dispatcher.now, peer)))
+                peer.clear()
+            view.touched.clear()
+        outbox.replies, dispatcher.replies = dispatcher.replies, []
+        outbox.closing, dispatcher.closing = dispatcher.closing, []
+        outbox.holds, dispatcher.holds = dispatcher.holds, []
+        outbox.wake_at = self._wake_at()
+        return outbox
+
+    def _wake_at(self) -> float:
+        times = [self._swim_wake_at, self._watch_at]
+        operations = self.operations.wake_at
+        if operations is not None:
+            times.append(operations)
+        coordinator = self.coordinator.wake_at([link.peer for link in self._links.values()])
+        if coordinator is not None:
+            times.append(coordinator)
+        deadline = self.home.expiry.next_deadline
+        if deadline is not None:
+            times.append((deadline - self._offset) / 1000)
+        times += [link.redial_at for link in self._links.values()]
+        return min(times)
+
+    # -- for others to see
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be served: the topology is known and of every slot a majority can be talked to."""
+        if self._reachable is None:
+            self._reachable = self.settings.role is Role.MASTER or self._majorities_reachable()
+        return self._reachable
+
+    def _majorities_reachable(self) -> bool:
+        if self.view.topology is None:
+            return False
+        up = [peer.number for peer in (self.view.me, *self.view.peers.values()) if peer.up and peer.number]
+        return all(quorum.won(up) for quorum in {id(quorum): quorum for quorum in self.view.quorums}.values())
+
+    @property
+    def topology(self) -> Topology | None:
+        return self.view.topology
+
+    def members(self) -> list[Member]:
+        """Everybody known, living or not, this node included."""
+        return list(self.swim.members.values())
+
+    def slots_state(self) -> dict[int, tuple[int, int, int]]:
+        """Of each copy held here: position, digest, tombstones."""
+        return {
+            slot.number: (slot.position, slot.digest, len(slot.tombstones))
+            for slot in self.view.slots
+            if slot is not None
+        }
+
+    # -- small things
+
+    def _start(self, operation: Operation) -> None:
+        self.operations.start(self._now, operation)
+
+    def _settle(self, counter: int, reply: Reply) -> None:
+        self.coordinator.settle(counter, reply)
+
+    def _log(self, level: str, text: str) -> None:
+        self._outbox.log.append((level, text))
+
+
+def _myself(settings: Settings, process: int, wall: float) -> Member:
+    host = settings.announce_host or ("" if settings.host in ("0.0.0.0", "::") else settings.host)
+    port = settings.announce_port or settings.port
+    return Member(
+        name=settings.name,
+        process=process,
+        generation=int(wall * 1000),
+        role=settings.role,
+        host=host,
+        peer_port=port + PEER_PORT_OFFSET,
+        client_host=host,
+        client_port=port,
+        zone=settings.zone,
+        weight=settings.weight,
+    )
