@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import shake_128
+from sys import byteorder
 from typing import Final
 
 from peerkv.ring.keys import SLOTS
@@ -47,6 +48,8 @@ def _scores(name: str, choice: int) -> array[int]:
     vector = array("Q", shake_128(b"peerkv-ring-v1/%d/%b" % (choice, name.encode())).digest(8 * SLOTS))
     if vector.itemsize != 8:  # pragma: no cover - array("Q") has 8 bytes on every platform CPython supports
         raise AssertionError("array('Q') must hold 64 bits")
+    if byteorder == "big":
+        vector.byteswap()
     return vector
 
 
