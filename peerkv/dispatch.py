@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from peerkv.agreement.coordinator import Coordinator, Sink
 from peerkv.agreement.home import Home
-from peerkv.agreement.operation import Operation, Operations, Round
+from peerkv.agreement.operation import Operation, Operations, Pause
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.survey import Asking, Unanswered, await_copies, count_copies, count_keys, explain, list_keys
 from peerkv.agreement.view import View
@@ -345,7 +345,7 @@ class Dispatcher:
         for number in full:
             self._coordinator.write(number, (b"PEERKV.CLEAR", b""), cleared, 0)
         while cleared.left:
-            yield Round((), 0.002)
+            yield Pause(0.002)
         return cleared.error if cleared.error is not None else OK
 
     def _keys(self, request: Sequence[bytes]) -> Asking[Reply]:

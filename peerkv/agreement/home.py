@@ -13,7 +13,7 @@ from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from peerkv.agreement.operation import Answers, Operation, Operations, Prepare, Promises, Round
+from peerkv.agreement.operation import Answers, Operation, Operations, Pause, Prepare, Promises, Round
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
@@ -370,7 +370,7 @@ class Home:
             if not lost:
                 return
             numbers = lost
-            yield Round((), self._rng.uniform(0.002, 0.01) * (1 << attempt))
+            yield Pause(self._rng.uniform(0.002, 0.01) * (1 << attempt))
         self._give_up(numbers, Status.NOT_HERE)
 
     def _next_ballot(self, number: int) -> int:
@@ -448,7 +448,7 @@ class Home:
                 home = self.homes.get(number)
                 if home is not None:
                     self._probe(home, peer)
-            yield Round((), 0.01)
+            yield Pause(0.01)
             if not peer.up:
                 return
 

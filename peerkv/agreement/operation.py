@@ -178,22 +178,33 @@ class Round:
 
     asks: Sequence[tuple[Peer, Message]]
     patience: float
-    """Seconds; without asks this is a plain pause."""
+    """Seconds."""
     enough: Callable[[Answers], bool] | None = None
     """Whether the answers so far decide; None: all are wanted."""
 
 
-Operation: TypeAlias = Generator[Round, Answers, None]
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """An operation goes on after so many seconds."""
+
+    seconds: float
+
+
+Operation: TypeAlias = Generator[Round | Pause, Answers, None]
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
     operation: Operation
-    round: Round
-    answers: Answers
-    left: int
-    ids: list[int]
+    enough: Callable[[Answers], bool] | None = None
+    answers: Answers = field(default_factory=Answers)
+    left: int = 0
+    ids: list[int] = field(default_factory=list)
     done: bool = False
+
+    @property
+    def decided(self) -> bool:
+        return self.left == 0 or (self.enough is not None and self.enough(self.answers))
 
 
 class Operations:
@@ -247,41 +258,48 @@ class Operations:
         return timers[0][0] if timers else None
 
     def _check(self, now: float, waiting: _Waiting) -> None:
-        if waiting.done:
-            return
-        enough = waiting.round.enough
-        if waiting.left == 0 or (enough is not None and enough(waiting.answers)):
+        if not waiting.done and waiting.decided:
             self._finish(now, waiting)
 
     def _finish(self, now: float, waiting: _Waiting) -> None:
+        self._stop_waiting(waiting)
+        self._resume(now, waiting.operation, waiting.answers)
+
+    def _stop_waiting(self, waiting: _Waiting) -> None:
         waiting.done = True
         for ask_id in waiting.ids:
             self._by_id.pop(ask_id, None)
-        self._resume(now, waiting.operation, waiting.answers)
 
     def _resume(self, now: float, operation: Operation, answers: Answers | None) -> None:
         while True:
             try:
-                round_ = next(operation) if answers is None else operation.send(answers)
+                wanted = next(operation) if answers is None else operation.send(answers)
             except StopIteration:
                 return
-            answers = Answers()
-            waiting = _Waiting(operation, round_, answers, 0, [])
-            for peer, message in round_.asks:
-                if not peer.up:
-                    answers.failed.append(peer)
-                    continue
-                self._next_id += 1
-                self._by_id[self._next_id] = (waiting, peer)
-                waiting.ids.append(self._next_id)
-                waiting.left += 1
-                peer.asks.append((self._next_id, message))
-                self._touch(peer)
-            if round_.asks and (waiting.left == 0 or (round_.enough is not None and round_.enough(answers))):
-                waiting.done = True
-                for ask_id in waiting.ids:
-                    self._by_id.pop(ask_id, None)
+            waiting = _Waiting(operation)
+            if isinstance(wanted, Pause):
+                self._wait(now + wanted.seconds, waiting)
+                return
+            self._ask(waiting, wanted)
+            if not waiting.decided:
+                self._wait(now + wanted.patience, waiting)
+                return
+            self._stop_waiting(waiting)
+            answers = waiting.answers
+
+    def _ask(self, waiting: _Waiting, round_: Round) -> None:
+        waiting.enough = round_.enough
+        for peer, message in round_.asks:
+            if not peer.up:
+                waiting.answers.failed.append(peer)
                 continue
-            heapq.heappush(self._timers, (now + round_.patience, self._next_id, waiting))
             self._next_id += 1
-            return
+            self._by_id[self._next_id] = (waiting, peer)
+            waiting.ids.append(self._next_id)
+            waiting.left += 1
+            peer.asks.append((self._next_id, message))
+            self._touch(peer)
+
+    def _wait(self, until: float, waiting: _Waiting) -> None:
+        self._next_id += 1
+        heapq.heappush(self._timers, (until, self._next_id, waiting))

@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
-from peerkv.agreement.operation import Answers, CellAnswer, Count, Counts, KeyPage, ListKeys, Message, ReadCell, Round
+from peerkv.agreement.operation import (
+    Answers,
+    CellAnswer,
+    Count,
+    Counts,
+    KeyPage,
+    ListKeys,
+    Message,
+    Pause,
+    ReadCell,
+    Round,
+)
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
@@ -27,7 +38,7 @@ SETTLE_S: Final = 0.1
 WAIT_POLL_S: Final = 0.01
 
 Result = TypeVar("Result")
-Asking: TypeAlias = Generator[Round, Answers, Result]
+Asking: TypeAlias = Generator[Round | Pause, Answers, Result]
 
 
 class Unanswered(Exception):
@@ -41,7 +52,7 @@ def count_keys(view: View, replica: Replica, numbers: Sequence[int] = range(SLOT
         epoch = view.epoch
         answers = yield Round(_asks(view, wanted, Count), PATIENCE_S, partial(_covered, view, wanted))
         if view.topology is None or view.epoch != epoch or not _covered(view, wanted, answers):
-            yield Round((), PATIENCE_S / 4)
+            yield Pause(PATIENCE_S / 4)
             continue
         furthest: dict[int, tuple[int, int]] = {}
         for slots, answer in _counts(view, replica, wanted, answers).values():
@@ -70,7 +81,7 @@ def list_keys(view: View, replica: Replica, first: int, start: int, count: int) 
             attempt += 1
             if attempt == ATTEMPTS:
                 raise Unanswered
-            yield Round((), PATIENCE_S / 4)
+            yield Pause(PATIENCE_S / 4)
             continue
         complete, resume = len(wanted), 0
         pages: list[tuple[list[int], KeyPage]] = []
@@ -116,7 +127,7 @@ def count_copies(view: View, replica: Replica) -> Asking[Copies]:
     goals = [max(row.values(), default=-1) for row in positions]
     behind = [number for number in wanted if len(set(positions[number].values())) > 1]
     if behind:
-        yield Round((), SETTLE_S)
+        yield Pause(SETTLE_S)
         answers = yield Round(_asks(view, behind, Count), PATIENCE_S)
         for number, row in zip(behind, _positions(view, replica, behind, answers), strict=True):
             positions[number] = row
@@ -161,7 +172,7 @@ def await_copies(
         reached = sum(position >= goal for position in row.values()) - 1 if goal >= 0 else 0
         if reached >= copies or clock() >= until:
             return max(0, reached)
-        yield Round((), WAIT_POLL_S)
+        yield Pause(WAIT_POLL_S)
 
 
 def _list_slots(first: int, start: int, count: int, numbers: list[int]) -> Message:
