@@ -31,7 +31,6 @@ from peerkv.gossip.member import (
     NameTaken,
 )
 from peerkv.gossip.swim import Swim
-from peerkv.resp import Reply
 from peerkv.ring.topology import Owner, Topology
 from peerkv.session import Session, Statistics
 from peerkv.settings import PEER_PORT_OFFSET, Role, Settings
@@ -119,8 +118,8 @@ class Node:
         )
         self.view = View(self.process, settings.name)
         self.operations = Operations(self.view.touched.add)
-        self.replica = Replica(self.view, self._settle, self._start)
         self.coordinator = Coordinator(settings, self.view, self.operations, rng)
+        self.replica = Replica(self.view, self.coordinator.settle, self._start)
         self.home = Home(
             settings,
             self.view,
@@ -638,9 +637,6 @@ class Node:
 
     def _start(self, operation: Operation) -> None:
         self.operations.start(self._now, operation)
-
-    def _settle(self, counter: int, reply: Reply) -> None:
-        self.coordinator.settle(counter, reply)
 
     def _log(self, level: str, text: str) -> None:
         self._outbox.log.append((level, text))

@@ -61,6 +61,8 @@ class Write:
     attempts: int = 1
     undecided: int = 1
     """Homes that were asked and have not said that they did nothing."""
+    again_at: float = 0.0
+    """When it is to be sent again; earlier entries of the timers are void."""
 
 
 @dataclass(slots=True, eq=False)
@@ -159,7 +161,8 @@ class Coordinator:
             return
         if status is not Status.AGAIN:
             write.undecided = max(0, write.undecided - 1)
-        if status is Status.NO_QUORUM and self.now - write.started >= self._settings.request_timeout / 3:
+        patience = self._settings.request_timeout / 3
+        if status is Status.NO_QUORUM and not write.undecided and self.now - write.started >= patience:
             self._fail(write)
             return
         self._later(write, RETRY_FIRST_S * (1 << min(write.attempts - 1, 5)))
@@ -174,8 +177,8 @@ class Coordinator:
                 self.refused(counter, Status(status))
 
     def _later(self, write: Write, pause: float) -> None:
-        at = self.now + pause * self._rng.uniform(0.8, 1.2)
-        heapq.heappush(self._retries, (at, write.counter))
+        write.again_at = self.now + pause * self._rng.uniform(0.8, 1.2)
+        heapq.heappush(self._retries, (write.again_at, write.counter))
 
     def _send_again(self, write: Write) -> None:
         """Pursue an operation: the same id, to the owner that we now believe to be home."""
@@ -405,9 +408,9 @@ class Coordinator:
         self._hedge_writes(now)
         retries = self._retries
         while retries and retries[0][0] <= now:
-            _, counter = heapq.heappop(retries)
+            at, counter = heapq.heappop(retries)
             write = self.pending.get(counter)
-            if write is not None:
+            if write is not None and write.again_at == at:
                 target = write.target
                 if target is not None and target is not self.view.me and target.heard <= write.sent:
                     self._fell_silent(target)

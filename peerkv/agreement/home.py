@@ -472,7 +472,7 @@ class Home:
         return numbers
 
     def tend(self, now: float) -> None:
-        """Once a period: probe owners that are behind, purge tombstones that every owner has (protocol rule T2)."""
+        """Once a period: probe owners that are behind, purge tombstones that every owner has (protocol rule X1)."""
         if now < self._tend_at:
             return
         self._tend_at = now + TEND_PERIOD_S

@@ -130,7 +130,7 @@ class Replica:
             view.touched.add(home)
 
     def purge(self, column: list[Any]) -> None:
-        """PURGE: every owner has passed these positions; tombstones up to them may go (rule T2)."""
+        """PURGE: every owner has passed these positions; tombstones up to them may go (rule X1)."""
         items = iter(column)
         for number, ballot, upto in zip(items, items, items, strict=True):
             slot = self.view.slots[number]

@@ -1,0 +1,178 @@
+"""A few owners' roles wired together by hand: each test decides which message is delivered, and when."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from peerkv.agreement.coordinator import Coordinator
+from peerkv.agreement.home import Home
+from peerkv.agreement.operation import Operations
+from peerkv.agreement.peer import Peer
+from peerkv.agreement.replica import Replica
+from peerkv.agreement.view import View
+from peerkv.resp import Reply
+from peerkv.ring.topology import Owner, Topology
+from peerkv.settings import Settings
+from peerkv.store.cell import Cells, Change
+from peerkv.store.slot import Slot
+
+SLOT = 42
+
+
+def run(cells: Cells, request: Sequence[bytes], _now: int) -> tuple[Sequence[Change] | None, Reply]:
+    """APPEND key text, GET key, TRY key text (only if it is not there)."""
+    name, key = request[0], request[1]
+    cell = cells.get(key)
+    value = cell[1] if cell is not None else None
+    if name == b"GET":
+        return None, value
+    if name == b"TRY":
+        return ((), 0) if value is not None else (((key, request[2], 0),), 1)
+    if name == b"DEL":
+        return ((key, None, 0),), 1
+    text = (value or b"") + request[2]
+    return ((key, text, int(request[3]) if len(request) > 3 else 0),), text
+
+
+class Got:
+    """Replies, as a client would get them."""
+
+    def __init__(self) -> None:
+        self.replies: dict[int, Reply] = {}
+
+    def deliver(self, index: int, reply: Reply, /) -> None:
+        assert index not in self.replies, "one reply per request"
+        self.replies[index] = reply
+
+
+class Member:
+    """One node's roles without sessions, gossip and frames."""
+
+    def __init__(self, number: int, topology: Topology, settings: Settings) -> None:
+        self.name = f"n{number}"
+        self.view = View(number, self.name)
+        self.rng = random.Random(number)
+        self.operations = Operations(self.view.touched.add)
+        self.coordinator = Coordinator(settings, self.view, self.operations, self.rng)
+        self.replica = Replica(self.view, self.coordinator.settle, self.start)
+        self.home = Home(
+            settings,
+            self.view,
+            self.replica,
+            self.operations,
+            self.rng,
+            run,
+            self.coordinator.settle,
+            self.coordinator.refused,
+        )
+        self.coordinator.home = self.home
+        self.now = 0.0
+        for owner in topology.members:
+            if owner.process != number:
+                self.view.peer(owner.process, owner.name).up = True
+        self.view.install(topology)
+        self.coordinator.enter_epoch()
+
+    def start(self, operation: Any) -> None:
+        self.operations.start(self.now, operation)
+
+    def at(self, now: float) -> None:
+        self.now = self.home.now = self.coordinator.now = now
+
+    def peer(self, other: Member) -> Peer:
+        return self.view.peers[other.view.me.process]
+
+    @property
+    def slot(self) -> Slot:
+        slot = self.view.slots[SLOT]
+        assert slot is not None
+        return slot
+
+    def write(self, got: Got, index: int, *request: bytes, after: int = 0) -> int:
+        return self.coordinator.write(SLOT, request, got, index, after)
+
+
+class Owners:
+    """`count` members of one topology; the first in the slot's order of preference is `members[0]`."""
+
+    def __init__(self, count: int = 3) -> None:
+        topology = Topology.birth(1, count, [Owner(0, f"n{number}", number) for number in range(1, count + 1)])
+        self.settings = Settings()
+        by_number = {number: Member(number, topology, self.settings) for number in topology.by_number}
+        self.members = [by_number[number] for number in topology.table[SLOT]]
+        self.now = 0.0
+        self.cut: set[tuple[str, str]] = set()
+        """(from, to) of directions in which everything is lost."""
+
+    def deliver(self, *, rounds: int = 20) -> None:
+        """Turns until nothing is on its way."""
+        for _ in range(rounds):
+            busy = False
+            for member in self.members:
+                busy |= self.turn(member)
+            if not busy:
+                return
+        raise AssertionError("the owners do not come to rest")
+
+    def turn(self, member: Member) -> bool:
+        """End of a member's turn: flush, and deliver its columns to the others."""
+        member.at(self.now)
+        member.home.flush(int(self.now * 1000))
+        touched = list(member.view.touched)
+        member.view.touched.clear()
+        for peer in touched:
+            other = next(other for other in self.members if other.view.me.process == peer.process)
+            if peer.reads:
+                member.coordinator.close_reads(peer)
+            columns = (
+                peer.answers[:],
+                peer.accepts[:],
+                peer.acks[:],
+                peer.forwards[:],
+                (peer.sequence, peer.reads[:]),
+                peer.confirms[:],
+                peer.outcomes[:],
+                peer.asks[:],
+                peer.tells[:],
+            )
+            peer.clear()
+            if (member.name, other.name) not in self.cut:
+                self.receive(other, other.peer(member), columns)
+        return bool(touched)
+
+    def receive(self, member: Member, peer: Peer, columns: Any) -> None:
+        member.at(self.now)
+        peer.heard = self.now
+        answers, accepts, acks, forwards, (sequence, reads), confirms, outcomes, asks, tells = columns
+        for number, message in answers:
+            member.operations.answer(self.now, peer, number, message)
+        member.replica.accept(peer, accepts)
+        member.home.acknowledge(peer, acks)
+        for counter, number, request, after in zip(*[iter(forwards)] * 4, strict=True):
+            member.home.enqueue(number, (peer, peer.process, counter, request, after))
+        if reads:
+            member.coordinator.answer_reads(peer, sequence, reads)
+        member.coordinator.confirmed(peer, confirms)
+        member.coordinator.outcomes(outcomes)
+        for number, message in asks:
+            peer.answers.append((number, member.replica.answer(message)))
+            member.view.touched.add(peer)
+        for tell in tells:
+            if tell[0] == "nack":
+                member.home.refuse(*tell[1:])
+            elif tell[0] == "purge":
+                member.replica.purge(tell[1])
+
+    def pass_time(self, seconds: float) -> None:
+        """Virtual time goes by in steps, with everything that is due."""
+        for _ in range(round(seconds / 0.01)):
+            self.now += 0.01
+            for member in self.members:
+                member.at(self.now)
+                member.operations.wake(self.now)
+                member.coordinator.wake(list(member.view.peers.values()))
+                member.home.tend(self.now)
+                member.home.expire(int(self.now * 1000))
+            self.deliver()

@@ -1,0 +1,309 @@
+"""The rules of docs/protocol.md, one by one, on owners that are wired together by hand."""
+
+from __future__ import annotations
+
+from peerkv.agreement.operation import Fetch, Page, Prepare, Promises, Refused
+from peerkv.resp import ReplyError
+from peerkv.store.cell import SEQUENCE_BITS, first_position, make_ballot
+from tests.agreement.owners import SLOT, Got, Owners, run
+
+
+def written(owners: Owners, *texts: bytes) -> Got:
+    got = Got()
+    for index, text in enumerate(texts):
+        owners.members[1].write(got, index, b"APPEND", b"k", text)
+        owners.deliver()
+    assert len(got.replies) == len(texts)
+    return got
+
+
+def values(owners: Owners) -> list[object]:
+    return [member.slot.cells.get(b"k", (0, None, 0))[1] for member in owners.members]
+
+
+def test_a_write_reaches_every_owner_and_is_answered_once() -> None:
+    owners = Owners()
+    assert written(owners, b"a", b"b").replies == {0: b"a", 1: b"ab"}
+    assert values(owners) == [b"ab"] * 3
+    assert len({member.slot.position for member in owners.members}) == 1
+
+
+def test_operations_of_one_turn_are_one_change() -> None:
+    owners = Owners()
+    written(owners, b"-")
+    home = owners.members[0]
+    before = home.slot.position
+    got = Got()
+    for index in range(5):
+        owners.members[index % 3].write(got, index, b"APPEND", b"k", b"%d" % index)
+    for member in (owners.members[1], owners.members[2], home):
+        owners.turn(member)
+    owners.deliver()
+    assert len(got.replies) == 5
+    assert home.slot.position == before + 1
+
+
+def test_p1_a_promise_is_given_to_the_highest_ballot_only() -> None:
+    owners = Owners()
+    replica = owners.members[0].replica
+    low, high = make_ballot(7, 2), make_ballot(8, 3)
+    assert replica.answer(Prepare([SLOT], [high])) == Promises([high], [0])
+    assert replica.answer(Prepare([SLOT], [low])) == Promises([high], [0])
+
+
+def test_a1_a_change_of_a_lower_ballot_is_refused() -> None:
+    owners = Owners()
+    first, second, _ = owners.members
+    second.replica.answer(Prepare([SLOT], [make_ballot(9, 3)]))
+    to = first_position(make_ballot(8, 1)) + 1
+    second.replica.accept(second.peer(first), [SLOT, 0, to, [(b"k", b"x", 0)], ()])
+    assert second.slot.position == 0
+    assert second.peer(first).tells == [("nack", SLOT, make_ballot(8, 1), make_ballot(9, 3))]
+
+
+def test_a2_a_change_fits_only_where_it_begins() -> None:
+    owners = Owners()
+    written(owners, b"a")
+    first, second, _ = owners.members
+    position = second.slot.position
+    second.replica.accept(second.peer(first), [SLOT, position + 1, position + 2, [(b"k", b"x", 0)], ()])
+    assert (second.slot.position, second.slot.cells[b"k"][1]) == (position, b"a")
+    assert second.peer(first).acks == []
+
+
+def test_a4_a_repeated_change_is_acknowledged_and_not_applied() -> None:
+    owners = Owners()
+    written(owners, b"a", b"b")
+    first, second, _ = owners.members
+    position = second.slot.position
+    second.replica.accept(second.peer(first), [SLOT, position - 1, position, [(b"k", b"again", 0)], ()])
+    assert second.slot.cells[b"k"][1] == b"ab"
+    assert second.peer(first).acks == [SLOT, position]
+
+
+def test_a5_an_owner_that_missed_something_fetches_it() -> None:
+    owners = Owners()
+    written(owners, b"a")
+    home, _, third = owners.members
+    owners.cut = {(home.name, third.name)}
+    written(owners, b"b", b"c")
+    assert values(owners) == [b"abc", b"abc", b"a"]
+    owners.cut = set()
+    written(owners, b"d")
+    assert values(owners) == [b"abcd"] * 3
+    assert third.replica.counters.caught_up == 1
+    assert third.replica.counters.replaced == 0
+    assert third.slot.digest == home.slot.digest
+
+
+def test_f1_no_page_under_another_ballot() -> None:
+    owners = Owners()
+    written(owners, b"a")
+    home, second, _ = owners.members
+    assert isinstance(home.replica.answer(Fetch(SLOT, home.slot.promised, 0)), Page)
+    assert home.replica.answer(Fetch(SLOT, make_ballot(9, 9), 0)) == Refused(home.slot.promised)
+    assert second.slot.promised == home.slot.promised
+
+
+def test_f2_a_copy_with_a_change_that_was_never_chosen_is_replaced() -> None:
+    owners = Owners()
+    written(owners, b"a")
+    home, second, third = owners.members
+    owners.cut = {(home.name, second.name), (home.name, third.name)}
+    got = Got()
+    home.write(got, 0, b"APPEND", b"k", b"lost")
+    owners.deliver()
+    assert home.slot.cells[b"k"][1] == b"alost"
+    for member in (second, third):
+        member.peer(home).up = False
+        member.view.links_changed()
+        member.coordinator.link_down(member.peer(home))
+    written(owners, b"b")
+    assert values(owners)[1:] == [b"ab", b"ab"]
+    owners.cut = set()
+    for member in (second, third):
+        member.peer(home).up = True
+        member.view.links_changed()
+        member.home.link_up(member.peer(home))
+    owners.pass_time(4.0)
+    assert values(owners)[1:] == values(owners)[:1] * 2
+    assert home.replica.counters.replaced >= 1
+    assert b"lost" not in (home.slot.cells[b"k"][1] or b"") or got.replies
+
+
+def test_t2_a_new_home_has_what_was_acknowledged() -> None:
+    owners = Owners()
+    home, second, third = owners.members
+    written(owners, b"a")
+    owners.cut = {(home.name, second.name)}
+    got = Got()
+    home.write(got, 0, b"APPEND", b"k", b"b")  # third and home are the majority
+    owners.deliver()
+    assert got.replies == {0: b"ab"}
+    assert values(owners) == [b"ab", b"a", b"ab"]
+    for member in (second, third):
+        member.peer(home).up = False
+        member.view.links_changed()
+        member.coordinator.link_down(member.peer(home))
+    owners.cut = {(home.name, second.name), (home.name, third.name)}
+    assert written(owners, b"c").replies == {0: b"abc"}
+    assert SLOT in second.home.homes
+
+
+def test_h1_an_operation_sent_to_two_homes_is_applied_once() -> None:
+    owners = Owners()
+    home, _, third = owners.members
+    written(owners, b"a")
+    got = Got()
+    third.write(got, 0, b"APPEND", b"k", b"b")
+    owners.turn(third)
+    owners.cut = {(home.name, third.name)}  # the outcome is lost; the second owner has the change
+    owners.deliver()
+    assert values(owners) == [b"ab", b"ab", b"a"]
+    assert got.replies == {}
+    third.peer(home).up = False
+    third.view.links_changed()
+    third.coordinator.link_down(third.peer(home))
+    owners.pass_time(0.5)
+    assert got.replies == {0: b"ab"}
+    assert values(owners)[1:] == [b"ab", b"ab"]
+
+
+def test_h1_what_changed_nothing_is_remembered_too() -> None:
+    """TRY finds the key; run again after a DEL it would set it, and its coordinator may already have the 0."""
+    owners = Owners()
+    home, second, third = owners.members
+    written(owners, b"a")
+    got = Got()
+    counter = third.write(got, 0, b"TRY", b"k", b"x")
+    owners.deliver()
+    second.write(got, 1, b"DEL", b"k")
+    owners.deliver()
+    assert got.replies == {0: 0, 1: 1}
+    home.home.enqueue(SLOT, (home.peer(third), third.view.me.process, counter, (b"TRY", b"k", b"x"), 0))
+    owners.deliver()
+    assert values(owners) == [None] * 3
+
+
+def test_h2_nothing_is_reported_before_a_majority_has_it() -> None:
+    owners = Owners(5)
+    home = owners.members[0]
+    got = Got()
+    home.write(got, 0, b"APPEND", b"k", b"a")
+    owners.deliver()
+    assert got.replies == {0: b"a"}
+    owners.cut = {(other.name, home.name) for other in owners.members[2:]}
+    home.write(got, 1, b"APPEND", b"k", b"b")
+    owners.deliver()
+    assert 1 not in got.replies
+    owners.cut = set()
+    owners.pass_time(1.5)
+    assert got.replies[1] == b"ab"
+
+
+def test_o3_an_operation_is_not_run_before_the_one_that_it_follows() -> None:
+    owners = Owners()
+    home, _, third = owners.members
+    written(owners, b"-")
+    got = Got()
+    first = third.write(got, 0, b"APPEND", b"k", b"1")
+    second = third.write(got, 1, b"APPEND", b"k", b"2", after=first)
+    third.peer(home).forwards[:] = [second, SLOT, (b"APPEND", b"k", b"2"), first]  # the first one is lost
+    owners.deliver()
+    assert values(owners)[0] == b"-"
+    owners.pass_time(1.0)
+    assert got.replies == {0: b"-1", 1: b"-12"}
+
+
+def test_o4_no_majority_and_nothing_done_is_said_so() -> None:
+    owners = Owners()
+    home, second, third = owners.members
+    written(owners, b"a")
+    for other in (second, third):
+        home.peer(other).up = False
+        home.coordinator.link_down(home.peer(other))
+    home.view.links_changed()
+    owners.cut = {(home.name, second.name), (home.name, third.name)}
+    got = Got()
+    home.write(got, 0, b"APPEND", b"k", b"b")
+    owners.pass_time(4.0)
+    reply = got.replies[0]
+    assert isinstance(reply, ReplyError)
+    assert reply.text.startswith("NOQUORUM")
+    assert home.slot.cells[b"k"][1] == b"a"
+
+
+def test_o4_an_outcome_that_cannot_be_known_is_called_so() -> None:
+    owners = Owners()
+    home, second, third = owners.members
+    written(owners, b"a")
+    owners.cut = {(home.name, second.name), (home.name, third.name)}  # the links seem to stand
+    got = Got()
+    home.write(got, 0, b"APPEND", b"k", b"b")
+    owners.pass_time(4.0)
+    reply = got.replies[0]
+    assert isinstance(reply, ReplyError)
+    assert reply.text.startswith("UNCERTAIN")
+
+
+def test_r1_owners_that_agree_answer_without_the_home() -> None:
+    owners = Owners()
+    home, second, third = owners.members
+    written(owners, b"a")
+    owners.cut = {(other.name, home.name) for other in (second, third)}
+    second.peer(home).up = False
+    second.coordinator.link_down(second.peer(home))
+    got = Got()
+    second.coordinator.read(SLOT, (b"GET", b"k"), run, 0, got, 0)  # type: ignore[arg-type]
+    owners.deliver()
+    assert got.replies == {0: b"a"}
+
+
+def test_r2_owners_that_differ_leave_it_to_the_home() -> None:
+    owners = Owners()
+    home, _, third = owners.members
+    written(owners, b"a")
+    owners.cut = {(home.name, third.name)}
+    written(owners, b"b")
+    owners.cut = set()
+    got = Got()
+    for index in range(4):
+        third.coordinator.read(SLOT, (b"GET", b"k"), run, 0, got, index)  # type: ignore[arg-type]
+    owners.deliver()
+    assert got.replies == dict.fromkeys(range(4), b"ab")
+    assert third.coordinator.counters.reads_by_home == 4
+
+
+def test_x1_tombstones_go_once_every_owner_has_them() -> None:
+    owners = Owners()
+    home, _, third = owners.members
+    written(owners, b"a")
+    owners.cut = {(home.name, third.name)}
+    got = Got()
+    home.write(got, 0, b"DEL", b"k")
+    owners.deliver()
+    assert got.replies == {0: 1}
+    owners.pass_time(3.0)
+    assert home.slot.tombstones
+    owners.cut = set()
+    owners.pass_time(3.0)
+    assert [member.slot.cells for member in owners.members] == [{}, {}, {}]
+
+
+def test_x2_a_passed_deadline_becomes_a_tombstone_of_the_home() -> None:
+    owners = Owners()
+    home = owners.members[0]
+    got = Got()
+    home.write(got, 0, b"APPEND", b"k", b"a", b"500")
+    owners.deliver()
+    owners.pass_time(0.4)
+    assert values(owners) == [b"a"] * 3
+    owners.pass_time(0.2)
+    assert values(owners) == [None] * 3
+
+
+def test_positions_carry_the_ballot() -> None:
+    owners = Owners()
+    written(owners, b"a")
+    home = owners.members[0]
+    assert home.slot.position >> SEQUENCE_BITS == home.slot.promised
