@@ -1,0 +1,1 @@
+"""Measurements, each one command: `python -m bench`, `python -m bench.gossip`, `python -m bench.memory`."""

@@ -1,0 +1,136 @@
+"""Servers to measure, as processes of their own on free loopback ports: redis-server and nodes of peerkv."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PEER_PORT_OFFSET = 10_000
+READY_WITHIN_S = 20.0
+
+
+def free_port() -> int:
+    """A port that is free, and whose peer port is."""
+    while True:
+        with socket.socket() as client:
+            client.bind(("127.0.0.1", 0))
+            port = int(client.getsockname()[1])
+            if port + PEER_PORT_OFFSET > 65535:
+                continue
+            with contextlib.suppress(OSError), socket.socket() as peer:
+                peer.bind(("127.0.0.1", port + PEER_PORT_OFFSET))
+                return port
+
+
+def ask(port: int, *arguments: str) -> bytes:
+    """One command on a connection of its own; the raw reply as far as it came at once."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        request = b"".join(b"$%d\r\n%s\r\n" % (len(a), a.encode()) for a in arguments)
+        connection.sendall(b"*%d\r\n%s" % (len(arguments), request))
+        return connection.recv(1 << 20)
+
+
+@contextlib.contextmanager
+def running(*commands: list[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes that are ended afterwards."""
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        processes += [_start(command) for command in commands]
+        yield processes
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def redis_command(port: int, *options: str) -> list[str]:
+    """A redis-server without persistence."""
+    server = shutil.which("redis-server")
+    if server is None:
+        sys.exit("bench: redis-server is not installed; the ratios are to it (apt install redis-server redis-tools)")
+    return [server, "--port", str(port), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1", *options]
+
+
+def node_command(name: str, port: int, *options: str) -> list[str]:
+    return [sys.executable, "-m", "peerkv", "node", "--name", name, "--port", str(port), *options]
+
+
+@contextlib.contextmanager
+def redis(*options: str) -> Iterator[int]:
+    port = free_port()
+    with running(redis_command(port, *options)):
+        _await(lambda: ask(port, "PING").startswith(b"+PONG"))
+        yield port
+
+
+@contextlib.contextmanager
+def redis_with_replicas(count: int) -> Iterator[int]:
+    with contextlib.ExitStack() as stack:
+        primary = stack.enter_context(redis("--repl-diskless-sync-delay", "0"))
+        for _ in range(count):
+            stack.enter_context(redis("--replicaof", "127.0.0.1", str(primary)))
+        _await(lambda: ask(primary, "INFO", "replication").count(b"state=online") == count)
+        yield primary
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[int]:
+    """One node by itself."""
+    port = free_port()
+    with running(node_command("alone", port)):
+        _await(lambda: _whole(port))
+        yield port
+
+
+@contextlib.contextmanager
+def cluster(count: int) -> Iterator[list[int]]:
+    """A master and so many data nodes: the client ports of the data nodes."""
+    ports = [free_port() for _ in range(count + 1)]
+    names = ["master", *(f"db{number}" for number in range(1, count + 1))]
+    lines = [f"[cluster]\nname = bench\nexpect = {count}\n"]
+    for name, port in zip(names, ports, strict=True):
+        lines.append(f"[{name}]\nrole = {'master' if name == 'master' else 'data'}\nport = {port}\n")
+    with tempfile.TemporaryDirectory() as directory:
+        config = Path(directory) / "cluster.ini"
+        config.write_text("\n".join(lines))
+        commands = [[sys.executable, "-m", "peerkv", "node", name, "--config", str(config)] for name in names]
+        with running(*commands):
+            for port in ports[1:]:
+                _await(lambda port=port: _whole(port))
+            yield ports[1:]
+
+
+def _whole(port: int) -> bool:
+    reply = ask(port, "PEERKV", "STATUS")
+    if not reply.startswith(b"$"):
+        return False
+    status = json.loads(reply.split(b"\r\n", 1)[1])
+    return 0 < status["slots"] == status["slots_with_all_copies"]
+
+
+def _await(condition: object) -> None:
+    until = time.monotonic() + READY_WITHIN_S
+    while True:
+        with contextlib.suppress(OSError, ValueError):
+            if condition():  # type: ignore[operator]
+                return
+        if time.monotonic() > until:
+            sys.exit("bench: a server did not become ready in time")
+        time.sleep(0.05)

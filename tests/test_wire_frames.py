@@ -1,0 +1,79 @@
+"""Frames between peers: what goes in comes out, and rubbish is refused."""
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peerkv import wire
+from peerkv.agreement.operation import CellAnswer, Fetch, KeyPage, Page, Prepare, Refused
+from peerkv.agreement.peer import Peer
+from peerkv.resp import ReplyError
+
+HELLO = wire.Hello("db1", 77, 5, 2, 99)
+
+
+def test_a_frame_carries_every_column() -> None:
+    peer = Peer(9, "db2")
+    peer.forwards += [1, 42, [b"SET", b"k", b"v"], 0]
+    peer.outcomes += [3, 0, ReplyError("ERR no"), 4, 0, None, 5, 0, 7, 6, 0, "OK"]
+    peer.accepts += [42, 1 << 60, (1 << 70) + 1, [(b"k", None, 0)], [77, 1, ReplyError("ERR value")]]
+    peer.acks += [42, 1 << 60]
+    peer.sequence = 12
+    peer.reads += [b"k", -1]
+    peer.confirms.append([3, [0], [1, 0, None, 0]])
+    peer.asks.append((8, Prepare([1, 2], [3, 4])))
+    peer.answers += [(9, Page(True, [b"k", 1, b"v", 0], 1, True, 1, [], [], [], 5)), (10, Refused())]
+    peer.tells.append(("nack", 1, 2, 3))
+    frame = wire.decode_frame(wire.encode_frame(4, 5, 6, peer))
+    assert frame[:3] == (4, 5, 6)
+    assert frame.forwards == [1, 42, [b"SET", b"k", b"v"], 0]
+    assert frame.outcomes[2] == ReplyError("ERR no")
+    assert frame.accepts == [42, 1 << 60, (1 << 70) + 1, [[b"k", None, 0]], [77, 1, ReplyError("ERR value")]]
+    assert (frame.sequence, frame.reads, frame.confirms) == (12, [b"k", -1], [[3, [0], [1, 0, None, 0]]])
+    assert wire.messages(frame.asks) == [(8, Prepare([1, 2], [3, 4]))]
+    assert wire.messages(frame.answers) == [
+        (9, Page(True, [b"k", 1, b"v", 0], 1, True, 1, [], [], [], 5)),
+        (10, Refused()),
+    ]
+    assert frame.tells == [["nack", 1, 2, 3]]
+
+
+@pytest.mark.parametrize("message", [Fetch(1, 2, 3, True), CellAnswer(1, None, 0), KeyPage([[b"a"], []], 7)])
+def test_messages_travel(message: wire.RareMessage) -> None:
+    peer = Peer(9, "db2")
+    peer.asks.append((1, message))
+    assert wire.messages(wire.decode_frame(wire.encode_frame(0, 0, 0, peer)).asks) == [(1, message)]
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_frame_are_refused(payload: bytes) -> None:
+    with pytest.raises(ValueError, match="not a frame"):
+        wire.decode_frame(payload)
+
+
+@given(st.recursive(st.none() | st.integers() | st.binary() | st.text(), st.lists, max_leaves=20))
+def test_values_that_are_no_frame_are_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="not a frame"):
+        wire.decode_frame(cbor2.dumps(value))
+
+
+@pytest.mark.parametrize("column", [[[1, 99, []]], [[1, 0, []]], [[1]], [1], [[1, -1, [1, 2, 3]]]])
+def test_messages_that_are_none_are_refused(column: list[object]) -> None:
+    with pytest.raises((ValueError, TypeError, IndexError)):
+        wire.messages(column)
+
+
+def test_a_hello_says_who_and_to_whom() -> None:
+    assert wire.decode_hello("peerkv", wire.encode_hello("peerkv", HELLO)) == HELLO
+    assert wire.kind_of(wire.encode_hello("peerkv", HELLO)) == wire.Kind.HELLO
+    refusal = wire.decode_hello("other", wire.encode_hello("peerkv", HELLO))
+    assert isinstance(refusal, wire.Refusal)
+    assert "'peerkv'" in refusal.reason
+    assert isinstance(wire.decode_hello("peerkv", wire.encode_hello("peerkv", HELLO), welcome=True), wire.Refusal)
+
+
+@given(st.binary(max_size=100))
+def test_a_hello_of_any_bytes_is_refused(payload: bytes) -> None:
+    assert isinstance(wire.decode_hello("peerkv", payload), wire.Refusal)
+    assert isinstance(wire.decode_hello("peerkv", wire.MAGIC + bytes((1, wire.Kind.HELLO)) + payload), wire.Refusal)
