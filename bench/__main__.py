@@ -39,7 +39,7 @@ def main() -> None:
         servers = {
             "redis-server": stack.enter_context(redis()),
             "one node alone": stack.enter_context(alone()),
-            "one node of three": stack.enter_context(cluster(3))[0],
+            "one node of three": stack.enter_context(cluster(3)).ports["db1"],
         }
         primary = stack.enter_context(redis_with_replicas(2))
         rows: dict[tuple[str, int], dict[str, list[float]]] = {}

@@ -1,4 +1,4 @@
-"""A closed-loop load of fixed requests and replies of fixed length: for what redis-benchmark cannot ask (SET + WAIT)."""
+"""A closed-loop load of fixed requests and replies of fixed length: for what redis-benchmark cannot ask, like WAIT."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -49,15 +50,19 @@ def running(*commands: list[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
         for process in processes:
             process.terminate()
         for process in processes:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end(process)
 
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def redis_command(port: int, *options: str) -> list[str]:
@@ -99,22 +104,62 @@ def alone() -> Iterator[int]:
         yield port
 
 
+class Cluster:
+    """A master and some data nodes, each a process that can be killed, paused and started again."""
+
+    def __init__(self, data: int, directory: Path) -> None:
+        self.names = [f"db{number}" for number in range(1, data + 1)]
+        self.ports = {name: free_port() for name in ("master", *self.names)}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._directory = directory
+        self._config = directory / "cluster.ini"
+        lines = [f"[cluster]\nname = {directory.name}\nexpect = {data}\n"]
+        for name, port in self.ports.items():
+            lines.append(f"[{name}]\nrole = {'master' if name == 'master' else 'data'}\nport = {port}\n")
+        self._config.write_text("\n".join(lines))
+
+    def start(self, *names: str) -> None:
+        """Start nodes, all of them by default; their logs are beside the configuration."""
+        for name in names or self.ports:
+            command = [sys.executable, "-m", "peerkv", "node", name, "--config", str(self._config)]
+            with (self._directory / f"{name}.log").open("ab") as log:
+                self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def await_whole(self) -> None:
+        """Until every slot has all its copies, as each data node sees it."""
+        for name in self.names:
+            _await(lambda port=self.ports[name]: _whole(port))
+
+    def send(self, name: str, number: signal.Signals) -> None:
+        self.processes[name].send_signal(number)
+
+    def kill(self, name: str) -> None:
+        """kill -9, and wait until it is gone."""
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def log(self, name: str) -> str:
+        return (self._directory / f"{name}.log").read_text(errors="replace")
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in self.processes.values():
+            _end(process)
+
+
 @contextlib.contextmanager
-def cluster(count: int) -> Iterator[list[int]]:
-    """A master and so many data nodes: the client ports of the data nodes."""
-    ports = [free_port() for _ in range(count + 1)]
-    names = ["master", *(f"db{number}" for number in range(1, count + 1))]
-    lines = [f"[cluster]\nname = bench\nexpect = {count}\n"]
-    for name, port in zip(names, ports, strict=True):
-        lines.append(f"[{name}]\nrole = {'master' if name == 'master' else 'data'}\nport = {port}\n")
-    with tempfile.TemporaryDirectory() as directory:
-        config = Path(directory) / "cluster.ini"
-        config.write_text("\n".join(lines))
-        commands = [[sys.executable, "-m", "peerkv", "node", name, "--config", str(config)] for name in names]
-        with running(*commands):
-            for port in ports[1:]:
-                _await(lambda port=port: _whole(port))
-            yield ports[1:]
+def cluster(data: int) -> Iterator[Cluster]:
+    """A cluster that is ready, and is ended afterwards."""
+    with tempfile.TemporaryDirectory(prefix="peerkv-") as directory:
+        members = Cluster(data, Path(directory))
+        try:
+            members.start()
+            members.await_whole()
+            yield members
+        finally:
+            members.end()
 
 
 def _whole(port: int) -> bool:
