@@ -10,6 +10,8 @@ import argparse
 import random
 import signal
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 
 import hiredis
 import trio
@@ -49,7 +51,7 @@ class Watch:
     def gap(self) -> float:
         """Seconds of the longest time without a success."""
         times = sorted(self.times)
-        return max((after - before for before, after in zip(times, times[1:], strict=False)), default=0.0)
+        return max((after - before for before, after in pairwise(times)), default=0.0)
 
 
 async def measure(members: Cluster, victim: str, fault: Callable[[], None]) -> Watch:
@@ -73,17 +75,16 @@ def main() -> None:
     for _ in range(options.rounds):
         for victim in ("db1", "db2", "db3", "master"):
             with cluster(3) as members:
-                _report(f"kill -9 {victim}", trio.run(measure, members, victim, lambda: members.kill(victim)))  # noqa: B023
+                watch = trio.run(measure, members, victim, partial(members.kill, victim))
+            _report(f"kill -9 {victim}", watch)
         with cluster(3) as members:
-            watch = trio.run(measure, members, "db2", lambda: members.send("db2", signal.SIGSTOP))  # noqa: B023
-            _report("SIGSTOP db2", watch)
+            watch = trio.run(measure, members, "db2", partial(members.send, "db2", signal.SIGSTOP))
+        _report("SIGSTOP db2", watch)
 
 
 def _report(name: str, watch: Watch) -> None:
-    print(
-        f"{name:20}{len(watch.times):>10}{len(watch.failed):>8}{1000 * watch.longest:>15.0f} ms{1000 * watch.gap:>11.0f} ms",
-        flush=True,
-    )
+    counts = f"{name:20}{len(watch.times):>10}{len(watch.failed):>8}"
+    print(f"{counts}{1000 * watch.longest:>15.0f} ms{1000 * watch.gap:>11.0f} ms", flush=True)
 
 
 main()

@@ -1,0 +1,117 @@
+"""redis-py as people use it: defaults, both protocols, sync and asyncio, pipelines, locks."""
+
+import asyncio
+
+import pytest
+import redis
+import redis.asyncio
+
+
+@pytest.fixture(params=[2, 3])
+def client(port: int, request: pytest.FixtureRequest) -> redis.Redis:
+    return redis.Redis(port=port, protocol=request.param, decode_responses=True)
+
+
+def test_strings_and_keys(client: redis.Redis) -> None:
+    with client:
+        client.flushall()
+        assert client.ping()
+        assert client.set("a", "1") is True
+        assert client.set("a", "2", nx=True) is None
+        assert client.set("a", "3", xx=True, get=True) == "1"
+        assert client.get("a") == "3"
+        assert client.get("missing") is None
+        assert client.incrby("n", 5) == 5
+        assert client.incrbyfloat("f", 0.1) == 0.1
+        assert client.append("a", "x") == 2
+        assert client.getrange("a", 0, 0) == "3"
+        assert client.setrange("a", 1, "yz") == 3
+        assert client.mset({"m1": "1", "m2": "2"}) is True
+        assert client.mget("m1", "nope", "m2") == ["1", None, "2"]
+        assert client.exists("m1", "m2", "nope") == 2
+        assert client.delete("m1", "m2", "nope") == 2
+        assert client.getdel("n") == "5"
+        assert client.type("a") == "string"
+        assert client.expire("a", 100) is True
+        assert 0 < client.ttl("a") <= 100
+        assert client.persist("a") is True
+        assert client.ttl("a") == -1
+        assert client.ttl("nope") == -2
+        assert client.rename("{a}x", "{a}y") if client.set("{a}x", "1") else False
+        assert client.dbsize() == 3
+
+
+def test_scan_sees_the_whole_cluster(client: redis.Redis) -> None:
+    with client:
+        client.flushall()
+        names = {f"scan:{number}" for number in range(300)}
+        client.mset(dict.fromkeys(names, "x"))
+        client.set("other", "x")
+        assert set(client.scan_iter(match="scan:*", count=50)) == names
+        assert set(client.keys("scan:*")) == names
+        assert client.randomkey() in names | {"other"}
+        assert client.dbsize() == 301
+
+
+def test_pipelines(client: redis.Redis) -> None:
+    with client:
+        client.flushall()
+        pipeline = client.pipeline(transaction=False)
+        for number in range(100):
+            pipeline.set(f"p{number % 7}", number)
+            pipeline.get(f"p{number % 7}")
+            pipeline.incr("count")
+        replies = pipeline.execute()
+        for number in range(100):
+            assert replies[3 * number : 3 * number + 3] == [True, str(number), number + 1]
+
+
+def test_errors_are_errors_and_the_connection_goes_on(client: redis.Redis) -> None:
+    with client:
+        client.set("text", "abc")
+        with pytest.raises(redis.ResponseError, match="not an integer"):
+            client.incr("text")
+        with pytest.raises(redis.ResponseError, match="unknown command"):
+            client.execute_command("NOSUCH", "a")
+        with pytest.raises(redis.ResponseError, match="wrong number of arguments"):
+            client.execute_command("GET")
+        assert client.ping()
+
+
+def test_what_clients_ask_of_a_server(client: redis.Redis) -> None:
+    with client:
+        assert client.info()["redis_mode"] == "standalone"
+        assert client.info("server")["redis_version"].startswith("7.2")
+        assert client.client_setname("me")
+        assert client.client_getname() == "me"
+        assert client.client_id() > 0
+        assert any(entry["name"] == "me" for entry in client.client_list())
+        assert client.config_get("maxmemory")
+        assert client.command_count() > 60
+        assert len(client.time()) == 2
+        assert client.echo("x") == "x"
+        assert client.wait(0, 100) >= 0
+
+
+def test_lock(client: redis.Redis) -> None:
+    """redis-py's lock needs scripts to be given back; taking it and letting it lapse does not."""
+    with client:
+        client.flushall()
+        assert client.set("lock", "token", nx=True, px=150)
+        assert client.set("lock", "other", nx=True, px=150) is None
+
+
+def test_asyncio(port: int) -> None:
+    async def main() -> None:
+        async with redis.asyncio.Redis(port=port) as client:
+            await client.set("async", "1")
+            assert await client.get("async") == b"1"
+            async with client.pipeline(transaction=False) as pipeline:
+                for _ in range(50):
+                    pipeline.incr("async")
+                assert await pipeline.execute() == list(range(2, 52))
+            await asyncio.gather(*(client.incr("shared:" + str(port)) for _ in range(50)))
+            assert await client.get("shared:" + str(port)) == b"50"
+            await client.delete("async", "shared:" + str(port))
+
+    asyncio.run(main())
