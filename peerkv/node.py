@@ -10,6 +10,7 @@ It opens no socket, reads no clock and draws no chance; `server` does, and the s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -160,7 +161,7 @@ class Node:
 
     def _at(self, now: float) -> None:
         self._now = self.home.now = self.coordinator.now = now
-        self.dispatcher.now = int(now * 1000) + self._offset
+        self.dispatcher.now = self.home.clock = int(now * 1000) + self._offset
 
     def _clock(self) -> float:
         return self._now
@@ -269,7 +270,7 @@ class Node:
         self._links_changed()
         if answer.epoch < self.view.epoch:
             self._tell_topology(link)
-        self.home.link_up(peer)
+        self.home.link_up()
         return True
 
     def link_down(self, now: float, process: int) -> None:
@@ -294,6 +295,7 @@ class Node:
         self._links_changed()
         self.operations.link_down(now, peer)
         self.coordinator.link_down(peer)
+        self.home.link_down(peer)
         peer.clear()
         self.swim.link_lost(now, peer.name)
         self._swim_dirty = True
@@ -349,17 +351,24 @@ class Node:
         if frame.answers:
             for number, message in wire.messages(frame.answers):
                 self.operations.answer(now, peer, number, message)
-        if frame.accepts:
-            self.replica.accept(peer, frame.accepts)
+        if frame.changes:
+            for turn, accepts in wire.changes(frame.changes):
+                self.replica.accept(peer, turn, accepts)
+        if frame.probes:
+            self.replica.probe(peer, frame.probes)
         if frame.acks:
             home.acknowledge(peer, frame.acks)
+        if frame.settled:
+            home.settled(peer, frame.settled)
         if frame.forwards:
             process = peer.process
             mark = self.view.marks.get(process, 0)
             items = iter(frame.forwards)
-            for counter, number, request, after in zip(items, items, items, items, strict=True):
+            arguments = iter(frame.arguments)
+            for counter, number, after, count in zip(items, items, items, items, strict=True):
+                request = list(islice(arguments, count))
                 if counter >= mark:  # T4: a late copy of an operation that has ended
-                    home.enqueue(number, (peer, process, counter, request, after))
+                    home.enqueue(number, peer, process, counter, request, after)
         if frame.reads:
             self.coordinator.answer_reads(peer, frame.sequence, frame.reads)
         if frame.confirms:
@@ -567,19 +576,21 @@ class Node:
             self._take_gossip()
         dispatcher = self.dispatcher
         while True:
-            self.home.flush(dispatcher.now)
+            self.home.flush()
             if not dispatcher.resume():
                 break
         view = self.view
         outbox, self._outbox = self._outbox, Outbox()
         if view.touched:
             mark = self.coordinator.mark
+            encoded: dict[int, bytes] = {}
             view.mark(self.process, mark)
             for peer in view.touched:
                 if peer.up:
                     if peer.reads:
                         self.coordinator.close_reads(peer)
-                    outbox.frames.append((peer.process, wire.encode_frame(view.epoch, mark, dispatcher.now, peer)))
+                    frame = wire.encode_frame(view.epoch, mark, dispatcher.now, peer, encoded)
+                    outbox.frames.append((peer.process, frame))
                 peer.clear()
             view.touched.clear()
         outbox.replies, dispatcher.replies = dispatcher.replies, []
@@ -593,9 +604,7 @@ class Node:
         operations = self.operations.wake_at
         if operations is not None:
             times.append(operations)
-        coordinator = self.coordinator.wake_at([link.peer for link in self._links.values()])
-        if coordinator is not None:
-            times.append(coordinator)
+        times.append(self.coordinator.wake_at([link.peer for link in self._links.values()]))
         deadline = self.home.expiry.next_deadline
         if deadline is not None:
             times.append((deadline - self._offset) / 1000)

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import cbor2
 
+from peerkv.agreement.home import Accepts
 from peerkv.agreement.operation import (
     BirthAccept,
     BirthPrepare,
@@ -345,10 +346,13 @@ class Frame(NamedTuple):
     """The oldest operation that the sender, as coordinator, may still repeat."""
     clock: int
     """Cluster time in milliseconds as the sender has it."""
-    forwards: list[Any]
+    forwards: list[int]
+    arguments: list[bytes]
     outcomes: list[Any]
-    accepts: list[Any]
-    acks: list[int]
+    changes: list[Any]
+    acks: list[Any]
+    probes: list[int]
+    settled: list[int]
     sequence: int
     reads: list[Any]
     confirms: list[Any]
@@ -357,7 +361,8 @@ class Frame(NamedTuple):
     tells: list[Any]
 
 
-_FRAME_TYPES: Final = (int, int, int, list, list, list, list, int, list, list, list, list, list)
+_FRAME_TYPES: Final = (int, int, int, list, list, list, list, list, list, list, int, list, list, list, list, list)
+_FRAME_FIELDS: Final = len(_FRAME_TYPES)
 
 _MESSAGES: Final = (
     Prepare,
@@ -382,16 +387,30 @@ _ERROR_TAG: Final = 40_001
 """CBOR tag (of the first-come range) for an error reply among replies."""
 
 
-def encode_frame(epoch: int, mark: int, clock: int, peer: Peer) -> bytes:
-    """What stands in the peer's columns, as one frame."""
+def encode_frame(epoch: int, mark: int, clock: int, peer: Peer, encoded: dict[int, bytes]) -> bytes:
+    """What stands in the peer's columns, as one frame.
+
+    `encoded` keeps, through all frames of one turn, the bytes of what several peers are to accept, by identity.
+    """
+    changes: list[Any] = []
+    items = iter(peer.changes)
+    for turn, accepts in zip(items, items, strict=True):
+        chunk = encoded.get(id(accepts))
+        if chunk is None:
+            columns = [accepts.slots, accepts.cells, accepts.ids]
+            chunk = encoded[id(accepts)] = cbor2.dumps(columns, default=_encode_error)
+        changes += (turn, chunk)
     fields = [
         epoch,
         mark,
         clock,
         peer.forwards,
+        peer.arguments,
         peer.outcomes,
-        peer.accepts,
+        changes,
         peer.acks,
+        peer.probes,
+        peer.settled,
         peer.sequence,
         peer.reads,
         peer.confirms,
@@ -408,9 +427,17 @@ def decode_frame(payload: bytes) -> Frame:
         fields = cbor2.loads(payload, tag_hook=_decode_tag)
     except Exception as error:
         raise ValueError(f"not a frame: {str(error)[:80]}") from error
-    if type(fields) is not list or tuple(map(type, fields[:13])) != _FRAME_TYPES:
+    if type(fields) is not list or tuple(map(type, fields[:_FRAME_FIELDS])) != _FRAME_TYPES:
         raise ValueError("not a frame: wrong fields")
-    return Frame(*fields[:13])
+    return Frame(*fields[:_FRAME_FIELDS])
+
+
+def changes(column: list[Any]) -> list[tuple[int, Accepts]]:
+    """The turns of a frame's `changes`, and what is to be accepted of each. Raises ValueError for what is none."""
+    items = iter(column)
+    return [
+        (turn, Accepts(*cbor2.loads(chunk, tag_hook=_decode_tag))) for turn, chunk in zip(items, items, strict=True)
+    ]
 
 
 def messages(column: list[Any]) -> list[tuple[int, RareMessage]]:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerkv import wire
+from peerkv.agreement.home import Accepts
 from peerkv.agreement.operation import CellAnswer, Fetch, KeyPage, Page, Prepare, Refused
 from peerkv.agreement.peer import Peer
 from peerkv.resp import ReplyError
@@ -15,21 +16,27 @@ HELLO = wire.Hello("db1", 77, 5, 2, 99)
 
 def test_a_frame_carries_every_column() -> None:
     peer = Peer(9, "db2")
-    peer.forwards += [1, 42, [b"SET", b"k", b"v"], 0]
+    peer.forwards += [1, 42, 0, 3]
+    peer.arguments += [b"SET", b"k", b"v"]
     peer.outcomes += [3, 0, ReplyError("ERR no"), 4, 0, None, 5, 0, 7, 6, 0, "OK"]
-    peer.accepts += [42, 1 << 60, (1 << 70) + 1, [(b"k", None, 0)], [77, 1, ReplyError("ERR value")]]
-    peer.acks += [42, 1 << 60]
+    accepts = Accepts([42, 1 << 60, (1 << 70) + 1, 1, 1], [b"k", None, 0], [77, 1, ReplyError("ERR value")])
+    peer.changes += [7, accepts]
+    peer.acks += [7, [42]]
+    peer.probes += [42, 1 << 60]
+    peer.settled += [42, 1 << 61]
     peer.sequence = 12
     peer.reads += [b"k", -1]
     peer.confirms.append([3, [0], [1, 0, None, 0]])
     peer.asks.append((8, Prepare([1, 2], [3, 4])))
     peer.answers += [(9, Page(True, [b"k", 1, b"v", 0], 1, True, 1, [], [], [], 5)), (10, Refused())]
     peer.tells.append(("nack", 1, 2, 3))
-    frame = wire.decode_frame(wire.encode_frame(4, 5, 6, peer))
+    frame = wire.decode_frame(wire.encode_frame(4, 5, 6, peer, {}))
     assert frame[:3] == (4, 5, 6)
-    assert frame.forwards == [1, 42, [b"SET", b"k", b"v"], 0]
+    assert (frame.forwards, frame.arguments) == ([1, 42, 0, 3], [b"SET", b"k", b"v"])
     assert frame.outcomes[2] == ReplyError("ERR no")
-    assert frame.accepts == [42, 1 << 60, (1 << 70) + 1, [[b"k", None, 0]], [77, 1, ReplyError("ERR value")]]
+    ((turn, changes),) = wire.changes(frame.changes)
+    assert (turn, changes.slots, changes.cells, changes.ids) == (7, accepts.slots, accepts.cells, accepts.ids)
+    assert (frame.acks, frame.probes, frame.settled) == ([7, [42]], [42, 1 << 60], [42, 1 << 61])
     assert (frame.sequence, frame.reads, frame.confirms) == (12, [b"k", -1], [[3, [0], [1, 0, None, 0]]])
     assert wire.messages(frame.asks) == [(8, Prepare([1, 2], [3, 4]))]
     assert wire.messages(frame.answers) == [
@@ -43,7 +50,7 @@ def test_a_frame_carries_every_column() -> None:
 def test_messages_travel(message: wire.RareMessage) -> None:
     peer = Peer(9, "db2")
     peer.asks.append((1, message))
-    assert wire.messages(wire.decode_frame(wire.encode_frame(0, 0, 0, peer)).asks) == [(1, message)]
+    assert wire.messages(wire.decode_frame(wire.encode_frame(0, 0, 0, peer, {})).asks) == [(1, message)]
 
 
 @given(st.binary(max_size=200))

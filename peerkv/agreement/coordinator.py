@@ -10,7 +10,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from peerkv.agreement.home import Home, Run, Status
 from peerkv.agreement.operation import (
@@ -43,20 +44,21 @@ class Sink(Protocol):
     def deliver(self, index: int, reply: Reply, /) -> None: ...
 
 
-@dataclass(slots=True, eq=False)
-class Write:
-    """An operation on its way to a home, known by its counter until it has ended."""
+Write: TypeAlias = tuple[int, Sequence[bytes], Sink, int, int, Peer | None, float]
+"""(slot, request, sink, index, counter of the operation to be run before or 0, who was asked first, when). A tuple, as
+one is made for every operation: it costs a sixth of an object."""
 
-    counter: int
-    slot: int
-    request: Sequence[bytes]
-    sink: Sink
-    index: int
-    after: int
-    """The counter of an operation that must be run before; 0: none."""
+Check: TypeAlias = tuple[int, Sequence[bytes], Sink, int, Reply, Run, int]
+"""(slot, request, sink, index, reply, how it is run, cluster time): a read that our own copy answers so, if another
+owner holds the same version of the key."""
+
+
+@dataclass(slots=True, eq=False)
+class Pursuit:
+    """What becomes of a write whose first try did not end."""
+
     target: Peer | None
     """Who was asked last."""
-    started: float
     sent: float
     attempts: int = 1
     undecided: int = 1
@@ -67,20 +69,18 @@ class Write:
 
 @dataclass(slots=True, eq=False)
 class Read:
-    """A read that waits for owners' versions."""
+    """A read of a slot of which we have no copy, or that is asked of every owner."""
 
     slot: int
     request: Sequence[bytes]
     sink: Sink
     index: int
-    reply: Reply
-    """What our own copy answers; sent once enough others hold the same version."""
-    need: int
-    """Answers still wanted."""
     run: Run
     now: int
+    need: int
+    """Cells still wanted."""
     cell: Cell | None = None
-    """The first cell that came, for a reader without a copy."""
+    """The first that came."""
     ended: bool = False
 
 
@@ -88,7 +88,6 @@ class Read:
 class CoordinatorCounters:
     """What a coordinator has seen, for INFO."""
 
-    reads: int = 0
     reads_by_home: int = 0
     """Reads whose owners did not agree at once."""
     hedges: int = 0
@@ -110,7 +109,7 @@ class Coordinator:
         self.home: Home  # set by the node: the two know each other
         self.counters = CoordinatorCounters()
         self.pending: dict[int, Write] = {}
-        """Operations that have not ended, oldest first."""
+        """Operations that have not ended by their counters, oldest first."""
         self.targets: list[Peer | None] = [None] * SLOTS
         """For each slot its home as far as we believe: the first owner that answers."""
         self.now = 0.0
@@ -118,10 +117,13 @@ class Coordinator:
         self._operations = operations
         self._rng = rng
         self._counter = 0
+        self._pursued: dict[int, Pursuit] = {}
         self._retries: list[tuple[float, int]] = []
         """(when, counter) of operations that are being pursued."""
+        self._hedge_at = inf
+        """When to look for operations whose first try takes too long."""
         self._hedged_upto = 0
-        """Operations up to this counter have had their first hedge looked at."""
+        """Operations up to this counter have been looked at."""
         self._turn = 0
 
     # -- writes
@@ -132,40 +134,46 @@ class Coordinator:
         Returns the operation's counter.
         """
         self._counter = counter = self._counter + 1
-        now = self.now
-        target = self.targets[number]
-        if after and after not in self.pending:
+        pending = self.pending
+        if after and after not in pending:
             after = 0
-        self.pending[counter] = write = Write(counter, number, request, sink, index, after, target, now, now)
         view = self.view
+        target = self.targets[number]
+        pending[counter] = (number, request, sink, index, after, target, self.now)
+        if self._hedge_at == inf:
+            self._hedge_at = self.now + self._settings.write_hedge
         if target is view.me:
-            self.home.enqueue(number, (None, view.me.process, counter, request, after))
+            self.home.enqueue(number, None, view.me.process, counter, request, after)
         elif target is not None:
-            target.forwards += (counter, number, request, after)
+            target.forwards += (counter, number, after, len(request))
+            target.arguments += request
             view.touched.add(target)
         else:
-            write.undecided = 0
-            self._later(write, RETRY_FIRST_S)
+            self._pursued[counter] = pursuit = Pursuit(None, self.now, undecided=0)
+            self._later(counter, pursuit, RETRY_FIRST_S)
         return counter
 
     def settle(self, counter: int, reply: Reply) -> None:
         """An operation has ended: its change is chosen."""
         write = self.pending.pop(counter, None)
         if write is not None:
-            write.sink.deliver(write.index, reply)
+            write[2].deliver(write[3], reply)
+            if self._pursued:
+                self._pursued.pop(counter, None)
 
     def refused(self, counter: int, status: Status) -> None:
         """A home has not done, or may not have done, an operation."""
         write = self.pending.get(counter)
         if write is None:
             return
+        pursuit = self._pursuit(counter, write)
         if status is not Status.AGAIN:
-            write.undecided = max(0, write.undecided - 1)
+            pursuit.undecided = max(0, pursuit.undecided - 1)
         patience = self._settings.request_timeout / 3
-        if status is Status.NO_QUORUM and not write.undecided and self.now - write.started >= patience:
-            self._fail(write)
+        if status is Status.NO_QUORUM and not pursuit.undecided and self.now - write[6] >= patience:
+            self._fail(counter, write, pursuit)
             return
-        self._later(write, RETRY_FIRST_S * (1 << min(write.attempts - 1, 5)))
+        self._later(counter, pursuit, RETRY_FIRST_S * (1 << min(pursuit.attempts - 1, 5)))
 
     def outcomes(self, column: list[Any]) -> None:
         """What homes say of our operations."""
@@ -176,34 +184,44 @@ class Coordinator:
             else:
                 self.refused(counter, Status(status))
 
-    def _later(self, write: Write, pause: float) -> None:
-        write.again_at = self.now + pause * self._rng.uniform(0.8, 1.2)
-        heapq.heappush(self._retries, (write.again_at, write.counter))
+    def _pursuit(self, counter: int, write: Write) -> Pursuit:
+        pursuit = self._pursued.get(counter)
+        if pursuit is None:
+            pursuit = self._pursued[counter] = Pursuit(write[5], write[6])
+        return pursuit
 
-    def _send_again(self, write: Write) -> None:
+    def _later(self, counter: int, pursuit: Pursuit, pause: float) -> None:
+        pursuit.again_at = self.now + pause * self._rng.uniform(0.8, 1.2)
+        heapq.heappush(self._retries, (pursuit.again_at, counter))
+
+    def _send_again(self, counter: int, write: Write) -> None:
         """Pursue an operation: the same id, to the owner that we now believe to be home."""
         view = self.view
-        if write.after and write.after not in self.pending:
-            write.after = 0
-        if self.now - write.started >= self._settings.request_timeout:
-            self._fail(write)
+        pursuit = self._pursuit(counter, write)
+        number, request, _, _, after, _, started = write
+        if after and after not in self.pending:
+            after = 0
+        if self.now - started >= self._settings.request_timeout:
+            self._fail(counter, write, pursuit)
             return
-        target = self.targets[write.slot]
-        write.attempts += 1
-        write.target = target
-        write.sent = self.now
+        target = self.targets[number]
+        pursuit.attempts += 1
+        pursuit.target = target
+        pursuit.sent = self.now
+        self._later(counter, pursuit, self._settings.write_hedge)
         if target is view.me:
-            write.undecided += 1
-            self.home.enqueue(write.slot, (None, view.me.process, write.counter, write.request, write.after))
+            pursuit.undecided += 1
+            self.home.enqueue(number, None, view.me.process, counter, request, after)
         elif target is not None:
-            write.undecided += 1
-            target.forwards += (write.counter, write.slot, write.request, write.after)
+            pursuit.undecided += 1
+            target.forwards += (counter, number, after, len(request))
+            target.arguments += request
             view.touched.add(target)
-        self._later(write, self._settings.write_hedge)
 
-    def _fail(self, write: Write) -> None:
-        del self.pending[write.counter]
-        write.sink.deliver(write.index, self._no_outcome(write.slot, write.undecided > 0))
+    def _fail(self, counter: int, write: Write, pursuit: Pursuit) -> None:
+        del self.pending[counter]
+        self._pursued.pop(counter, None)
+        write[2].deliver(write[3], self._no_outcome(write[0], pursuit.undecided > 0))
 
     def _no_outcome(self, number: int, undecided: bool) -> ReplyError:
         if self.view.topology is None:
@@ -240,22 +258,21 @@ class Coordinator:
                 if (self._turn & 1 and others[1].usable) or not peer.usable:
                     peer = others[1]
             if peer.usable:
-                reply = run(slot.cells, request, now)[1]
                 peer.reads += (key, version)
-                peer.reads_waiting.append(Read(number, request, sink, index, reply, 1, run, now))
+                peer.reads_waiting.append((number, request, sink, index, run(slot.cells, request, now)[1], run, now))
                 view.touched.add(peer)
                 return
         elif slot is None and view.topology is not None and not view.quorums[number].joint:
             need = view.quorums[number].need
             asked = [peer for peer in others if peer.usable][:need]
             if len(asked) == need:
-                read = Read(number, request, sink, index, None, need, run, now)
+                read = Read(number, request, sink, index, run, now, need)
                 for peer in asked:
                     peer.reads += (key, SEND_CELL)
                     peer.reads_waiting.append(read)
                     view.touched.add(peer)
                 return
-        self._operations.start(self.now, self._read_slowly(Read(number, request, sink, index, None, 1, run, now)))
+        self._operations.start(self.now, self._read_slowly(Read(number, request, sink, index, run, now, 1)))
 
     def close_reads(self, peer: Peer) -> None:
         """End of a turn: the reads in the peer's column are about to be sent."""
@@ -289,24 +306,19 @@ class Coordinator:
             if sent is None:
                 continue
             reads = sent[1]
-            for index in differ:
-                read = reads[index]
-                if not read.ended:
-                    self._ask_home(read)
-            if cells:
-                self._compare(reads, cells)
+            if differ or cells:
+                self._compare(reads, differ, cells)
                 continue
-            for read in reads:
-                if not read.ended:
-                    read.ended = True
-                    read.sink.deliver(read.index, read.reply)
+            for _, _, sink, index, reply, _, _ in reads:
+                sink.deliver(index, reply)
 
-    def _compare(self, reads: list[Read], cells: list[Any]) -> None:
+    def _compare(self, reads: list[Any], differ: list[int], cells: list[Any]) -> None:
+        left = dict(enumerate(reads))
+        for index in differ:
+            self._ask_home(left.pop(index))
         items = iter(cells)
-        sent = set()
         for index, version, value, deadline in zip(items, items, items, items, strict=True):
-            sent.add(index)
-            read = reads[index]
+            read = left.pop(index)
             if read.ended:
                 continue
             cell = (version, value, deadline)
@@ -318,10 +330,8 @@ class Coordinator:
                 continue
             if read.need == 0:
                 self._answer(read, cell)
-        for index, read in enumerate(reads):
-            if index not in sent and not read.ended:
-                read.ended = True
-                read.sink.deliver(read.index, read.reply)
+        for _, _, sink, index, reply, _, _ in left.values():
+            sink.deliver(index, reply)
 
     def _answer(self, read: Read, cell: Cell) -> None:
         if 0 < cell[2] <= read.now:
@@ -331,11 +341,25 @@ class Coordinator:
         cells = {read.request[1]: cell} if cell[0] else {}
         read.sink.deliver(read.index, read.run(cells, read.request, read.now)[1])
 
-    def _ask_home(self, read: Read) -> None:
+    def _ask_home(self, read: Read | Check) -> None:
         """The owners do not agree, or the key has expired: let the home put it in order (rule R2)."""
-        read.ended = True
+        if isinstance(read, Read):
+            if read.ended:
+                return
+            read.ended = True
+            number, request, sink, index = read.slot, read.request, read.sink, read.index
+        else:
+            number, request, sink, index = read[:4]
         self.counters.reads_by_home += 1
-        self.write(read.slot, read.request, read.sink, read.index)
+        self.write(number, request, sink, index)
+
+    def _hedge(self, read: Read | Check) -> None:
+        """An owner takes too long or is gone: ask all of them."""
+        if not isinstance(read, Read):
+            number, request, sink, index, _, run, now = read
+            read = Read(number, request, sink, index, run, now, 1)
+        if not read.ended:
+            self._operations.start(self.now, self._read_slowly(read))
 
     def _read_slowly(self, read: Read) -> Operation:
         """Ask every owner that can be asked; go to the home if that does not decide."""
@@ -385,36 +409,37 @@ class Coordinator:
     def link_down(self, peer: Peer) -> None:
         """Whoever was asked there is asked elsewhere, at once. Its unanswered sends stay undecided."""
         self.retarget()
-        for write in [write for write in self.pending.values() if write.target is peer]:
-            self._send_again(write)
+        for counter, write in list(self.pending.items()):
+            pursuit = self._pursued.get(counter)
+            if (write[5] if pursuit is None else pursuit.target) is peer:
+                self._send_again(counter, write)
         waiting = [read for _, reads in peer.reads_sent.values() for read in reads] + peer.reads_waiting
         peer.reads_sent = {}
         peer.reads_waiting = []
         for read in waiting:
-            if not read.ended:
-                self._operations.start(self.now, self._read_slowly(read))
+            self._hedge(read)
 
     def enter_epoch(self) -> None:
         """Another topology: everything under way is asked anew."""
         self.retarget()
-        for write in list(self.pending.values()):
-            self._send_again(write)
+        for counter, write in list(self.pending.items()):
+            self._send_again(counter, write)
 
     def wake(self, peers: Sequence[Peer]) -> None:
         """Hedge what has waited for too long, retry what is due."""
         now = self.now
         for peer in peers:
-            self._hedge_reads(peer, now)
-        self._hedge_writes(now)
+            if peer.reads_sent:
+                self._hedge_reads(peer, now)
+        if now >= self._hedge_at:
+            self._hedge_writes(now)
         retries = self._retries
         while retries and retries[0][0] <= now:
             at, counter = heapq.heappop(retries)
-            write = self.pending.get(counter)
-            if write is not None and write.again_at == at:
-                target = write.target
-                if target is not None and target is not self.view.me and target.heard <= write.sent:
-                    self._fell_silent(target)
-                self._send_again(write)
+            pursuit = self._pursued.get(counter)
+            if pursuit is not None and pursuit.again_at == at:
+                self._doubt(pursuit.target, pursuit.sent)
+                self._send_again(counter, self.pending[counter])
 
     def _hedge_reads(self, peer: Peer, now: float) -> None:
         late = now - self._settings.read_hedge
@@ -426,31 +451,29 @@ class Coordinator:
             del sent[sequence]
             self.counters.hedges += 1
             for read in reads:
-                if not read.ended:
-                    self._operations.start(now, self._read_slowly(read))
-            if peer.heard <= at and now - at >= self._settings.write_hedge:
-                self._fell_silent(peer)
+                self._hedge(read)
+            if now - at >= self._settings.write_hedge:
+                self._doubt(peer, at)
 
     def _hedge_writes(self, now: float) -> None:
-        late = now - self._settings.write_hedge
-        me = self.view.me
-        for counter, write in list(self._unhedged()):
-            if write.started > late:
+        """Send again what was first sent a hedge ago and has not ended."""
+        hedge = self._settings.write_hedge
+        self._hedge_at = inf
+        for counter, write in list(self.pending.items()):
+            if counter <= self._hedged_upto:
+                continue
+            if write[6] > now - hedge:
+                self._hedge_at = write[6] + hedge
                 return
             self._hedged_upto = counter
-            if write.attempts > 1 or write.target is None:
-                continue
-            self.counters.hedges += 1
-            if write.target is not me and write.target.heard <= write.sent:
-                self._fell_silent(write.target)
-            self._send_again(write)
+            if counter not in self._pursued:
+                self.counters.hedges += 1
+                self._doubt(write[5], write[6])
+                self._send_again(counter, write)
 
-    def _unhedged(self) -> list[tuple[int, Write]]:
-        upto = self._hedged_upto
-        return [(counter, write) for counter, write in self.pending.items() if counter > upto]
-
-    def _fell_silent(self, peer: Peer) -> None:
-        if not peer.silent:
+    def _doubt(self, peer: Peer | None, since: float) -> None:
+        """Nothing has come from a peer since then although something should have: ask others first."""
+        if peer is not None and peer is not self.view.me and peer.heard <= since and not peer.silent:
             peer.silent = True
             self.retarget()
 
@@ -459,18 +482,14 @@ class Coordinator:
         """The oldest operation that may still be repeated."""
         return next(iter(self.pending), self._counter + 1)
 
-    def wake_at(self, peers: Sequence[Peer]) -> float | None:
+    def wake_at(self, peers: Sequence[Peer]) -> float:
         """When `wake` has something to do."""
-        times = []
+        times = [self._hedge_at]
         if self._retries:
             times.append(self._retries[0][0])
-        if self.pending:
-            first = next((write for counter, write in self.pending.items() if counter > self._hedged_upto), None)
-            if first is not None:
-                times.append(first.started + self._settings.write_hedge)
         hedge = self._settings.read_hedge
         times += [next(iter(peer.reads_sent.values()))[0] + hedge for peer in peers if peer.reads_sent]
-        return min(times, default=None)
+        return min(times)
 
 
 def _cells(answers: Answers) -> dict[int, Cell]:

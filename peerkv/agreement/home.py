@@ -1,13 +1,14 @@
-"""The owner that orders a slot's writes: queue, run, accept round, group commit, and taking a slot over.
+"""The owner that orders a slot's writes: run them, have the other owners accept them, and take a slot over.
 
 A home is no leader: any owner may become home of a slot at any moment by a higher ballot, safely. Agreeing on who it is
-only makes things fast. What is queued for a slot within a turn goes out as one change; nothing waits for the round
-before, since changes carry the position that they begin at.
+only makes things fast. What is run for a slot within a turn goes out as one change, a step of the slot's history;
+nothing waits for the step before, since a change carries the position that it begins at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
@@ -47,10 +48,12 @@ UNCHANGING_MAX: Final = 1024
 """Forgetting one costs its successor a retry, no more."""
 EXPIRE_GROUP: Final = 1024
 """Keys expired in one turn at most, so that a storm of deadlines does not stop the node."""
+EXPIRE_RETRY_MS: Final = 500
+"""When to try again while no majority can be reached."""
+PROBES_MAX: Final = 2048
+"""Slots whose other owners are probed at a time."""
 TEND_PERIOD_S: Final = 1.0
 """How often a home looks after owners that are behind and after tombstones."""
-EAGER_AFTER_S: Final = 1.0
-"""How long a home's link must have been down before the next owner takes its idle slots too."""
 
 
 SEQUENCE_RENEWED: Final = SEQUENCE_MASK // 2
@@ -76,27 +79,72 @@ Ended: TypeAlias = tuple[Peer | None, int, Reply, bool]
 """(who sent it; counter; reply; whether an owner that sent it learns the reply from the change itself)"""
 
 
+class Accepts:
+    """ACCEPTs of one turn, as columns."""
+
+    __slots__ = ("cells", "ids", "slots")
+
+    def __init__(self, slots: list[int], cells: list[Any], ids: list[Any]) -> None:
+        self.slots = slots
+        """Slot, from, to, how many of ..."""
+        self.cells = cells
+        """... key, value, deadline; and how many of ..."""
+        self.ids = ids
+        """... process, counter, reply."""
+
+
+class Group:
+    """The other owners of some slots of ours: as these are the same, so is what they are to accept."""
+
+    __slots__ = ("peers", "steps", "turn")
+
+    def __init__(self, peers: tuple[Peer, ...]) -> None:
+        self.peers = peers
+        self.steps: list[Step] = []
+        """Of this turn."""
+        self.turn = 0
+
+
+class Step:
+    """One change of a slot: all that was run in one turn."""
+
+    __slots__ = ("changes", "ended", "home", "ids", "start", "to")
+
+    def __init__(self, home: HomeSlot, start: int, to: int) -> None:
+        self.home = home
+        self.start = start
+        self.to = to
+        self.changes: list[Change] = []
+        self.ids: list[Any] = []
+        self.ended: list[Ended] = []
+        """Operations that end once a quorum has reached `to`."""
+
+
 @dataclass(slots=True, eq=False)
 class HomeSlot:
     """A slot that this node is home of."""
 
     slot: Slot
     ballot: int
-    others: tuple[Peer, ...]
+    group: Group
     quorum: Quorum
     pair: bool
+    lagging: set[int]
+    """Owners (numbers) that are not known to be where we are, but for turns that they have not answered yet."""
+    step: Step | None = None
+    """The step of this turn."""
+    turn: int = 0
+    """The last turn in which something was sent."""
+    waiting: deque[Step] = field(default_factory=deque)
+    """Steps with operations that a quorum has not accepted, in order."""
     acked: dict[int, int] = field(default_factory=dict)
-    """Per owner (number) how far it has acknowledged under this ballot."""
-    queue: list[Queued] = field(default_factory=list)
-    waiting: list[tuple[int, list[Ended]]] = field(default_factory=list)
-    """(position, operations that end once a quorum has reached it), in order."""
+    """Per owner how far it has acknowledged under this ballot; kept where more than one other must."""
     unchanging: set[OperationId] = field(default_factory=set)
     """Reads run here lately; what may be run after them need not wait for their coordinator's mark."""
-    expired: list[bytes] = field(default_factory=list)
-    """Keys to be removed by the next change."""
-    dirty: bool = False
     timed: bool = False
     """Some cell has had a deadline."""
+    purgeable: tuple[int, int] = (0, 0)
+    """(turn, position): once every owner has accepted that turn, tombstones up to that position can go."""
 
 
 class Home:
@@ -119,6 +167,8 @@ class Home:
         """Slots being taken over, and the operations that wait for that."""
         self.expiry = Expiry()
         self.now = 0.0
+        self.clock = 0
+        """Cluster time in milliseconds."""
         self._settings = settings
         self._replica = replica
         self._operations = operations
@@ -128,24 +178,63 @@ class Home:
         """Ends an operation of our own coordinator."""
         self._refused = refused
         """Tells our own coordinator that an operation was not done here."""
-        self._dirty: list[HomeSlot] = []
+        self._groups: dict[tuple[Peer, ...], Group] = {}
+        self._steps: list[Step] = []
+        """Of this turn."""
+        self._turn = 0
         self._wanted: list[int] = []
         """Slots to take over at the end of this turn."""
         self._seen_round: dict[int, int] = {}
         self._tend_at = 0.0
         replica.on_deposed = self.deposed
+        replica.on_handed_out = self._close
 
     # -- operations in
 
-    def enqueue(self, number: int, queued: Queued) -> None:
-        """Order an operation on a slot; its end is reported to who sent it."""
+    def enqueue(
+        self, number: int, origin: Peer | None, process: int, counter: int, request: Sequence[bytes], after: int
+    ) -> None:
+        """Run an operation on a slot, or as soon as we are its home; its end is reported to who sent it (rule H1)."""
         home = self.homes.get(number)
-        if home is not None:
-            home.queue.append(queued)
-            if not home.dirty:
-                home.dirty = True
-                self._dirty.append(home)
+        if home is None:
+            self._enqueue_elsewhere(number, (origin, process, counter, request, after))
             return
+        step = home.step or self._open(home)
+        if step is None:
+            self._end(origin, counter, Status.NO_QUORUM)
+            return
+        slot = home.slot
+        recent = slot.recent
+        id_ = (process, counter)
+        if id_ in recent:
+            step.ended.append((origin, counter, recent[id_], False))
+            return
+        if after and not self._has_run(home, process, after):  # O3
+            self._end(origin, counter, Status.NOT_HERE)
+            return
+        if home.timed:
+            self._remove_expired(step, request)
+        changes, reply = self._run(slot.cells, request, self.clock)
+        if changes is None:
+            home.unchanging.add(id_)
+            if len(home.unchanging) > UNCHANGING_MAX:
+                home.unchanging.clear()
+            step.ended.append((origin, counter, reply, False))
+            return
+        if changes:
+            slot.write(step.to, changes)
+            step.changes += changes
+            for key, _, deadline in changes:
+                if deadline:
+                    home.timed = True
+                    self.expiry.add(deadline, number, key)
+        if not recent:
+            self._replica.remembering.add(number)
+        recent[id_] = reply
+        step.ids += (process, counter, reply)
+        step.ended.append((origin, counter, reply, True))
+
+    def _enqueue_elsewhere(self, number: int, queued: Queued) -> None:
         waiting = self.taking.get(number)
         if waiting is not None:
             waiting.append(queued)
@@ -155,11 +244,36 @@ class Home:
             self.taking[number] = [queued]
             self._wanted.append(number)
 
+    def _open(self, home: HomeSlot) -> Step | None:
+        """Begin this turn's step; None if no majority can be reached.
+
+        The copy is at the new position at once. Until the end of the turn nobody else sees it (`_close`), and after
+        that it does not change any more.
+        """
+        slot = home.slot
+        view = self.view
+        if view.impaired and not view.reachable(slot.number):
+            return None
+        start = slot.position
+        to = start + 1 if start >> SEQUENCE_BITS == home.ballot else first_position(home.ballot) + 1
+        slot.apply(to, ())
+        step = home.step = Step(home, start, to)
+        self._steps.append(step)
+        return step
+
+    def _close(self, number: int) -> None:
+        home = self.homes.get(number)
+        if home is not None and home.step is not None:
+            self.flush()
+
     def apply_alone(self, home: HomeSlot, request: Sequence[bytes], now: int) -> Reply:
         """Run an operation on a slot whose only owner we are: done as soon as it is run."""
         slot = home.slot
         if home.timed:
-            self._expire_arguments(home, request, now)
+            self.clock = now
+            step = home.step or self._open(home)
+            assert step is not None, "we alone are a majority"
+            self._remove_expired(step, request)
         changes, reply = self._run(slot.cells, request, now)
         if changes:
             ballot = home.ballot
@@ -172,78 +286,41 @@ class Home:
                     self.expiry.add(deadline, slot.number, key)
         return reply
 
-    def flush(self, now: int) -> None:
-        """End of a turn: run what has queued, send each slot's change to its other owners."""
+    def flush(self) -> None:
+        """End of a turn: send each slot's step to its other owners."""
         if self._wanted:
             self._start_takeovers()
-        while self._dirty:
-            dirty, self._dirty = self._dirty, []
-            for home in dirty:
-                home.dirty = False
-                self._flush_slot(home, now)
-
-    def _flush_slot(self, home: HomeSlot, now: int) -> None:
-        slot = home.slot
-        number = slot.number
-        queue = home.queue
-        home.queue = []
-        view = self.view
-        if self.homes.get(number) is not home:
-            for origin, _, counter, _, _ in queue:
-                self._end(origin, counter, Status.NOT_HERE)
-            return
-        if view.impaired and not view.reachable(number):
-            for origin, _, counter, _, _ in queue:
-                self._end(origin, counter, Status.NO_QUORUM)
-            return
-        ballot = home.ballot
-        start = slot.position
-        to = start + 1 if start >> SEQUENCE_BITS == ballot else first_position(ballot) + 1
-        changes: list[Change] = []
-        ids: list[Any] = []
-        ended: list[Ended] = []
-        recent = slot.recent
-        cells = slot.cells
-        run = self._run
-        if home.expired:
-            self._remove_expired(home, home.expired, now, to, changes)
-            home.expired = []
-        for origin, process, counter, request, after in queue:
-            if recent and (process, counter) in recent:
-                ended.append((origin, counter, recent[process, counter], False))
+        steps, self._steps = self._steps, []
+        sending: list[Group] = []
+        for step in steps:
+            home = step.home
+            if home.step is not step:
+                continue  # deposed since
+            home.step = None
+            group = home.group
+            if not group.peers:
+                self._release(home, step.ended)
                 continue
-            if after and not self._has_run(home, process, after):  # O3
-                self._end(origin, counter, Status.NOT_HERE)
-                continue
-            if home.timed:
-                self._remove_expired(home, request, now, to, changes)
-            wanted, reply = run(cells, request, now)
-            if wanted is not None:
-                if wanted:
-                    slot.write(to, wanted)
-                    changes += wanted
-                if not recent:
-                    self._replica.remembering.add(number)
-                recent[process, counter] = reply
-                ids += (process, counter, reply)
-                for key, _, deadline in wanted:
-                    if deadline:
-                        home.timed = True
-                        self.expiry.add(deadline, number, key)
-            else:
-                home.unchanging.add((process, counter))
-            ended.append((origin, counter, reply, wanted is not None))
-        slot.apply(to, ())
-        for peer in home.others:
-            if peer.up:
-                peer.accepts += (number, start, to, changes, ids)
-                view.touched.add(peer)
-        if len(home.unchanging) > UNCHANGING_MAX:
-            home.unchanging.clear()
-        if view.sole[number]:
-            self._release(home, ended)
-        elif ended:
-            home.waiting.append((to, ended))
+            if not group.steps:
+                self._turn += 1
+                group.turn = self._turn
+                sending.append(group)
+            home.turn = group.turn
+            group.steps.append(step)
+            if step.ended:
+                home.waiting.append(step)
+        touched = self.view.touched
+        for group in sending:
+            sent, group.steps = group.steps, []
+            accepts = _accepts(sent)
+            for peer in group.peers:
+                if peer.up:
+                    peer.changes += (group.turn, accepts)
+                    peer.steps[group.turn] = sent
+                    touched.add(peer)
+                else:
+                    for step in sent:
+                        step.home.lagging.add(peer.number)
 
     def _has_run(self, home: HomeSlot, process: int, counter: int) -> bool:
         """Whether that operation is part of this home's history (or has ended without a trace)."""
@@ -252,27 +329,48 @@ class Home:
 
     # -- acknowledgements
 
-    def acknowledge(self, peer: Peer, column: list[int]) -> None:
-        """ACKs of an owner: cumulative positions (protocol rule H2)."""
-        homes = self.homes
+    def acknowledge(self, peer: Peer, column: list[Any]) -> None:
+        """ACKs of an owner: the turns whose changes it has accepted, and which not (protocol rule H2)."""
         owner = peer.number
         items = iter(column)
+        for turn, missed in zip(items, items, strict=True):
+            steps = peer.steps.pop(turn, None)
+            if steps is None:
+                continue
+            peer.answered = max(peer.answered, turn)
+            for step in steps:
+                home = step.home
+                if missed and home.slot.number in missed:
+                    home.lagging.add(owner)
+                    continue
+                if home.lagging:
+                    home.lagging.discard(owner)
+                if home.waiting:
+                    self._accepted(home, owner, step.to)
+
+    def settled(self, peer: Peer, column: list[int]) -> None:
+        """An owner has reached positions by catching up, or says after a probe that it is there."""
+        items = iter(column)
         for number, position in zip(items, items, strict=True):
-            home = homes.get(number)
-            if home is None or position >> SEQUENCE_BITS != home.ballot or position <= home.acked.get(owner, 0):
+            home = self.homes.get(number)
+            if home is None or position >> SEQUENCE_BITS != home.ballot:
                 continue
-            home.acked[owner] = position
-            waiting = home.waiting
-            if not waiting or waiting[0][0] > position:
-                continue
-            if not home.pair:
-                position = home.quorum.reached({**home.acked, self.view.me.number: home.slot.position})
-            while waiting and waiting[0][0] <= position:
-                self._release(home, waiting.pop(0)[1])
+            if position == home.slot.position:
+                home.lagging.discard(peer.number)
+            self._accepted(home, peer.number, position)
+
+    def _accepted(self, home: HomeSlot, owner: int, position: int) -> None:
+        """Report what a quorum has reached now that this owner is at `position`."""
+        if not home.pair:
+            home.acked[owner] = max(position, home.acked.get(owner, 0))
+            position = home.quorum.reached({**home.acked, self.view.me.number: home.slot.position})
+        waiting = home.waiting
+        while waiting and waiting[0].to <= position:
+            self._release(home, waiting.popleft().ended)
 
     def _release(self, home: HomeSlot, ended: list[Ended]) -> None:
         pair = home.pair
-        others = home.others
+        others = home.group.peers
         for origin, counter, reply, taught in ended:
             if origin is None:
                 self._settle(counter, reply)
@@ -293,12 +391,14 @@ class Home:
         if home is None:
             return
         self._replica.counters.deposed += 1
-        for _, ended in home.waiting:
-            for origin, counter, _, _ in ended:
+        steps = list(home.waiting)
+        home.waiting.clear()
+        if home.step is not None:
+            steps.append(home.step)
+            home.step = None
+        for step in steps:
+            for origin, counter, _, _ in step.ended:
                 self._end(origin, counter, Status.AGAIN)
-        for origin, _, counter, _, _ in home.queue:
-            self._end(origin, counter, Status.NOT_HERE)
-        home.queue = []
 
     def _end(self, origin: Peer | None, counter: int, status: Status) -> None:
         if origin is None:
@@ -335,7 +435,7 @@ class Home:
                 ballot = self._next_ballot(number)
                 slot = view.slots[number]
                 assert slot is not None, "the only owner has a copy"
-                self._become_home(slot, ballot, equal=True)
+                self._become_home(slot, ballot, set())
             return
         for attempt in range(TAKEOVER_ATTEMPTS):
             others = view.others[numbers[0]]
@@ -386,79 +486,70 @@ class Home:
         if furthest is not None and furthest[1] > slot.position:
             self._operations.start(self.now, self._adopt(slot.number, ballot, *furthest))
         else:
-            self._become_home(slot, ballot, equal=all(position == slot.position for _, position in promised))
+            self._become_home(slot, ballot, {peer for peer, position in promised if position == slot.position})
 
     def _adopt(self, number: int, ballot: int, source: Peer, position: int) -> Operation:
         yield from self._replica.fetch(number, ballot, source)
         slot = self.view.slots[number]
         if slot is not None and slot.promised == ballot and slot.position >= position:
-            self._become_home(slot, ballot, equal=False)
+            self._become_home(slot, ballot, {source})
         else:
             self._give_up([number], Status.NOT_HERE)
 
-    def _become_home(self, slot: Slot, ballot: int, equal: bool) -> None:
+    def _become_home(self, slot: Slot, ballot: int, equal: Collection[Peer]) -> None:
+        """Serve from now on. `equal`: the owners whose copies are known to be ours."""
         number = slot.number
         view = self.view
-        home = HomeSlot(slot, ballot, view.others[number], view.quorums[number], bool(view.pair[number]))
+        others = view.others[number]
+        group = self._groups.get(others)
+        if group is None:
+            group = self._groups[others] = Group(others)
+        lagging = {peer.number for peer in others if peer not in equal} if slot.position else set()
+        home = HomeSlot(slot, ballot, group, view.quorums[number], bool(view.pair[number]), lagging)
         self.homes[number] = home
         self._replica.counters.takeovers += 1
         for key, cell in slot.cells.items():
             if cell[2]:
                 home.timed = True
                 self.expiry.add(cell[2], number, key)
-        for queued in self.taking.pop(number, ()):
-            _, process, counter, _, _ = queued
+        for origin, process, counter, request, after in self.taking.pop(number, ()):
             if counter >= view.marks.get(process, 0):  # T4: what is older has ended
-                home.queue.append(queued)
-        if home.queue or not equal:  # an empty change brings the others to our copy
-            self._touch(home)
+                self.enqueue(number, origin, process, counter, request, after)
 
     def _give_up(self, numbers: Sequence[int], status: Status) -> None:
         for number in numbers:
             for origin, _, counter, _, _ in self.taking.pop(number, ()):
                 self._end(origin, counter, status)
 
-    def _touch(self, home: HomeSlot) -> None:
-        if not home.dirty:
-            home.dirty = True
-            self._dirty.append(home)
-
     def enter_epoch(self) -> None:
         """A new topology is installed: begin anew as home of what we own first (protocol rule E2)."""
         for number in list(self.homes):
             self.deposed(number)
+        self._groups.clear()
+        for peer in self.view.peers.values():
+            peer.steps.clear()
         me = self.view.me
         self.want([number for number, order in enumerate(self.view.order) if order and order[0] is me])
 
     # -- looking after
 
-    def link_up(self, peer: Peer) -> None:
-        """An owner can be talked to again: whatever it missed, an empty change of each slot will show."""
+    def link_up(self) -> None:
+        """An owner can be talked to again: see soon what it has missed."""
         me = self.view.me
         slots = self.view.slots
         fresh = [number for number, order in enumerate(self.view.order) if order and order[0] is me]
         self.want([number for number in fresh if (slot := slots[number]) is not None and not slot.promised])
-        numbers = [number for number, home in self.homes.items() if peer in home.others and home.slot.position]
-        if numbers:
-            self._operations.start(self.now, self._show(peer, numbers))
+        self._tend_at = self.now
 
-    def _show(self, peer: Peer, numbers: list[int]) -> Operation:
-        for first in range(0, len(numbers), TAKEOVER_GROUP):
-            for number in numbers[first : first + TAKEOVER_GROUP]:
-                home = self.homes.get(number)
-                if home is not None:
-                    self._probe(home, peer)
-            yield Pause(0.01)
-            if not peer.up:
-                return
+    def link_down(self, peer: Peer) -> None:
+        """What an owner has not acknowledged may never have reached it."""
+        self._give_up_turns(peer, self._turn)
 
-    def _probe(self, home: HomeSlot, peer: Peer) -> None:
-        position = home.slot.position
-        if position >> SEQUENCE_BITS != home.ballot:
-            self._touch(home)
-        elif home.acked.get(peer.number, 0) < position and peer.up:
-            peer.accepts += (home.slot.number, position, position, (), ())
-            self.view.touched.add(peer)
+    def _give_up_turns(self, peer: Peer, upto: int) -> None:
+        for turn in [turn for turn in peer.steps if turn <= upto]:
+            peer.answered = max(peer.answered, turn)
+            for step in peer.steps.pop(turn):
+                step.home.lagging.add(peer.number)
 
     def takes_over_from(self, gone: Peer) -> list[int]:
         """Slots that are ours to take while `gone` is: it comes first of their owners, we are the next usable one."""
@@ -477,65 +568,95 @@ class Home:
             return
         self._tend_at = now + TEND_PERIOD_S
         purges: dict[Peer, list[int]] = {}
+        probed = 0
         for home in list(self.homes.values()):
             slot = home.slot
-            position = slot.position
-            if not position:
+            if not slot.position:
                 continue
-            if position_sequence(position) > SEQUENCE_RENEWED:  # H3
+            if position_sequence(slot.position) > SEQUENCE_RENEWED:  # H3
                 self.deposed(slot.number)
                 self.want([slot.number])
                 continue
-            low = position
-            for peer in home.others:
-                acked = home.acked.get(peer.number, 0)
-                if acked < position:
-                    low = min(low, acked)
-                    if peer.up and (acked or home.waiting or slot.tombstones):
-                        self._probe(home, peer)
-            if slot.tombstones and low >> SEQUENCE_BITS == home.ballot:
-                purged = slot.purge(low)
-                self._replica.counters.purged += purged
-                if purged:
-                    for peer in home.others:
-                        purges.setdefault(peer, []).extend((slot.number, home.ballot, low))
-            elif slot.tombstones and not home.others:
-                self._replica.counters.purged += slot.purge(position)
+            if home.lagging:
+                behind = [peer for peer in home.group.peers if peer.up and peer.number in home.lagging]
+                if behind and probed < PROBES_MAX:
+                    probed += 1
+                    self._probe(home, behind)
+            if slot.tombstones:
+                self._purge(home, purges)
+        if probed == PROBES_MAX:
+            self._tend_at = now
+        for peer in self.view.peers.values():
+            self._give_up_turns(peer, peer.overdue)
+            peer.overdue = self._turn
         for peer, column in purges.items():
             if peer.up:
                 peer.tells.append(("purge", column))
                 self.view.touched.add(peer)
 
+    def _probe(self, home: HomeSlot, behind: list[Peer]) -> None:
+        """Have owners catch up that have missed something: a change does that, or else the position alone."""
+        slot = home.slot
+        if slot.position >> SEQUENCE_BITS != home.ballot:
+            self._open(home)
+        elif home.step is None:
+            for peer in behind:
+                peer.probes += (slot.number, slot.position)
+                self.view.touched.add(peer)
+
+    def _purge(self, home: HomeSlot, purges: dict[Peer, list[int]]) -> None:
+        slot = home.slot
+        peers = home.group.peers
+        turn, upto = home.purgeable
+        if home.lagging:
+            return
+        if upto and all(peer.answered >= turn for peer in peers):
+            self._replica.counters.purged += slot.purge(upto)
+            for peer in peers:
+                purges.setdefault(peer, []).extend((slot.number, home.ballot, upto))
+        if home.step is None:
+            home.purgeable = (home.turn, slot.position)
+
     def expire(self, now: int) -> None:
-        """Write tombstones for keys whose deadline has passed; expiry is a change like any other."""
-        for deadline, number, key in self.expiry.due(now, EXPIRE_GROUP):
+        """Write tombstones for keys whose deadline has passed; expiry is a change like any other (rule X2)."""
+        self.clock = now
+        for _, number, key in self.expiry.due(now, EXPIRE_GROUP):
             home = self.homes.get(number)
             if home is None:
                 continue
             cell = home.slot.cells.get(key)
-            if cell is not None and cell[2] == deadline and cell[1] is not None:
-                home.expired.append(key)
-                self._touch(home)
+            if cell is None or not 0 < cell[2] <= now or cell[1] is None:
+                continue
+            step = home.step or self._open(home)
+            if step is None:
+                self.expiry.add(now + EXPIRE_RETRY_MS, number, key)
+            else:
+                self._remove_expired(step, (key,))
 
-    def _remove_expired(self, home: HomeSlot, keys: Sequence[bytes], now: int, to: int, changes: list[Change]) -> None:
-        """Remove those of `keys` that have expired (rule X2). What an operation finds expired is removed before it
-        runs, whichever of its arguments are keys, so that nobody sees it again."""
-        cells = home.slot.cells
+    def _remove_expired(self, step: Step, keys: Sequence[bytes]) -> None:
+        """Remove those of `keys` that have expired. What an operation finds expired is removed before it runs,
+        whichever of its arguments are keys, so that nobody sees it again."""
+        slot = step.home.slot
+        cells = slot.cells
         for argument in keys:
             cell = cells.get(argument)
-            if cell is not None and 0 < cell[2] <= now and cell[1] is not None:
+            if cell is not None and 0 < cell[2] <= self.clock and cell[1] is not None:
                 change = (argument, None, 0)
-                home.slot.write(to, (change,))
-                changes.append(change)
+                slot.write(step.to, (change,))
+                step.changes.append(change)
 
-    def _expire_arguments(self, home: HomeSlot, request: Sequence[bytes], now: int) -> None:
-        slot = home.slot
-        changes: list[Change] = []
-        position = slot.position
-        to = position + 1 if position >> SEQUENCE_BITS == home.ballot else first_position(home.ballot) + 1
-        self._remove_expired(home, request, now, to, changes)
-        if changes:
-            slot.apply(to, ())
+
+def _accepts(steps: list[Step]) -> Accepts:
+    slots: list[int] = []
+    cells: list[Any] = []
+    ids: list[Any] = []
+    for step in steps:
+        changes = step.changes
+        slots += (step.home.slot.number, step.start, step.to, len(changes), len(step.ids) // 3)
+        for change in changes:
+            cells += change
+        ids += step.ids
+    return Accepts(slots, cells, ids)
 
 
 def _answered(quorum: Quorum, me: int, answers: Answers) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from peerkv.agreement.operation import (
     Answers,
@@ -32,6 +32,9 @@ from peerkv.agreement.view import View
 from peerkv.resp import Reply
 from peerkv.store.cell import SEQUENCE_BITS, Cell
 from peerkv.store.slot import OperationId, Slot, digest_of
+
+if TYPE_CHECKING:
+    from peerkv.agreement.home import Accepts
 
 PAGE_BYTES_MAX: Final = 1 << 20
 """Values and keys in one page of a copy: about a millisecond of either end's time."""
@@ -84,50 +87,80 @@ class Replica:
         """Slots whose copy is being brought up to date."""
         self.on_deposed: Callable[[int], None] = lambda _number: None
         """Told of a slot when another member's ballot is promised or accepted here; set by `home`."""
+        self.on_handed_out: Callable[[int], None] = lambda _number: None
+        """Told of a slot before its copy is handed out, which may not change at that position any more; likewise."""
         self._settle = settle
         """Ends an operation of our own coordinator whose reply arrived with a change."""
         self._start = start
 
     # -- what homes send
 
-    def accept(self, home: Peer, column: list[Any]) -> None:
-        """ACCEPT: changes of slots, in order (protocol rules A1 to A5)."""
+    def accept(self, home: Peer, turn: int, accepts: Accepts) -> None:
+        """ACCEPT: one turn's changes of slots, in order (protocol rules A1 to A5)."""
         view = self.view
         slots = view.slots
-        acks = home.acks
         me = view.me.process
-        items = iter(column)
-        for number, start, to, changes, ids in zip(items, items, items, items, items, strict=True):
+        pair = view.pair
+        missed: list[int] = []
+        header = iter(accepts.slots)
+        cells = iter(accepts.cells)
+        entries = iter(accepts.ids)
+        changes = zip(cells, cells, cells, strict=True)
+        ids = zip(entries, entries, entries, strict=True)
+        for number, start, to, changed, run in zip(header, header, header, header, header, strict=True):
+            written = list(islice(changes, changed))
+            done = list(islice(ids, run))
             slot = slots[number]
-            if slot is None:
-                continue
             ballot = to >> SEQUENCE_BITS
-            if ballot != slot.promised:
-                if ballot < slot.promised:  # A1
-                    home.tells.append(("nack", number, ballot, slot.promised))
-                    continue
-                slot.promised = ballot
-                self.on_deposed(number)
-            if slot.position == start:  # A2
-                if to != start:
-                    slot.apply(to, changes)
-                    if ids:
-                        recent = slot.recent
-                        if not recent:
-                            self.remembering.add(number)
-                        entries = iter(ids)
-                        for process, counter, reply in zip(entries, entries, entries, strict=True):
-                            recent[process, counter] = reply
-                            if process == me and view.pair[number]:
-                                self._settle(counter, reply)  # A3: home and we are a majority
-                acks += (number, to)
-            elif slot.position >= to and slot.position >> SEQUENCE_BITS == ballot:
-                acks += (number, slot.position)  # A4: a copy of an older frame
-            elif number not in self.fetching:
-                self.fetching.add(number)  # A5
-                self._start(self.catch_up(number, ballot, home))
-        if acks:
-            view.touched.add(home)
+            if slot is None or (ballot != slot.promised and not self._follows(slot, ballot, home)):
+                missed.append(number)
+                continue
+            if slot.position != start:
+                if slot.position < to:  # A5; otherwise a copy brought it before the ACCEPT did (A4)
+                    missed.append(number)
+                    self._fall_behind(slot, home)
+                continue
+            slot.apply(to, written)  # A2
+            if done:
+                recent = slot.recent
+                if not recent:
+                    self.remembering.add(number)
+                for process, counter, reply in done:
+                    recent[process, counter] = reply
+                    if process == me and pair[number]:
+                        self._settle(counter, reply)  # A3: home and we are a majority
+        home.acks += (turn, missed)
+        view.touched.add(home)
+
+    def probe(self, home: Peer, column: list[int]) -> None:
+        """A home is at these positions: say that we are, too, or catch up."""
+        items = iter(column)
+        for number, position in zip(items, items, strict=True):
+            slot = self.view.slots[number]
+            if slot is None or not self._follows(slot, position >> SEQUENCE_BITS, home):
+                continue
+            if slot.position < position:
+                self._fall_behind(slot, home)
+            else:
+                home.settled += (number, slot.position)
+                self.view.touched.add(home)
+
+    def _follows(self, slot: Slot, ballot: int, home: Peer) -> bool:
+        """Whether we accept that ballot; a new one is promised, of a lower one its home is told (rule A1)."""
+        if ballot == slot.promised:
+            return True
+        if ballot < slot.promised:
+            home.tells.append(("nack", slot.number, ballot, slot.promised))
+            self.view.touched.add(home)
+            return False
+        slot.promised = ballot
+        self.on_deposed(slot.number)
+        return True
+
+    def _fall_behind(self, slot: Slot, home: Peer) -> None:
+        if slot.number not in self.fetching:
+            self.fetching.add(slot.number)
+            self._start(self.catch_up(slot.number, slot.promised, home))
 
     def purge(self, column: list[Any]) -> None:
         """PURGE: every owner has passed these positions; tombstones up to them may go (rule X1)."""
@@ -174,6 +207,7 @@ class Replica:
         slot = self.view.slots[number]
         if slot is None or slot.promised != ballot:  # F1: only under one ballot do pages fit together
             return Refused(slot.promised if slot is not None else 0)
+        self.on_handed_out(number)
         if since and not whole and not slot.on_history(since):
             whole, since = True, 0
         newer = slot.newer_than(since)
@@ -230,7 +264,7 @@ class Replica:
         self.fetching.discard(number)
         slot = self.view.slots[number]
         if slot is not None and slot.promised == ballot == slot.position >> SEQUENCE_BITS:
-            source.acks += (number, slot.position)
+            source.settled += (number, slot.position)
             self.view.touched.add(source)
             self.settle_recent(slot)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from struct import Struct
 from typing import Final, TypeAlias
 
 from peerkv.resp import Reply
-from peerkv.store.cell import Cell, Change, position_ballot
+from peerkv.store.cell import SEQUENCE_BITS, Cell, Change, position_ballot
 
 OperationId: TypeAlias = tuple[int, int]
 """(process of the coordinator, its counter): the same however often and to whomever the operation is sent."""
@@ -40,18 +40,27 @@ class Slot:
         """Operations in this history that their coordinators may still repeat, and what they answered."""
         self._digest: int | None = 0
 
-    def apply(self, to: int, changes: Iterable[Change]) -> None:
+    def apply(self, to: int, changes: Sequence[Change]) -> None:
         """Extend the history to position `to`: every change becomes a cell of that version."""
         position = self.position
-        if position_ballot(position) != position_ballot(to):
+        if (position ^ to) >> SEQUENCE_BITS:
             self.lineage[position_ballot(position)] = position
             if len(self.lineage) > LINEAGE_MAX:
                 del self.lineage[next(iter(self.lineage))]
         self.position = to
-        self.write(to, changes)
+        if changes:  # `write` once more, as a call costs as much as the work
+            cells = self.cells
+            tombstones = self.tombstones
+            for key, value, deadline in changes:
+                cells[key] = (to, value, deadline)
+                if value is None:
+                    tombstones[key] = to
+                elif tombstones:
+                    tombstones.pop(key, None)
+            self._digest = None
 
-    def write(self, version: int, changes: Iterable[Change]) -> None:
-        """Write cells of the version that the position has reached or is about to reach."""
+    def write(self, version: int, changes: Sequence[Change]) -> None:
+        """Write cells of the version that the position has reached."""
         cells = self.cells
         tombstones = self.tombstones
         for key, value, deadline in changes:

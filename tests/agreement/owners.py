@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from peerkv.agreement.coordinator import Coordinator
@@ -80,6 +81,7 @@ class Member:
 
     def at(self, now: float) -> None:
         self.now = self.home.now = self.coordinator.now = now
+        self.home.clock = int(now * 1000)
 
     def peer(self, other: Member) -> Peer:
         return self.view.peers[other.view.me.process]
@@ -119,7 +121,7 @@ class Owners:
     def turn(self, member: Member) -> bool:
         """End of a member's turn: flush, and deliver its columns to the others."""
         member.at(self.now)
-        member.home.flush(int(self.now * 1000))
+        member.home.flush()
         touched = list(member.view.touched)
         member.view.touched.clear()
         for peer in touched:
@@ -128,9 +130,11 @@ class Owners:
                 member.coordinator.close_reads(peer)
             columns = (
                 peer.answers[:],
-                peer.accepts[:],
+                peer.changes[:],
+                peer.probes[:],
                 peer.acks[:],
-                peer.forwards[:],
+                peer.settled[:],
+                (peer.forwards[:], peer.arguments[:]),
                 (peer.sequence, peer.reads[:]),
                 peer.confirms[:],
                 peer.outcomes[:],
@@ -145,13 +149,30 @@ class Owners:
     def receive(self, member: Member, peer: Peer, columns: Any) -> None:
         member.at(self.now)
         peer.heard = self.now
-        answers, accepts, acks, forwards, (sequence, reads), confirms, outcomes, asks, tells = columns
+        (
+            answers,
+            changes,
+            probes,
+            acks,
+            settled,
+            (forwards, arguments),
+            (sequence, reads),
+            confirms,
+            outcomes,
+            asks,
+            tells,
+        ) = columns
         for number, message in answers:
             member.operations.answer(self.now, peer, number, message)
-        member.replica.accept(peer, accepts)
+        for turn, accepts in zip(*[iter(changes)] * 2, strict=True):
+            member.replica.accept(peer, turn, accepts)
+        member.replica.probe(peer, probes)
         member.home.acknowledge(peer, acks)
-        for counter, number, request, after in zip(*[iter(forwards)] * 4, strict=True):
-            member.home.enqueue(number, (peer, peer.process, counter, request, after))
+        member.home.settled(peer, settled)
+        words = iter(arguments)
+        for counter, number, after, count in zip(*[iter(forwards)] * 4, strict=True):
+            request = list(islice(words, count))
+            member.home.enqueue(number, peer, peer.process, counter, request, after)
         if reads:
             member.coordinator.answer_reads(peer, sequence, reads)
         member.coordinator.confirmed(peer, confirms)

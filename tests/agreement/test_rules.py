@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from peerkv.agreement.home import Accepts
 from peerkv.agreement.operation import Fetch, Page, Prepare, Promises, Refused
 from peerkv.resp import ReplyError
 from peerkv.store.cell import SEQUENCE_BITS, first_position, make_ballot
@@ -56,7 +57,7 @@ def test_a1_a_change_of_a_lower_ballot_is_refused() -> None:
     first, second, _ = owners.members
     second.replica.answer(Prepare([SLOT], [make_ballot(9, 3)]))
     to = first_position(make_ballot(8, 1)) + 1
-    second.replica.accept(second.peer(first), [SLOT, 0, to, [(b"k", b"x", 0)], ()])
+    second.replica.accept(second.peer(first), 1, Accepts([SLOT, 0, to, 1, 0], [b"k", b"x", 0], []))
     assert second.slot.position == 0
     assert second.peer(first).tells == [("nack", SLOT, make_ballot(8, 1), make_ballot(9, 3))]
 
@@ -66,9 +67,9 @@ def test_a2_a_change_fits_only_where_it_begins() -> None:
     written(owners, b"a")
     first, second, _ = owners.members
     position = second.slot.position
-    second.replica.accept(second.peer(first), [SLOT, position + 1, position + 2, [(b"k", b"x", 0)], ()])
+    second.replica.accept(second.peer(first), 1, Accepts([SLOT, position + 1, position + 2, 1, 0], [b"k", b"x", 0], []))
     assert (second.slot.position, second.slot.cells[b"k"][1]) == (position, b"a")
-    assert second.peer(first).acks == []
+    assert second.peer(first).acks == [1, [SLOT]]
 
 
 def test_a4_a_repeated_change_is_acknowledged_and_not_applied() -> None:
@@ -76,9 +77,9 @@ def test_a4_a_repeated_change_is_acknowledged_and_not_applied() -> None:
     written(owners, b"a", b"b")
     first, second, _ = owners.members
     position = second.slot.position
-    second.replica.accept(second.peer(first), [SLOT, position - 1, position, [(b"k", b"again", 0)], ()])
+    second.replica.accept(second.peer(first), 1, Accepts([SLOT, position - 1, position, 1, 0], [b"k", b"again", 0], []))
     assert second.slot.cells[b"k"][1] == b"ab"
-    assert second.peer(first).acks == [SLOT, position]
+    assert second.peer(first).acks == [1, []]
 
 
 def test_a5_an_owner_that_missed_something_fetches_it() -> None:
@@ -124,7 +125,7 @@ def test_f2_a_copy_with_a_change_that_was_never_chosen_is_replaced() -> None:
     for member in (second, third):
         member.peer(home).up = True
         member.view.links_changed()
-        member.home.link_up(member.peer(home))
+        member.home.link_up()
     owners.pass_time(4.0)
     assert values(owners)[1:] == values(owners)[:1] * 2
     assert home.replica.counters.replaced >= 1
@@ -180,7 +181,7 @@ def test_h1_what_changed_nothing_is_remembered_too() -> None:
     second.write(got, 1, b"DEL", b"k")
     owners.deliver()
     assert got.replies == {0: 0, 1: 1}
-    home.home.enqueue(SLOT, (home.peer(third), third.view.me.process, counter, (b"TRY", b"k", b"x"), 0))
+    home.home.enqueue(SLOT, home.peer(third), third.view.me.process, counter, (b"TRY", b"k", b"x"), 0)
     owners.deliver()
     assert values(owners) == [None] * 3
 
@@ -208,7 +209,8 @@ def test_o3_an_operation_is_not_run_before_the_one_that_it_follows() -> None:
     got = Got()
     first = third.write(got, 0, b"APPEND", b"k", b"1")
     second = third.write(got, 1, b"APPEND", b"k", b"2", after=first)
-    third.peer(home).forwards[:] = [second, SLOT, (b"APPEND", b"k", b"2"), first]  # the first one is lost
+    third.peer(home).forwards[:] = [second, SLOT, first, 3]  # the first one is lost
+    third.peer(home).arguments[:] = [b"APPEND", b"k", b"2"]
     owners.deliver()
     assert values(owners)[0] == b"-"
     owners.pass_time(1.0)
