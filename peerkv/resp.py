@@ -12,12 +12,20 @@
 | dict | flat array | map |
 | Verbatim | bulk string | verbatim text |
 | ReplyError | error | error |
+
+Text in simple strings and errors is UTF-8; bytes that are none are kept as lone surrogates (`surrogateescape`), so that
+an error can repeat what a client sent.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import chain
+from typing import Final, TypeAlias
+
+import hiredis
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,360 @@ class Verbatim:
     text: bytes
 
 
-Reply: TypeAlias = "None | int | float | bool | bytes | str | list[Reply] | dict[Reply, Reply] | Verbatim | ReplyError"
+Reply: TypeAlias = "int | float | bool | bytes | str | list[Reply] | dict[Reply, Reply] | Verbatim | ReplyError | None"
 
 OK = "OK"
+
+
+# -- replies to bytes
+
+_SIMPLE: Final = {text: b"+%b\r\n" % text.encode() for text in (OK, "PONG", "QUEUED", "string", "none")}
+_INTEGERS: Final = {number: b":%d\r\n" % number for number in range(-2, 1024)}
+_LINE_ENDS: Final = str.maketrans("\r\n", "  ")
+
+
+def encode_all(replies: Iterable[Reply], protocol: int) -> bytes:
+    """A batch's replies, one after another, for a client of RESP 2 or 3. Hot: 0.15 us for a short bulk string."""
+    parts: list[bytes] = []
+    add = parts.append
+    for reply in replies:
+        kind = type(reply)
+        if kind is bytes:
+            add(b"$%d\r\n%b\r\n" % (len(reply), reply))  # type: ignore[arg-type, str-format]
+        elif kind is str and reply in _SIMPLE:
+            add(_SIMPLE[reply])
+        elif kind is int and reply in _INTEGERS:
+            add(_INTEGERS[reply])  # type: ignore[index]
+        else:
+            _encode_into(add, reply, protocol)
+    return b"".join(parts)
+
+
+def encode(reply: Reply, protocol: int) -> bytes:
+    """One reply for a client of RESP 2 or 3."""
+    return encode_all((reply,), protocol)
+
+
+def _encode_into(add: Callable[[bytes], None], reply: Reply, protocol: int) -> None:
+    """One reply of any kind. `bool` is asked for before `int`, whose subclass it is."""
+    match reply:
+        case None:
+            add(b"_\r\n" if protocol == 3 else b"$-1\r\n")
+        case bytes():
+            add(b"$%d\r\n%b\r\n" % (len(reply), reply))
+        case str():
+            add(b"+%b\r\n" % _one_line(reply))
+        case bool():
+            add((b"#t\r\n" if reply else b"#f\r\n") if protocol == 3 else b":%d\r\n" % reply)
+        case int():
+            add(b":%d\r\n" % reply)
+        case float():
+            text = repr(reply).removesuffix(".0").encode()
+            add(b",%b\r\n" % text if protocol == 3 else b"$%d\r\n%b\r\n" % (len(text), text))
+        case list():
+            add(b"*%d\r\n" % len(reply))
+            for element in reply:
+                _encode_into(add, element, protocol)
+        case dict():
+            add(b"%%%d\r\n" % len(reply) if protocol == 3 else b"*%d\r\n" % (2 * len(reply)))
+            for key, value in reply.items():
+                _encode_into(add, key, protocol)
+                _encode_into(add, value, protocol)
+        case Verbatim():
+            text = reply.text
+            add(b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text) if protocol == 3 else b"$%d\r\n%b\r\n" % (len(text), text))
+        case ReplyError():
+            add(b"-%b\r\n" % _one_line(reply.text))
+
+
+def _one_line(text: str) -> bytes:
+    """A line of the protocol must not hold line ends; Redis writes blanks for them, too."""
+    return text.translate(_LINE_ENDS).encode("utf-8", "surrogateescape")
+
+
+def encode_request(arguments: Iterable[bytes]) -> bytes:
+    """A request as clients send it: an array of bulk strings."""
+    parts = [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments]
+    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+
+
+# -- requests from bytes
+
+ARGUMENTS_MAX: Final = 1 << 20
+"""Elements of one request, as in Redis before 7 (which takes 2^31): what is announced is allocated at once."""
+BULK_BYTES_MAX: Final = 512 << 20
+"""One argument: Redis's proto-max-bulk-len."""
+_SENTINEL: Final = b"*0\r\n"
+"""An empty request behind what a client sent: that it is read as one proves that the client's last one is complete."""
+
+_TRAPS: Final = re.compile(rb"\n(?:[+=(>~|%]|\*[0-9]{7})").search
+"""What hiredis must not see: sizes of arrays (*, >, ~, |) that it would allocate before their elements have come, and
+types that it returns as if they were arrays or bulk strings. Values that happen to hold the same bytes are found, too:
+they are read the slow way."""
+
+
+class Requests:
+    """One client's input: fed bytes as they come, returns complete requests.
+
+    Three ways, all with Redis's rules and texts. Command arrays that are complete go through hiredis, at a quarter of
+    the cost of Python: what it would accept and Redis would not, or would spend memory on, is looked for before and
+    after. What hiredis refuses, and inline commands, are read in Python, which is exact. So is a request of which only
+    a part has come: of it nothing is read twice, however long it is.
+
+    Memory: a request that announces more than `request_bytes_max`, and an unfinished line beyond `inline_bytes_max`,
+    are refused at once.
+    """
+
+    __slots__ = (
+        "_arguments",
+        "_at",
+        "_buffer",
+        "_bytes",
+        "_inline_max",
+        "_missing",
+        "_reader",
+        "_request_max",
+        "error",
+    )
+
+    def __init__(self, request_bytes_max: int, inline_bytes_max: int) -> None:
+        self.error: str | None = None
+        """Why nothing more is read: an error reply's text. Requests before the fault were returned."""
+        self._request_max = request_bytes_max
+        self._inline_max = inline_bytes_max
+        self._reader = hiredis.Reader()
+        self._buffer = bytearray()
+        """From the first request that is not complete; empty between requests."""
+        self._at = 0
+        """How much of the buffer has been read."""
+        self._arguments: list[bytes] = []
+        self._missing = 0
+        """Arguments of the request under way that have not come."""
+        self._bytes = 0
+        """Bytes of the arguments under way, as announced."""
+
+    def feed(self, data: bytes) -> list[list[bytes]]:
+        """Take what a client sent; the requests that are complete now. Empty ones are dropped."""
+        requests: list[list[bytes]] = []
+        if self.error is not None:
+            return requests
+        if self._buffer or self._missing:
+            self._buffer += data
+            request = self._read_one()
+            if request is None:
+                self._forget_read()
+                return requests
+            if request:
+                requests.append(request)
+            data = bytes(self._buffer[self._at :])
+            self._buffer.clear()
+            self._at = 0
+        if data[:1] == b"*" and len(data) <= self._request_max:
+            # What was cut somewhere is whole up to its last header, if that is one and not part of a value.
+            end = len(data) if data.endswith(b"\r\n") else data.rfind(b"\r\n*") + 2
+            whole = self._read_whole(data[:end]) if end > 1 else None
+            if whole is not None:
+                if not requests and end == len(data):
+                    return whole
+                requests += whole
+                data = data[end:]
+        self._read_slowly(data, requests)
+        return requests
+
+    def _read_whole(self, data: bytes) -> list[list[bytes]] | None:
+        """The requests in these bytes if they are nothing but complete, faultless command arrays; otherwise None."""
+        if _TRAPS(data) is not None or data[1:8].isdigit():
+            return None
+        reader = self._reader
+        requests: list[list[bytes]] = []
+        add = requests.append
+        next_request = reader.gets
+        try:
+            reader.feed(data + _SENTINEL)
+            request = next_request()
+            while request:
+                add(request)
+                request = next_request()
+            if request == [] and not reader.has_data():
+                b"".join(chain.from_iterable(requests))  # a TypeError unless all are bytes
+                return requests
+        except (hiredis.ProtocolError, TypeError):
+            pass
+        self._reader = hiredis.Reader()
+        return None
+
+    def _read_slowly(self, data: bytes, requests: list[list[bytes]]) -> None:
+        """Read what begins with a request by Redis's own rules; keep what is not complete."""
+        buffer = self._buffer
+        buffer += data
+        while self._at < len(buffer):
+            request = self._read_one()
+            if request is None:
+                break
+            if request:
+                requests.append(request)
+        self._forget_read()
+
+    def _forget_read(self) -> None:
+        if self.error is not None:
+            self._buffer.clear()
+            self._arguments.clear()
+        else:
+            del self._buffer[: self._at]
+        self._at = 0
+
+    def _read_one(self) -> list[bytes] | None:
+        """The next request of the buffer; None: it is not complete, or malformed (`error` says so)."""
+        buffer = self._buffer
+        if not self._missing:
+            if buffer[self._at] != ord("*"):
+                return self._read_inline()
+            count = self._read_length("mbulk count string", "multibulk length", -(1 << 63), ARGUMENTS_MAX)
+            if count is None:
+                return None
+            if count <= 0:
+                return []
+            self._missing = count
+            self._bytes = 0
+        while self._missing:
+            start = self._at
+            longest = min(BULK_BYTES_MAX, self._request_max - self._bytes)
+            length = self._read_length("bulk count string", "bulk length", 0, longest)
+            if length is None:
+                return None
+            end = self._at + length
+            if len(buffer) < end + 2:
+                self._at = start
+                return None
+            self._arguments.append(bytes(buffer[self._at : end]))
+            self._bytes += length
+            self._missing -= 1
+            self._at = end + 2
+        arguments = self._arguments
+        self._arguments = []
+        return arguments
+
+    def _read_length(self, line: str, number: str, least: int, most: int) -> int | None:
+        """A header's number, read past its line end; None if the line is not complete or the number not allowed."""
+        buffer = self._buffer
+        end = buffer.find(b"\r", self._at)
+        if end < 0 or end + 2 > len(buffer):
+            if end < 0 and len(buffer) - self._at > self._inline_max:
+                self._fail(f"too big {line}")
+                return None
+            return None
+        if self._missing and buffer[self._at] != ord("$"):
+            self._fail(f"expected '$', got '{chr(buffer[self._at])}'")
+            return None
+        length = parse_integer(bytes(buffer[self._at + 1 : end]))
+        if length is None or not least <= length <= most:
+            self._fail(f"invalid {number}")
+            return None
+        self._at = end + 2
+        return length
+
+    def _read_inline(self) -> list[bytes] | None:
+        """A command as a person types it: words on a line, in quotes where they hold blanks."""
+        end = self._buffer.find(b"\n", self._at)
+        if (len(self._buffer) if end < 0 else end) - self._at > self._inline_max:
+            self._fail("too big inline request")
+            return None
+        if end < 0:
+            return None
+        line = bytes(self._buffer[self._at : end])
+        self._at = end + 1
+        words = line.split() if _SPECIAL(line) is None else split_words(line)
+        if words is None:
+            self._fail("unbalanced quotes in request")
+            return None
+        if words and words[0].lower() in (b"post", b"host:"):
+            # A browser was tricked into sending commands in the body of an HTTP request: Redis closes here, too.
+            self._fail("HTTP is not spoken here")
+            return None
+        return words
+
+    def _fail(self, reason: str) -> None:
+        self.error = f"ERR Protocol error: {reason}"
+        self._buffer = bytearray()
+        self._arguments = []
+
+
+def parse_integer(digits: bytes) -> int | None:
+    """A signed 64-bit integer as Redis reads numbers: no blanks, plus sign or leading zeros, nor `-0`."""
+    if len(digits) > 20:
+        return None
+    try:
+        number = int(digits)
+    except ValueError:
+        return None
+    return number if -(1 << 63) <= number < 1 << 63 and b"%d" % number == digits else None
+
+
+_SPECIAL: Final = re.compile(rb"[\"'\0\v\f]").search
+"""Bytes in an inline command that need more than splitting at blanks."""
+_WORD: Final = re.compile(
+    rb"""\s*(?:"((?:[^"\\]|\\.)*)"(?=\s|$)|'((?:[^'\\]|\\.)*)'(?=\s|$)|([^\s"']\S*)|$)""", re.DOTALL
+)
+_ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_ESCAPED: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
+
+
+def split_words(line: bytes) -> list[bytes] | None:
+    """The arguments of a line as redis-cli and inline commands have them; None: a quote is not closed.
+
+    "In double quotes" \\n, \\xff and so on are what they say, 'in single quotes' only \\' is.
+    """
+    words: list[bytes] = []
+    at = 0
+    while at < len(line):
+        match = _WORD.match(line, at)
+        if match is None:
+            return None
+        at = match.end()
+        double, single, plain = match.groups()
+        if double is not None:
+            words.append(_ESCAPE.sub(_unescape, double))
+        elif single is not None:
+            words.append(single.replace(b"\\'", b"'"))
+        elif plain is not None:
+            words.append(plain)
+    return words
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    digits, character = match.groups()
+    return bytes.fromhex(digits.decode()) if digits is not None else _ESCAPED.get(character, character)
+
+
+# -- replies from bytes
+
+_MISSING: Final = object()
+
+
+class Replies:
+    """One server's output, of RESP 2 or 3: fed bytes as they come, returns complete replies."""
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader(protocolError=ValueError, replyError=_ErrorText, notEnoughData=_MISSING)
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """The replies that are complete now. Raises ValueError for what is none."""
+        self._reader.feed(data)
+        replies: list[Reply] = []
+        while (reply := self._reader.gets()) is not _MISSING:
+            replies.append(_from_hiredis(reply))
+        return replies
+
+
+class _ErrorText(Exception):
+    """hiredis wants an exception for an error reply."""
+
+
+def _from_hiredis(reply: object) -> Reply:
+    if isinstance(reply, _ErrorText):
+        return ReplyError(str(reply))
+    if isinstance(reply, list):
+        return [_from_hiredis(element) for element in reply]
+    if isinstance(reply, dict):
+        return {_from_hiredis(key): _from_hiredis(value) for key, value in reply.items()}
+    return reply  # type: ignore[return-value]
