@@ -18,8 +18,8 @@ from peerkv.agreement.replica import Replica
 from peerkv.agreement.survey import Asking, Unanswered, await_copies, count_copies, count_keys, explain, list_keys
 from peerkv.agreement.view import View
 from peerkv.commands.patterns import matcher
-from peerkv.commands.table import Command, Kind, arity_error, find, keys_of, unknown
-from peerkv.resp import OK, Reply, ReplyError, encode_all
+from peerkv.commands.table import Command, Kind, arity_error, find, find_part, keys_of, unknown
+from peerkv.resp import OK, Reply, ReplyError, encode_all, parse_integer
 from peerkv.ring.keys import SLOTS, slot_of
 from peerkv.session import Services, Session
 from peerkv.session import run as run_session
@@ -42,7 +42,7 @@ NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range"
 
 def run_request(cells: Cells, request: Sequence[bytes], now: int) -> tuple[Sequence[Change] | None, Reply]:
     """Run a READ or WRITE request on a slot's cells, as home (see `agreement.home.Run`)."""
-    command = find(request[0])
+    command = find_part(request[0])
     if command is None or command.run is None:  # from a coordinator of a newer version
         return None, unknown(request)
     changes, reply = command.run(cells, request, now)
@@ -171,7 +171,7 @@ class Dispatcher:
                 if sole[number] and number in homes and number not in session.written:
                     home = homes[number]
                     if kind is read and not home.timed:
-                        reply = command.run(home.slot.cells, request, now)[1]  # type: ignore[misc]
+                        reply = command.run(home.slot.cells, request, now)[1]
                     else:
                         reply = apply_alone(home, request, now)
                     replies[index] = reply
@@ -276,20 +276,24 @@ class Dispatcher:
 
     def _spread(self, session: Session, command: Command, request: Sequence[bytes], batch: Batch, index: int) -> bool:
         """Send the parts of a command of many slots; False if one must wait for an earlier read of its slot."""
-        assert command.split is not None, "SPREAD commands can be split"
-        assert command.join is not None, "SPREAD commands can be joined"
-        parts = [(slot_of(key), part) for key, part in command.split(request)]
-        part_command = find(parts[0][1][0])
+        spread = command.spread
+        assert spread is not None, "SPREAD commands can be split"
+        split = spread.split(request)
+        if isinstance(split, ReplyError):
+            batch.deliver(index, split)
+            return True
+        parts = [(slot_of(key), part) for key, part in split]
+        part_command = find_part(parts[0][1][0])
         assert part_command is not None, "parts are requests of the table"
         if part_command.kind is Kind.WRITE:
             if any(number in session.reading for number, _ in parts):
                 return False
-            if command.merge is not None:
+            if spread.merge is not None:
                 merged: dict[int, list[list[bytes]]] = {}
                 for number, part in parts:
                     merged.setdefault(number, []).append(part)
-                parts = [(number, command.merge(group)) for number, group in merged.items()]
-        gather = Gather(len(parts), command.join, batch, index)
+                parts = [(number, spread.merge(group)) for number, group in merged.items()]
+        gather = Gather(len(parts), spread.join, batch, index)
         for place, (number, part) in enumerate(parts):
             home = self._home.homes.get(number) if self._view.sole[number] else None
             if home is not None and number not in session.written:
@@ -387,7 +391,7 @@ class Dispatcher:
         return None
 
     def _wait(self, session: Session, request: Sequence[bytes]) -> Asking[Reply]:
-        copies, milliseconds = _integer(request[1]), _integer(request[2])
+        copies, milliseconds = parse_integer(request[1]), parse_integer(request[2])
         if copies is None or milliseconds is None:
             return NOT_AN_INTEGER
         if milliseconds < 0:
@@ -399,13 +403,13 @@ class Dispatcher:
 
     def _cluster(self, request: Sequence[bytes]) -> Asking[Reply]:
         """CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT."""
-        number = _integer(request[2])
+        number = parse_integer(request[2])
         if number is None or not 0 <= number < SLOTS:
             return ReplyError("ERR Invalid slot")
         if request[1].upper() == b"COUNTKEYSINSLOT":
             counts = yield from count_keys(self._view, self._replica, [number])
             return counts[0]
-        count = _integer(request[3])
+        count = parse_integer(request[3])
         if count is None or count < 0:
             return ReplyError("ERR Invalid number of keys")
         found: list[Reply] = []
@@ -475,7 +479,8 @@ class Dispatcher:
         held = yield from explain(self._view, self._replica, number, key)
         newest = max((cell for _, cell in held if cell is not None), key=lambda cell: cell.version, default=None)
         target = self._coordinator.targets[number]
-        live = newest is not None and newest.value is not None and not 0 < newest.deadline <= self.now
+        value, deadline = (newest.value, newest.deadline) if newest is not None else (None, 0)
+        live = value is not None and not 0 < deadline <= self.now
         explanation = {
             "key": key.decode("utf-8", "backslashreplace"),
             "slot": number,
@@ -488,8 +493,8 @@ class Dispatcher:
                 }
                 for peer, cell in held
             ],
-            "value_bytes": len(newest.value) if live else None,
-            "ttl_ms": newest.deadline - self.now if live and newest.deadline else None,
+            "value_bytes": len(value) if live else None,
+            "ttl_ms": deadline - self.now if live and deadline else None,
             "version": describe_position(newest.version) if newest is not None and newest.version else "",
         }
         return json.dumps(explanation).encode()
@@ -524,20 +529,9 @@ def _asks_cluster(request: Sequence[bytes]) -> bool:
     )
 
 
-def _integer(argument: bytes) -> int | None:
-    """A number as Redis reads it: no spaces, no plus, at most 64 bits."""
-    if len(argument) > 20 or not argument.lstrip(b"-").isdigit():
-        return None
-    try:
-        value = int(argument)
-    except ValueError:
-        return None
-    return value if -(1 << 63) <= value < 1 << 63 else None
-
-
 def _scan_options(request: Sequence[bytes]) -> tuple[int, int, bytes | None, bytes | None] | ReplyError:
     """(cursor, count, pattern, type) of a SCAN."""
-    cursor = _integer(request[1])
+    cursor = parse_integer(request[1])
     if cursor is None or cursor < 0:
         return ReplyError("ERR invalid cursor")
     count = 10
@@ -548,7 +542,7 @@ def _scan_options(request: Sequence[bytes]) -> tuple[int, int, bytes | None, byt
     for name, value in zip(options[::2], options[1::2], strict=True):
         match name.upper():
             case b"COUNT":
-                parsed = _integer(value)
+                parsed = parse_integer(value)
                 if parsed is None:
                     return NOT_AN_INTEGER
                 if parsed < 1:

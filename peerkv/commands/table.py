@@ -1,7 +1,8 @@
 """The table of Redis commands: what each is called, how many arguments it takes, where its keys are, how it is run.
 
-Arity and key positions are Redis's (`COMMAND INFO`). Everything that must know a command by name asks this table:
-dispatch, COMMAND, CLUSTER KEYSLOT users, the prompt's completion, and the documentation's test.
+Arity, flags and key positions are Redis's (`COMMAND INFO`). Everything that must know a command by name asks this
+table: dispatch, COMMAND, the prompt's completion, and the documentation's test. Rows stand where their functions do:
+`strings`, `keys`, `admin`.
 """
 
 from __future__ import annotations
@@ -9,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from peerkv.resp import Reply
+from peerkv.resp import Reply, ReplyError
 from peerkv.store.cell import Cells, Change
 
 Effect: TypeAlias = tuple[Sequence[Change], Reply]
 """What a command does to a slot's cells, and what it answers."""
 
 Run: TypeAlias = Callable[[Cells, Sequence[bytes], int], Effect]
-"""`(cells, request, now) -> (changes, reply)`: the request with its name, cluster time in milliseconds. Must be pure: it
-is run again elsewhere when a home dies before its change was chosen. A wrong argument is answered by a ReplyError in the
-reply, with no changes."""
+"""`(cells, request, now) -> (changes, reply)`: the request with its name, cluster time in milliseconds. Must be pure:
+it is run again elsewhere when a home dies before its change was chosen. A wrong argument is answered by a ReplyError in
+the reply, with no changes."""
 
 
 class Kind(Enum):
@@ -31,11 +32,26 @@ class Kind(Enum):
     WRITE = "write"
     """Keys of one slot; runs at the slot's home (CROSSSLOT otherwise)."""
     SPREAD = "spread"
-    """Many keys of any slots; split into one command per slot, replies joined."""
+    """Many keys of any slots; split into commands of one slot each, replies joined."""
     CLUSTER = "cluster"
     """Concerns every slot; an operation of the coordinator."""
     SESSION = "session"
     """Concerns the connection or the node alone."""
+
+
+Part: TypeAlias = tuple[bytes, list[bytes]]
+"""(a key that says the slot, a READ or WRITE request)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How a command of many slots is run as commands of one slot each."""
+
+    split: Callable[[Sequence[bytes]], list[Part] | ReplyError]
+    join: Callable[[list[Reply]], Reply]
+    """The parts' replies as one, in order of the parts as merged."""
+    merge: Callable[[list[list[bytes]]], list[bytes]] | None = None
+    """Requests of one slot as one request; None: parts stay single (reads)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +72,96 @@ class Command:
     group: str
     """Redis's: string, generic, connection, server, cluster."""
     since: str
-    run: Run | None
+    run: Run | None = None
     """For READ and WRITE."""
-    split: Callable[[Sequence[bytes]], list[tuple[bytes, list[bytes]]]] | None = None
-    """For SPREAD: the request as parts, each (a key that says the slot, a READ or WRITE request of one key). Parts of
-    WRITE kind that fall into one slot are merged by `merge` before they are sent."""
-    merge: Callable[[list[list[bytes]]], list[bytes]] | None = None
-    """For SPREAD: requests of one slot as one request; None: parts stay single (reads)."""
-    join: Callable[[list[Reply]], Reply] | None = None
-    """For SPREAD: the parts' replies, in order of the merged parts, as one."""
-    hidden: bool = False
-    """Internal: a home runs it, no client may."""
+    spread: Spread | None = None
+    """For SPREAD."""
+    subcommands: tuple[str, ...] = ()
+
+
+COMMANDS: Final[dict[str, Command]] = {}
+"""What clients may call, by lower-case name."""
+
+_SPELLED: Final[dict[bytes, Command]] = {}
+"""Names as they came lately, so that finding one is one look-up."""
+_SPELLED_MAX: Final = 4096
+_PARTS: Final[dict[bytes, Command]] = {}
+"""What homes run but no client may call: parts of SPREAD commands."""
+
+ONE_KEY: Final = (1, 1, 1)
+NO_KEY: Final = (0, 0, 0)
+
+
+def command(
+    name: str,
+    kind: Kind,
+    arity: int,
+    usage: str,
+    summary: str,
+    *,
+    keys: tuple[int, int, int] = ONE_KEY,
+    flags: str = "",
+    group: str = "string",
+    since: str = "1.0.0",
+) -> Callable[[Run], Run]:
+    """Makes a function of cells a row of the table."""
+
+    def add(run: Run) -> Run:
+        access = "readonly" if kind is Kind.READ else "write"
+        row = Command(name, kind, arity, frozenset((access, *flags.split())), keys, summary, usage, group, since, run)
+        COMMANDS[name] = row
+        return run
+
+    return add
+
+
+def part(name: bytes, kind: Kind) -> Callable[[Run], Run]:
+    """Makes a function of cells something that homes run as a part of another command."""
+
+    def add(run: Run) -> Run:
+        _PARTS[name] = Command(name.decode(), kind, -2, frozenset(), (1, -1, 1), "", "", "", "", run)
+        return run
+
+    return add
+
+
+def find(name: bytes) -> Command | None:
+    """The command that a client means, in any case."""
+    found = _SPELLED.get(name)
+    if found is None:
+        try:
+            found = COMMANDS.get(name.decode("ascii").lower())
+        except UnicodeDecodeError:
+            return None
+        if found is not None and len(_SPELLED) < _SPELLED_MAX:
+            _SPELLED[name] = found
+    return found
+
+
+def find_part(name: bytes) -> Command | None:
+    """What a home is to run: a client's command, or a part of one."""
+    return _PARTS.get(name) or find(name)
+
+
+def keys_of(row: Command, request: Sequence[bytes]) -> Sequence[bytes]:
+    """The keys among a request's arguments."""
+    first, last, step = row.keys
+    if first == 0:
+        return ()
+    return request[first : len(request) + last + 1 if last < 0 else last + 1 : step]
+
+
+def arity_error(row: Command) -> ReplyError:
+    """What Redis says to too few or too many arguments."""
+    return ReplyError(f"ERR wrong number of arguments for '{row.name}' command")
+
+
+def unknown(request: Sequence[bytes]) -> ReplyError:
+    """What Redis says to a name that is none."""
+    name = request[0].decode("utf-8", "surrogateescape")
+    beginning = ""
+    for argument in request[1:]:
+        if len(beginning) >= 128:
+            break
+        beginning += f"'{argument[: 128 - len(beginning)].decode('utf-8', 'surrogateescape')}' "
+    return ReplyError(f"ERR unknown command '{name:.128}', with args beginning with: {beginning}")

@@ -1,0 +1,314 @@
+"""Commands on keys whatever they hold: deletion, existence, expiry, renaming."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from peerkv.commands.strings import (
+    INTEGER_MAX,
+    NOT_AN_INTEGER,
+    SYNTAX,
+    deadline_of,
+    merge_parts,
+    value_of,
+)
+from peerkv.commands.table import COMMANDS, Command, Effect, Kind, Spread, command, part
+from peerkv.resp import OK, Reply, ReplyError, parse_integer
+from peerkv.store.cell import Cells, Change
+
+READ, WRITE = Kind.READ, Kind.WRITE
+NO_SUCH_KEY: Final = ReplyError("ERR no such key")
+
+
+# -- deletion and existence, of keys of any slots
+
+
+@part(b"PEERKV.DEL", WRITE)
+def _del_part(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    deleted: list[Change] = [
+        (key, None, 0) for key in dict.fromkeys(request[1:]) if value_of(cells, key, now) is not None
+    ]
+    return deleted, len(deleted)
+
+
+@part(b"PEERKV.EXISTS", READ)
+def _exists_part(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return (), int(value_of(cells, request[1], now) is not None)
+
+
+@part(b"PEERKV.CLEAR", WRITE)
+def _clear_part(cells: Cells, _request: Sequence[bytes], _now: int) -> Effect:
+    """FLUSHALL, of one slot."""
+    return [(key, None, 0) for key, cell in cells.items() if cell[1] is not None], OK
+
+
+def _sum(replies: list[Reply]) -> Reply:
+    return sum(reply for reply in replies if isinstance(reply, int))
+
+
+_DELETE: Final = Spread(lambda request: [(key, [b"PEERKV.DEL", key]) for key in request[1:]], _sum, merge_parts)
+_COUNT: Final = Spread(lambda request: [(key, [b"PEERKV.EXISTS", key]) for key in request[1:]], _sum)
+
+for _name, _spread, _flags, _since, _summary in (
+    ("del", _DELETE, "write", "1.0.0", "Deletes one or more keys."),
+    ("unlink", _DELETE, "write fast", "4.0.0", "Deletes one or more keys; the same as DEL."),
+    ("exists", _COUNT, "readonly fast", "1.0.0", "Determines whether one or more keys exist."),
+    ("touch", _COUNT, "readonly fast", "3.2.1", "Returns the number of existing keys out of those specified."),
+):
+    COMMANDS[_name] = Command(
+        _name,
+        Kind.SPREAD,
+        -2,
+        frozenset(_flags.split()),
+        (1, -1, 1),
+        _summary,
+        "key [key ...]",
+        "generic",
+        _since,
+        spread=_spread,
+    )
+
+
+@command("type", READ, 2, "key", "Determines the type of value stored at a key.", flags="fast", group="generic")
+def type_(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return (), "none" if value_of(cells, request[1], now) is None else "string"
+
+
+# -- expiry
+
+
+def _expire(cells: Cells, request: Sequence[bytes], now: int, unit: int, base: int) -> Effect:
+    key, name = request[1], request[0].decode("ascii").lower()
+    amount = parse_integer(request[2])
+    if amount is None:
+        return (), NOT_AN_INTEGER
+    options = {argument.upper() for argument in request[3:]}
+    for argument in request[3:]:
+        if argument.upper() not in (b"NX", b"XX", b"GT", b"LT"):
+            return (), ReplyError(f"ERR Unsupported option {argument.decode('utf-8', 'surrogateescape')}")
+    if b"NX" in options and len(options) > 1:
+        return (), ReplyError("ERR NX and XX, GT or LT options at the same time are not compatible")
+    if {b"GT", b"LT"} <= options:
+        return (), ReplyError("ERR GT and LT options at the same time are not compatible")
+    deadline = amount * unit + base
+    if abs(deadline) > INTEGER_MAX:
+        return (), ReplyError(f"ERR invalid expire time in '{name}' command")
+    value = value_of(cells, key, now)
+    if value is None:
+        return (), 0
+    old = deadline_of(cells, key, now)
+    if (
+        (b"NX" in options and old)
+        or (b"XX" in options and not old)
+        or (b"GT" in options and (not old or deadline <= old))
+        or (b"LT" in options and old and deadline >= old)
+    ):
+        return (), 0
+    return ((key, value, deadline) if deadline > now else (key, None, 0),), 1
+
+
+_OPTIONS: Final = "[NX | XX | GT | LT]"
+
+
+@command(
+    "expire",
+    WRITE,
+    -3,
+    f"key seconds {_OPTIONS}",
+    "Sets the expiration time of a key in seconds.",
+    flags="fast",
+    group="generic",
+)
+def expire(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _expire(cells, request, now, 1000, now)
+
+
+@command(
+    "pexpire",
+    WRITE,
+    -3,
+    f"key milliseconds {_OPTIONS}",
+    "Sets the expiration time of a key in milliseconds.",
+    flags="fast",
+    group="generic",
+    since="2.6.0",
+)
+def pexpire(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _expire(cells, request, now, 1, now)
+
+
+@command(
+    "expireat",
+    WRITE,
+    -3,
+    f"key unix-time-seconds {_OPTIONS}",
+    "Sets the expiration time of a key to a Unix timestamp.",
+    flags="fast",
+    group="generic",
+    since="1.2.0",
+)
+def expireat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _expire(cells, request, now, 1000, 0)
+
+
+@command(
+    "pexpireat",
+    WRITE,
+    -3,
+    f"key unix-time-milliseconds {_OPTIONS}",
+    "Sets the expiration time of a key to a Unix milliseconds timestamp.",
+    flags="fast",
+    group="generic",
+    since="2.6.0",
+)
+def pexpireat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _expire(cells, request, now, 1, 0)
+
+
+def _when(cells: Cells, key: bytes, now: int) -> int:
+    """The deadline; -1: none; -2: no such key. As TTL and its like answer."""
+    if value_of(cells, key, now) is None:
+        return -2
+    return deadline_of(cells, key, now) or -1
+
+
+@command("ttl", READ, 2, "key", "Returns the expiration time in seconds of a key.", flags="fast", group="generic")
+def ttl(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    deadline = _when(cells, request[1], now)
+    return (), deadline if deadline < 0 else (deadline - now + 500) // 1000
+
+
+@command(
+    "pttl",
+    READ,
+    2,
+    "key",
+    "Returns the expiration time in milliseconds of a key.",
+    flags="fast",
+    group="generic",
+    since="2.6.0",
+)
+def pttl(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    deadline = _when(cells, request[1], now)
+    return (), deadline if deadline < 0 else deadline - now
+
+
+@command(
+    "expiretime",
+    READ,
+    2,
+    "key",
+    "Returns the expiration time of a key as a Unix timestamp.",
+    flags="fast",
+    group="generic",
+    since="7.0.0",
+)
+def expiretime(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    deadline = _when(cells, request[1], now)
+    return (), deadline if deadline < 0 else (deadline + 500) // 1000
+
+
+@command(
+    "pexpiretime",
+    READ,
+    2,
+    "key",
+    "Returns the expiration time of a key as a Unix milliseconds timestamp.",
+    flags="fast",
+    group="generic",
+    since="7.0.0",
+)
+def pexpiretime(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return (), _when(cells, request[1], now)
+
+
+@command(
+    "persist", WRITE, 2, "key", "Removes the expiration time of a key.", flags="fast", group="generic", since="2.2.0"
+)
+def persist(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    key = request[1]
+    if not deadline_of(cells, key, now):
+        return (), 0
+    return ((key, value_of(cells, key, now), 0),), 1
+
+
+# -- keys of one slot
+
+
+@command(
+    "rename",
+    WRITE,
+    3,
+    "key newkey",
+    "Renames a key and overwrites the destination. Keys of one slot only.",
+    keys=(1, 2, 1),
+    group="generic",
+)
+def rename(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _rename(cells, request, now, overwrites=True)
+
+
+@command(
+    "renamenx",
+    WRITE,
+    3,
+    "key newkey",
+    "Renames a key only when the target key name doesn't exist. Keys of one slot only.",
+    keys=(1, 2, 1),
+    flags="fast",
+    group="generic",
+)
+def renamenx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _rename(cells, request, now, overwrites=False)
+
+
+def _rename(cells: Cells, request: Sequence[bytes], now: int, *, overwrites: bool) -> Effect:
+    key, target = request[1], request[2]
+    value = value_of(cells, key, now)
+    if value is None:
+        return (), NO_SUCH_KEY
+    if not overwrites and value_of(cells, target, now) is not None:
+        return (), 0
+    reply: Reply = OK if overwrites else 1
+    if key == target:
+        return (), reply
+    return ((target, value, deadline_of(cells, key, now)), (key, None, 0)), reply
+
+
+@command(
+    "copy",
+    WRITE,
+    -3,
+    "source destination [DB destination-db] [REPLACE]",
+    "Copies the value of a key to a new key. Keys of one slot only.",
+    keys=(1, 2, 1),
+    flags="denyoom",
+    group="generic",
+    since="6.2.0",
+)
+def copy(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    source, target = request[1], request[2]
+    replaces = False
+    options = iter(request[3:])
+    for option in options:
+        match option.upper():
+            case b"REPLACE":
+                replaces = True
+            case b"DB":
+                database = next(options, None)
+                if database is None:
+                    return (), SYNTAX
+                number = parse_integer(database)
+                if number is None:
+                    return (), NOT_AN_INTEGER
+                if number != 0:
+                    return (), ReplyError("ERR DB index is out of range")
+            case _:
+                return (), SYNTAX
+    if source == target:
+        return (), ReplyError("ERR source and destination objects are the same")
+    value = value_of(cells, source, now)
+    if value is None or (value_of(cells, target, now) is not None and not replaces):
+        return (), 0
+    return ((target, value, deadline_of(cells, source, now)),), 1

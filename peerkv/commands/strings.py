@@ -1,0 +1,469 @@
+"""Commands on strings: GET and SET in all their forms, counters, ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Context, Decimal, InvalidOperation
+from typing import Final
+
+from peerkv.commands.table import COMMANDS, Command, Effect, Kind, Part, Spread, command, part
+from peerkv.resp import OK, Reply, ReplyError, parse_integer
+from peerkv.store.cell import Cells, Change, is_live
+
+READ, WRITE = Kind.READ, Kind.WRITE
+
+STRING_BYTES_MAX: Final = 512 << 20
+SYNTAX: Final = ReplyError("ERR syntax error")
+NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
+NOT_A_FLOAT: Final = ReplyError("ERR value is not a valid float")
+TOO_LONG: Final = ReplyError("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
+INTEGER_MAX: Final = (1 << 63) - 1
+
+_RELATIVE: Final = {b"EX": 1000, b"PX": 1}
+_ABSOLUTE: Final = {b"EXAT": 1000, b"PXAT": 1}
+
+
+def value_of(cells: Cells, key: bytes, now: int) -> bytes | None:
+    """What a client sees of a key."""
+    cell = cells.get(key)
+    if cell is None or 0 < cell[2] <= now:
+        return None
+    return cell[1]
+
+
+def deadline_of(cells: Cells, key: bytes, now: int) -> int:
+    """The deadline of a key that lives; 0: none."""
+    cell = cells.get(key)
+    return cell[2] if cell is not None and is_live(cell, now) else 0
+
+
+def deadline_from(option: bytes, argument: bytes, now: int, name: str) -> int | ReplyError:
+    """The deadline that an option like EX 10 means, in cluster milliseconds."""
+    amount = parse_integer(argument)
+    if amount is None:
+        return NOT_AN_INTEGER
+    unit = _RELATIVE.get(option) or _ABSOLUTE[option]
+    base = now if option in _RELATIVE else 0
+    if amount <= 0 or amount * unit + base > INTEGER_MAX:
+        return ReplyError(f"ERR invalid expire time in '{name}' command")
+    return amount * unit + base
+
+
+@command("get", READ, 2, "key", "Returns the string value of a key.", flags="fast")
+def get(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    cell = cells.get(request[1])
+    if cell is None or 0 < cell[2] <= now:
+        return (), None
+    return (), cell[1]
+
+
+@command(
+    "set",
+    WRITE,
+    -3,
+    "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds"
+    " | KEEPTTL]",
+    "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
+    flags="denyoom",
+)
+def set_(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    key, value = request[1], request[2]
+    if len(request) == 3:
+        return ((key, value, 0),), OK
+    condition = lifetime = b""
+    deadline = 0
+    wants_old = False
+    options = iter(request[3:])
+    for argument in options:
+        option = argument.upper()
+        if option in (b"NX", b"XX") and condition in (b"", option):
+            condition = option
+        elif option == b"GET":
+            wants_old = True
+        elif option == b"KEEPTTL" and lifetime in (b"", option):
+            lifetime = option
+        elif (option in _RELATIVE or option in _ABSOLUTE) and not lifetime:
+            lifetime = option
+            amount = next(options, None)
+            if amount is None:
+                return (), SYNTAX
+            found = deadline_from(option, amount, now, "set")
+            if isinstance(found, ReplyError):
+                return (), found
+            deadline = found
+        else:
+            return (), SYNTAX
+    old = value_of(cells, key, now)
+    if (condition == b"NX" and old is not None) or (condition == b"XX" and old is None):
+        return (), old if wants_old else None
+    if lifetime == b"KEEPTTL":
+        deadline = deadline_of(cells, key, now)
+    return ((key, value, deadline),), old if wants_old else OK
+
+
+@command(
+    "setnx",
+    WRITE,
+    3,
+    "key value",
+    "Set the string value of a key only when the key doesn't exist.",
+    flags="denyoom fast",
+)
+def setnx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    if value_of(cells, request[1], now) is not None:
+        return (), 0
+    return ((request[1], request[2], 0),), 1
+
+
+def _set_with_lifetime(option: bytes, name: str, request: Sequence[bytes], now: int) -> Effect:
+    deadline = deadline_from(option, request[2], now, name)
+    if isinstance(deadline, ReplyError):
+        return (), deadline
+    return ((request[1], request[3], deadline),), OK
+
+
+@command(
+    "setex",
+    WRITE,
+    4,
+    "key seconds value",
+    "Sets the string value and expiration time of a key. Creates the key if it doesn't exist.",
+    flags="denyoom",
+    since="2.0.0",
+)
+def setex(_cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _set_with_lifetime(b"EX", "setex", request, now)
+
+
+@command(
+    "psetex",
+    WRITE,
+    4,
+    "key milliseconds value",
+    "Sets both string value and expiration time in milliseconds of a key. The key is created if it doesn't exist.",
+    flags="denyoom",
+    since="2.6.0",
+)
+def psetex(_cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _set_with_lifetime(b"PX", "psetex", request, now)
+
+
+@command(
+    "getset",
+    WRITE,
+    3,
+    "key value",
+    "Returns the previous string value of a key after setting it to a new value.",
+    flags="denyoom fast",
+)
+def getset(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return ((request[1], request[2], 0),), value_of(cells, request[1], now)
+
+
+@command(
+    "getdel",
+    WRITE,
+    2,
+    "key",
+    "Returns the string value of a key after deleting the key.",
+    flags="fast",
+    since="6.2.0",
+)
+def getdel(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    old = value_of(cells, request[1], now)
+    return (((request[1], None, 0),) if old is not None else ()), old
+
+
+@command(
+    "getex",
+    WRITE,
+    -2,
+    "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",
+    "Returns the string value of a key after setting its expiration time.",
+    flags="fast",
+    since="6.2.0",
+)
+def getex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    key = request[1]
+    value = value_of(cells, key, now)
+    if len(request) == 2:
+        return (), value
+    option = request[2].upper()
+    if option == b"PERSIST" and len(request) == 3:
+        if value is None or not deadline_of(cells, key, now):
+            return (), value
+        return ((key, value, 0),), value
+    if len(request) != 4 or (option not in _RELATIVE and option not in _ABSOLUTE):
+        return (), SYNTAX
+    deadline = deadline_from(option, request[3], now, "getex")
+    if isinstance(deadline, ReplyError):
+        return (), deadline
+    if value is None:
+        return (), None
+    return ((key, value if deadline > now else None, deadline if deadline > now else 0),), value
+
+
+@command(
+    "append",
+    WRITE,
+    3,
+    "key value",
+    "Appends a string to the value of a key. Creates the key if it doesn't exist.",
+    flags="denyoom fast",
+    since="2.0.0",
+)
+def append(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    key = request[1]
+    value = (value_of(cells, key, now) or b"") + request[2]
+    if len(value) > STRING_BYTES_MAX:
+        return (), TOO_LONG
+    return ((key, value, deadline_of(cells, key, now)),), len(value)
+
+
+@command("strlen", READ, 2, "key", "Returns the length of a string value.", flags="fast", since="2.2.0")
+def strlen(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return (), len(value_of(cells, request[1], now) or b"")
+
+
+@command(
+    "getrange",
+    READ,
+    4,
+    "key start end",
+    "Returns a substring of the string stored at a key.",
+    since="2.4.0",
+)
+def getrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    start, end = parse_integer(request[2]), parse_integer(request[3])
+    if start is None or end is None:
+        return (), NOT_AN_INTEGER
+    value = value_of(cells, request[1], now) or b""
+    if start < 0 and end < 0 and start > end:
+        return (), b""
+    start = max(0, start + len(value)) if start < 0 else start
+    end = max(0, end + len(value)) if end < 0 else end
+    return (), value[start : end + 1]
+
+
+COMMANDS["substr"] = Command(
+    "substr",
+    READ,
+    4,
+    COMMANDS["getrange"].flags,
+    (1, 1, 1),
+    "Returns a substring from a string value.",
+    "key start end",
+    "string",
+    "1.0.0",
+    getrange,
+)
+
+
+@command(
+    "setrange",
+    WRITE,
+    4,
+    "key offset value",
+    "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.",
+    flags="denyoom",
+    since="2.2.0",
+)
+def setrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    key, text = request[1], request[3]
+    offset = parse_integer(request[2])
+    if offset is None:
+        return (), NOT_AN_INTEGER
+    if offset < 0:
+        return (), ReplyError("ERR offset is out of range")
+    value = value_of(cells, key, now) or b""
+    if not text:
+        return (), len(value)
+    if offset + len(text) > STRING_BYTES_MAX:
+        return (), TOO_LONG
+    value = value[:offset].ljust(offset, b"\0") + text + value[offset + len(text) :]
+    return ((key, value, deadline_of(cells, key, now)),), len(value)
+
+
+# -- counters
+
+
+def _add(cells: Cells, key: bytes, amount: int, now: int) -> Effect:
+    cell = cells.get(key)
+    if cell is None or not is_live(cell, now):
+        return ((key, b"%d" % amount, 0),), amount
+    old = parse_integer(cell[1])  # type: ignore[arg-type]
+    if old is None:
+        return (), NOT_AN_INTEGER
+    new = old + amount
+    if not -INTEGER_MAX - 1 <= new <= INTEGER_MAX:
+        return (), ReplyError("ERR increment or decrement would overflow")
+    return ((key, b"%d" % new, cell[2]),), new
+
+
+@command(
+    "incr",
+    WRITE,
+    2,
+    "key",
+    "Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
+    flags="denyoom fast",
+)
+def incr(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _add(cells, request[1], 1, now)
+
+
+@command(
+    "decr",
+    WRITE,
+    2,
+    "key",
+    "Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
+    flags="denyoom fast",
+)
+def decr(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _add(cells, request[1], -1, now)
+
+
+@command(
+    "incrby",
+    WRITE,
+    3,
+    "key increment",
+    "Increments the integer value of a key by a number. Uses 0 as initial value if the key doesn't exist.",
+    flags="denyoom fast",
+)
+def incrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    amount = parse_integer(request[2])
+    return ((), NOT_AN_INTEGER) if amount is None else _add(cells, request[1], amount, now)
+
+
+@command(
+    "decrby",
+    WRITE,
+    3,
+    "key decrement",
+    "Decrements a number from the integer value of a key. Uses 0 as initial value if the key doesn't exist.",
+    flags="denyoom fast",
+)
+def decrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    amount = parse_integer(request[2])
+    if amount is None:
+        return (), NOT_AN_INTEGER
+    if amount == -INTEGER_MAX - 1:
+        return (), ReplyError("ERR decrement would overflow")
+    return _add(cells, request[1], -amount, now)
+
+
+_EXACT: Final = Context(prec=5100, Emax=9999, Emin=-9999)
+"""Redis counts in long doubles of 64 bits' precision and prints 17 decimals; exact decimals print the same."""
+_DECIMALS: Final = Decimal(1).scaleb(-17)
+_EXPONENT_MAX: Final = 4932
+
+
+def _float(text: bytes) -> Decimal | None:
+    if len(text) > 256 or b"_" in text or text != text.strip():
+        return None
+    try:
+        number = Decimal(text.decode("ascii"))
+    except (InvalidOperation, ValueError):
+        return None
+    return None if number.is_nan() or (number.is_finite() and number.adjusted() > _EXPONENT_MAX) else number
+
+
+@command(
+    "incrbyfloat",
+    WRITE,
+    3,
+    "key increment",
+    "Increment the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist.",
+    flags="denyoom fast",
+    since="2.6.0",
+)
+def incrbyfloat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    key = request[1]
+    old = _float(value_of(cells, key, now) or b"0")
+    amount = _float(request[2])
+    if old is None or amount is None:
+        return (), NOT_A_FLOAT
+    if old.is_infinite() or amount.is_infinite():
+        return (), ReplyError("ERR increment would produce NaN or Infinity")
+    total = _EXACT.quantize(_EXACT.add(old, amount), _DECIMALS)
+    text = f"{total:f}".rstrip("0").rstrip(".")
+    value = b"0" if text in ("-0", "") else text.encode()
+    return ((key, value, deadline_of(cells, key, now)),), value
+
+
+# -- many keys
+
+
+@command(
+    "msetnx",
+    WRITE,
+    -3,
+    "key value [key value ...]",
+    "Atomically modifies the string values of one or more keys only when all keys don't exist. Keys of one slot only.",
+    keys=(1, -1, 2),
+    flags="denyoom",
+    since="1.0.1",
+)
+def msetnx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    if len(request) % 2 == 0:
+        return (), ReplyError("ERR wrong number of arguments for 'msetnx' command")
+    if any(value_of(cells, key, now) is not None for key in request[1::2]):
+        return (), 0
+    return _pairs(request), 1
+
+
+@part(b"PEERKV.MSET", WRITE)
+def _mset_part(_cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
+    return _pairs(request), OK
+
+
+def _pairs(request: Sequence[bytes]) -> list[Change]:
+    return [(key, value, 0) for key, value in zip(request[1::2], request[2::2], strict=True)]
+
+
+def _split_mset(request: Sequence[bytes]) -> list[Part] | ReplyError:
+    if len(request) % 2 == 0:
+        return ReplyError("ERR wrong number of arguments for 'mset' command")
+    pairs = zip(request[1::2], request[2::2], strict=True)
+    return [(key, [b"PEERKV.MSET", key, value]) for key, value in pairs]
+
+
+def merge_parts(requests: list[list[bytes]]) -> list[bytes]:
+    """Parts of one slot as one: the name once, and all their arguments."""
+    return [requests[0][0], *(argument for request in requests for argument in request[1:])]
+
+
+def _all_ok(_replies: list[Reply]) -> Reply:
+    return OK
+
+
+def _in_order(replies: list[Reply]) -> Reply:
+    return replies
+
+
+COMMANDS["mget"] = Command(
+    "mget",
+    Kind.SPREAD,
+    -2,
+    frozenset(("readonly", "fast")),
+    (1, -1, 1),
+    "Returns the string values of one or more keys. Each is linearizable; together they are no snapshot.",
+    "key [key ...]",
+    "string",
+    "1.0.0",
+    spread=Spread(lambda request: [(key, [b"GET", key]) for key in request[1:]], _in_order),
+)
+COMMANDS["mset"] = Command(
+    "mset",
+    Kind.SPREAD,
+    -3,
+    frozenset(("write", "denyoom")),
+    (1, -1, 2),
+    "Creates or modifies the string values of one or more keys. Atomic per slot.",
+    "key value [key value ...]",
+    "string",
+    "1.0.1",
+    spread=Spread(_split_mset, _all_ok, merge_parts),
+)
