@@ -6,3 +6,5 @@ The rooms, from the ground up: `resp` and `settings`; `ring` (where slots live) 
 a whole peer without I/O. Around it `server` (the only loop that runs), `config` and `client`, and the faces `cli` and
 `repl`. See docs/architecture.md.
 """
+
+__version__ = "0.1.0"

@@ -21,7 +21,7 @@ from peerkv.commands.patterns import matcher
 from peerkv.commands.table import Command, Kind, arity_error, find, find_part, keys_of, unknown
 from peerkv.resp import OK, Reply, ReplyError, encode_all, parse_integer
 from peerkv.ring.keys import SLOTS, slot_of
-from peerkv.session import Services, Session
+from peerkv.session import NO_REPLY, Services, Session
 from peerkv.session import run as run_session
 from peerkv.store.cell import Cells, Change, describe_position
 
@@ -162,6 +162,8 @@ class Dispatcher:
             if len(request) != arity if arity > 0 else len(request) < -arity:
                 batch.deliver(index, arity_error(command))
                 continue
+            if session.muted or session.skips:
+                _silence(session, batch, index)
             kind = command.kind
             if kind is read or kind is write:
                 number = slot_of(request[1])
@@ -171,7 +173,7 @@ class Dispatcher:
                 if sole[number] and number in homes and number not in session.written:
                     home = homes[number]
                     if kind is read and not home.timed:
-                        reply = command.run(home.slot.cells, request, now)[1]
+                        reply = command.run(home.slot.cells, request, now)[1]  # type: ignore[misc]
                     else:
                         reply = apply_alone(home, request, now)
                     replies[index] = reply
@@ -184,7 +186,19 @@ class Dispatcher:
                 else:
                     self._write(session, number, request, batch, index)
             elif kind is session_kind and not _asks_cluster(request):
-                self._run_session(session, command, request, batch, index)
+                protocol = session.protocol
+                reply = self._run_session(session, command, request, batch, index)
+                if session.protocol != protocol:  # the reply, too, is of the new one
+                    self._truncate(batch, index)
+                    if not batch.left:
+                        self.finished(session)
+                    batch = Batch(self, session, 1)
+                    session.batches.append(batch)
+                    batch.deliver(0, reply)
+                    if requests[index + 1 :]:
+                        self._run(session, requests[index + 1 :])
+                    return
+                batch.deliver(index, reply)
                 if session.closing:
                     self._truncate(batch, index + 1)
                     break
@@ -306,8 +320,15 @@ class Dispatcher:
 
     def _run_session(
         self, session: Session, command: Command, request: Sequence[bytes], batch: Batch, index: int
-    ) -> None:
-        batch.deliver(index, run_session(self._services, session, command, request))
+    ) -> Reply:
+        was_muted = session.muted
+        session.last_command = command.name
+        reply = run_session(self._services, session, command, request)
+        if reply is NO_REPLY:
+            batch.silent = {*(batch.silent or ()), index}
+        elif was_muted and not session.muted and batch.silent:  # CLIENT REPLY ON is answered
+            batch.silent.discard(index)
+        return reply
 
     # -- commands that concern every slot
 
@@ -493,7 +514,7 @@ class Dispatcher:
                 }
                 for peer, cell in held
             ],
-            "value_bytes": len(value) if live else None,
+            "value_bytes": len(value) if live and value is not None else None,
             "ttl_ms": deadline - self.now if live and deadline else None,
             "version": describe_position(newest.version) if newest is not None and newest.version else "",
         }
@@ -513,6 +534,11 @@ class Countdown:
         self.left -= 1
         if isinstance(reply, ReplyError) and self.error is None:
             self.error = reply
+
+
+def _silence(session: Session, batch: Batch, index: int) -> None:
+    batch.silent = {*(batch.silent or ()), index}
+    session.skips = False
 
 
 def _one_slot(command: Command, request: Sequence[bytes], number: int) -> bool:

@@ -9,7 +9,7 @@ It opens no socket, reads no clock and draws no chance; `server` does, and the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -32,8 +32,10 @@ from peerkv.gossip.member import (
     NameTaken,
 )
 from peerkv.gossip.swim import Swim
+from peerkv.reports import Statistics
+from peerkv.resp import Requests
 from peerkv.ring.topology import Owner, Topology
-from peerkv.session import Session, Statistics
+from peerkv.session import Session
 from peerkv.settings import PEER_PORT_OFFSET, Role, Settings
 
 if TYPE_CHECKING:
@@ -133,7 +135,7 @@ class Node:
         )
         self.coordinator.home = self.home
         self.dispatcher = Dispatcher(
-            self, self.view, self.operations, self.replica, self.home, self.coordinator, rng, self._clock
+            self, self.view, self.operations, self.replica, self.home, self.coordinator, rng, self.clock
         )
         self._rng = rng
         self._now = now
@@ -163,7 +165,8 @@ class Node:
         self._now = self.home.now = self.coordinator.now = now
         self.dispatcher.now = self.home.clock = int(now * 1000) + self._offset
 
-    def _clock(self) -> float:
+    def clock(self) -> float:
+        """Seconds, of the inputs that are being worked on."""
         return self._now
 
     @property
@@ -185,15 +188,21 @@ class Node:
     def open(self, now: float, address: str, local: str) -> Session:
         """A client has connected."""
         self._session_id += 1
-        session = Session(self._session_id, address, local, now, self.settings)
+        limits = self.settings.request_bytes_max, self.settings.inline_bytes_max
+        session = Session(self._session_id, address, local, now, Requests(*limits), last_active=now)
         self.sessions[session.id] = session
-        self._statistics.connections_received += 1
+        self._statistics.connections += 1
         return session
+
+    def refused_client(self) -> None:
+        """A connection was beyond `clients_max`."""
+        self._statistics.refused += 1
 
     def receive(self, now: float, session: Session, data: bytes) -> None:
         """Bytes of a client: any part of any number of commands."""
         self._at(now)
         self._statistics.input_bytes += len(data)
+        session.last_active = now
         requests = session.requests.feed(data)
         if requests:
             self.dispatcher.receive(session, requests)
@@ -417,7 +426,7 @@ class Node:
     def _enter(self, topology: Topology) -> None:
         self.view.install(topology)
         self._reachable = None
-        self.swim.update(self._now, epoch=topology.epoch, cluster_id=topology.cluster_id)
+        self.swim.update(epoch=topology.epoch, cluster_id=topology.cluster_id)
         self._swim_dirty = True
         self.home.enter_epoch()
         self.coordinator.enter_epoch()
@@ -482,7 +491,7 @@ class Node:
     def leave(self, now: float) -> None:
         """Say goodbye; `take` and send once more."""
         self._at(now)
-        self.swim.leave(now)
+        self.swim.leave()
         self._swim_dirty = True
 
     def _take_gossip(self) -> None:
@@ -594,6 +603,7 @@ class Node:
                 peer.clear()
             view.touched.clear()
         outbox.replies, dispatcher.replies = dispatcher.replies, []
+        self._statistics.output_bytes += sum(len(data) for _, data in outbox.replies)
         outbox.closing, dispatcher.closing = dispatcher.closing, []
         outbox.holds, dispatcher.holds = dispatcher.holds, []
         outbox.wake_at = self._wake_at()
@@ -633,6 +643,40 @@ class Node:
     def members(self) -> list[Member]:
         """Everybody known, living or not, this node included."""
         return list(self.swim.members.values())
+
+    def statistics(self) -> Statistics:
+        """What INFO tells; the counts of keys are made when asked for."""
+        slots = [slot for slot in self.view.slots if slot is not None]
+        owner, coordinator = self.replica.counters, self.coordinator.counters
+        return replace(
+            self._statistics,
+            uptime_s=int(self._now - self.started_at),
+            clients=len(self.sessions),
+            commands=self.dispatcher.commands,
+            keys=sum(slot.live for slot in slots),
+            expiring=len(self.home.expiry),
+            copies=len(slots),
+            homes=len(self.home.homes),
+            epoch=self.view.epoch,
+            takeovers=owner.takeovers,
+            deposed=owner.deposed,
+            caught_up=owner.caught_up,
+            replaced=owner.replaced,
+            mended=owner.mended,
+            purged=owner.purged,
+            hedges=coordinator.hedges,
+            reads_by_home=coordinator.reads_by_home,
+            uncertain=coordinator.uncertain,
+            no_quorum=coordinator.no_quorum,
+            pending=len(self.coordinator.pending),
+            peers_up=sum(link.peer.up for link in self._links.values()),
+            members_alive=sum(member.live for member in self.swim.members.values()),
+        )
+
+    def reset_statistics(self) -> None:
+        """CONFIG RESETSTAT."""
+        self._statistics = Statistics()
+        self.dispatcher.commands = 0
 
     def slots_state(self) -> dict[int, tuple[int, int, int]]:
         """Of each copy held here: position, digest, tombstones."""

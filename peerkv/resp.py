@@ -20,7 +20,7 @@ an error can repeat what a client sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final, TypeAlias
@@ -333,69 +333,140 @@ def parse_integer(digits: bytes) -> int | None:
 
 _SPECIAL: Final = re.compile(rb"[\"'\0\v\f]").search
 """Bytes in an inline command that need more than splitting at blanks."""
-_WORD: Final = re.compile(
-    rb"""\s*(?:"((?:[^"\\]|\\.)*)"(?=\s|$)|'((?:[^'\\]|\\.)*)'(?=\s|$)|([^\s"']\S*)|$)""", re.DOTALL
-)
+_PIECE: Final = re.compile(
+    rb"""
+      " (?P<double> (?: \\. | [^"\\] )*+ ) "
+    | ' (?P<single> (?: \\' | [^'] )*+ ) '
+    | (?P<plain> [^\ \n\r\t"']+ )
+    """,
+    re.DOTALL | re.VERBOSE,
+).match
+_BLANKS: Final = re.compile(rb"\s*").match
 _ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPED: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
 
 def split_words(line: bytes) -> list[bytes] | None:
-    """The arguments of a line as redis-cli and inline commands have them; None: a quote is not closed.
-
-    "In double quotes" \\n, \\xff and so on are what they say, 'in single quotes' only \\' is.
-    """
+    """Words of a line by Redis's rules (`sdssplitargs`); None: a quote is not closed, or not followed by a blank."""
+    line = line.partition(b"\0")[0]
     words: list[bytes] = []
-    at = 0
+    at = _BLANKS(line).end()  # type: ignore[union-attr]
     while at < len(line):
-        match = _WORD.match(line, at)
-        if match is None:
+        word = b""
+        kind: str | None = "plain"
+        while kind == "plain" and at < len(line) and line[at] not in b" \n\r\t":
+            piece = _PIECE(line, at)
+            if piece is None:
+                return None
+            kind = piece.lastgroup
+            text = piece["plain"] or b""
+            if kind == "double":
+                text = _ESCAPE.sub(_unescape, piece["double"])
+            elif kind == "single":
+                text = piece["single"].replace(b"\\'", b"'")
+            word += text
+            at = piece.end()
+        words.append(word)
+        blanks = _BLANKS(line, at).end()  # type: ignore[union-attr]
+        if kind != "plain" and blanks == at < len(line):
             return None
-        at = match.end()
-        double, single, plain = match.groups()
-        if double is not None:
-            words.append(_ESCAPE.sub(_unescape, double))
-        elif single is not None:
-            words.append(single.replace(b"\\'", b"'"))
-        elif plain is not None:
-            words.append(plain)
+        at = blanks
     return words
 
 
-def _unescape(match: re.Match[bytes]) -> bytes:
-    digits, character = match.groups()
-    return bytes.fromhex(digits.decode()) if digits is not None else _ESCAPED.get(character, character)
+def _unescape(escape: re.Match[bytes]) -> bytes:
+    code, char = escape.groups()
+    return bytes.fromhex(code.decode()) if code is not None else _ESCAPED.get(char, char)
 
 
 # -- replies from bytes
 
-_MISSING: Final = object()
-
 
 class Replies:
-    """One server's output, of RESP 2 or 3: fed bytes as they come, returns complete replies."""
+    """A server's answers as a client reads them: fed bytes as they come, returns complete replies.
+
+    In Python and not by hiredis, which cannot tell a simple string from a bulk string. Sets and pushes become lists,
+    attributes are dropped. The server is trusted: what it announces is awaited without a limit.
+    """
 
     def __init__(self) -> None:
-        self._reader = hiredis.Reader(protocolError=ValueError, replyError=_ErrorText, notEnoughData=_MISSING)
+        self._buffer = bytearray()
+        self._at = 0
+        self._reading = self._read()
 
     def feed(self, data: bytes) -> list[Reply]:
-        """The replies that are complete now. Raises ValueError for what is none."""
-        self._reader.feed(data)
+        """Take what a server sent; the replies that are complete now. ValueError: it does not speak RESP."""
+        self._buffer += data
         replies: list[Reply] = []
-        while (reply := self._reader.gets()) is not _MISSING:
-            replies.append(_from_hiredis(reply))
+        while self._at < len(self._buffer):
+            try:
+                next(self._reading)
+                break
+            except StopIteration as finished:
+                replies.append(finished.value)
+                self._reading = self._read()
+        del self._buffer[: self._at]
+        self._at = 0
         return replies
 
+    def _read(self) -> Generator[None, None, Reply]:
+        """One reply; yields whenever more bytes must come first."""
+        line = yield from self._take_line()
+        kind, rest = line[:1], line[1:]
+        match kind:
+            case b"+":
+                return _text(rest)
+            case b"-":
+                return ReplyError(_text(rest))
+            case b":" | b"(":
+                return int(rest)
+            case b"_":
+                return None
+            case b"#":
+                return rest == b"t"
+            case b",":
+                return float(rest)
+            case b"$" | b"=" | b"!":
+                length = int(rest)
+                if length < 0:
+                    return None
+                content = yield from self._take(length + 2)
+                if kind == b"$":
+                    return content[:-2]
+                return Verbatim(content[4:-2]) if kind == b"=" else ReplyError(_text(content[:-2]))
+            case b"*" | b"~" | b">":
+                length = int(rest)
+                if length < 0:
+                    return None
+                elements: list[Reply] = []
+                for _ in range(length):
+                    elements.append((yield from self._read()))  # noqa: PERF401 - a comprehension cannot yield
+                return elements
+            case b"%" | b"|":
+                pairs: dict[Reply, Reply] = {}
+                for _ in range(int(rest)):
+                    key = yield from self._read()
+                    pairs[key] = yield from self._read()
+                if kind == b"%":
+                    return pairs
+                return (yield from self._read())
+            case _:
+                raise ValueError(f"not a reply of the Redis protocol: {line[:64]!r}")
 
-class _ErrorText(Exception):
-    """hiredis wants an exception for an error reply."""
+    def _take_line(self) -> Generator[None, None, bytes]:
+        while (end := self._buffer.find(b"\r\n", self._at)) < 0:
+            yield
+        line = bytes(self._buffer[self._at : end])
+        self._at = end + 2
+        return line
+
+    def _take(self, length: int) -> Generator[None, None, bytes]:
+        while len(self._buffer) - self._at < length:
+            yield
+        taken = bytes(self._buffer[self._at : self._at + length])
+        self._at += length
+        return taken
 
 
-def _from_hiredis(reply: object) -> Reply:
-    if isinstance(reply, _ErrorText):
-        return ReplyError(str(reply))
-    if isinstance(reply, list):
-        return [_from_hiredis(element) for element in reply]
-    if isinstance(reply, dict):
-        return {_from_hiredis(key): _from_hiredis(value) for key, value in reply.items()}
-    return reply  # type: ignore[return-value]
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

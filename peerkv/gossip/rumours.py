@@ -22,10 +22,14 @@ class _Rumour:
 
 
 class Rumours:
-    """The claims that this node still spreads. `measure` gives a claim's bytes on the wire."""
+    """The claims that this node still spreads. `measure` gives a claim's bytes on the wire.
 
-    def __init__(self, measure: Callable[[Claim], int]) -> None:
+    A claim of more than `longest` bytes fits no datagram and is left to the exchanges.
+    """
+
+    def __init__(self, measure: Callable[[Claim], int], longest: int) -> None:
         self._measure = measure
+        self._longest = longest
         self._queue: dict[str, _Rumour] = {}
 
     def __len__(self) -> int:
@@ -34,21 +38,21 @@ class Rumours:
     def add(self, claim: Claim) -> None:
         """Tell this from now on, and no longer what was queued of the same member."""
         name = claim.member.name
-        self._queue.pop(name, None)  # the newest comes last, where `pick` begins
-        self._queue[name] = _Rumour(claim, self._measure(claim))
+        self._queue.pop(name, None)  # so that the newest comes last, where `pick` begins
+        size = self._measure(claim)
+        if size <= self._longest:
+            self._queue[name] = _Rumour(claim, size)
 
     def discard(self, name: str) -> None:
         self._queue.pop(name, None)
 
     def pick(self, space: int, times: int) -> tuple[Claim, ...]:
-        """Claims of together at most `space` bytes; each is forgotten once it was picked `times` times.
-
-        One that is longer than the space stays queued until a datagram has room for it.
-        """
+        """Claims of together at most `space` bytes; each is forgotten once it was picked `times` times."""
         if not self._queue:
             return ()
         picked = []
-        for rumour in sorted(reversed(self._queue.values()), key=lambda rumour: rumour.told):
+        newest_first = list(self._queue.values())[::-1]
+        for rumour in sorted(newest_first, key=lambda rumour: rumour.told):
             if rumour.size <= space:
                 space -= rumour.size
                 picked.append(rumour.claim)

@@ -1,0 +1,364 @@
+"""What a node tells about itself in Redis's words: INFO, the CLUSTER family, the COMMAND family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from peerkv import __version__
+from peerkv.commands.table import COMMANDS, Command, arity_error, find, keys_of
+from peerkv.gossip.member import Liveness, Member
+from peerkv.resp import Reply, ReplyError, Verbatim
+from peerkv.ring.keys import SLOTS
+from peerkv.ring.topology import Topology
+from peerkv.settings import Role, Settings
+
+REDIS_VERSION: Final = "7.2.4"
+"""The Redis whose behaviour is followed; clients choose features by it."""
+SECTIONS: Final = (
+    "server",
+    "clients",
+    "memory",
+    "persistence",
+    "stats",
+    "replication",
+    "cpu",
+    "modules",
+    "errorstats",
+    "cluster",
+    "keyspace",
+    "peerkv",
+)
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What a node counts of itself, for INFO."""
+
+    uptime_s: int = 0
+    clients: int = 0
+    connections: int = 0
+    """Ever received."""
+    refused: int = 0
+    """Connections beyond `clients_max`."""
+    commands: int = 0
+    input_bytes: int = 0
+    output_bytes: int = 0
+    errors: int = 0
+    keys: int = 0
+    """In this node's copies."""
+    expiring: int = 0
+    copies: int = 0
+    """Slots of which this node holds a copy."""
+    homes: int = 0
+    """Slots of which it is home."""
+    epoch: int = 0
+    takeovers: int = 0
+    deposed: int = 0
+    caught_up: int = 0
+    replaced: int = 0
+    mended: int = 0
+    purged: int = 0
+    hedges: int = 0
+    reads_by_home: int = 0
+    uncertain: int = 0
+    no_quorum: int = 0
+    pending: int = 0
+    """Operations under way here as coordinator."""
+    peers_up: int = 0
+    members_alive: int = 0
+
+
+def info(settings: Settings, process: int, statistics: Statistics, wanted: Sequence[bytes]) -> Reply:
+    """INFO [section ...]"""
+    names = [name.decode("ascii", "replace").lower() for name in wanted]
+    chosen = SECTIONS if not names or {"all", "default", "everything"} & set(names) else names
+    texts = [
+        f"# {section.capitalize()}\r\n" + "".join(f"{key}:{value}\r\n" for key, value in lines)
+        for section in dict.fromkeys(chosen)
+        if (lines := _section(section, settings, process, statistics)) is not None
+    ]
+    return Verbatim("\r\n".join(texts).encode())
+
+
+def _section(
+    name: str, settings: Settings, process: int, statistics: Statistics
+) -> Iterable[tuple[str, object]] | None:
+    s = statistics
+    match name:
+        case "server":
+            return (
+                ("redis_version", REDIS_VERSION),
+                ("redis_git_sha1", "00000000"),
+                ("redis_mode", "standalone"),
+                ("peerkv_version", __version__),
+                ("os", "any"),
+                ("arch_bits", 64),
+                ("process_id", 1),
+                ("run_id", node_id(process)),
+                ("tcp_port", settings.port),
+                ("uptime_in_seconds", s.uptime_s),
+                ("uptime_in_days", s.uptime_s // 86400),
+                ("hz", 10),
+            )
+        case "clients":
+            return (
+                ("connected_clients", s.clients),
+                ("maxclients", settings.clients_max),
+                ("blocked_clients", 0),
+            )
+        case "memory":
+            return (("used_memory", 0), ("maxmemory", 0), ("maxmemory_policy", "noeviction"))
+        case "persistence":
+            return (("loading", 0), ("rdb_changes_since_last_save", 0), ("aof_enabled", 0))
+        case "stats":
+            return (
+                ("total_connections_received", s.connections),
+                ("total_commands_processed", s.commands),
+                ("total_net_input_bytes", s.input_bytes),
+                ("total_net_output_bytes", s.output_bytes),
+                ("rejected_connections", s.refused),
+                ("total_error_replies", s.errors),
+            )
+        case "replication":
+            return (("role", "master"), ("connected_slaves", 0), ("master_replid", node_id(process)))
+        case "cpu" | "modules":
+            return ()
+        case "errorstats":
+            return (("errorstat_ERR", f"count={s.errors}"),) if s.errors else ()
+        case "cluster":
+            return (("cluster_enabled", 0),)
+        case "keyspace":
+            return (("db0", f"keys={s.keys},expires={s.expiring},avg_ttl=0"),) if s.keys else ()
+        case "peerkv":
+            return (
+                ("name", settings.name),
+                ("role", settings.role.value),
+                ("cluster", settings.cluster),
+                ("epoch", s.epoch),
+                ("copies", s.copies),
+                ("homes", s.homes),
+                ("peers_up", s.peers_up),
+                ("members_alive", s.members_alive),
+                ("pending_operations", s.pending),
+                ("takeovers", s.takeovers),
+                ("deposed", s.deposed),
+                ("copies_caught_up", s.caught_up),
+                ("copies_replaced", s.replaced),
+                ("copies_mended", s.mended),
+                ("tombstones_purged", s.purged),
+                ("hedges", s.hedges),
+                ("reads_by_home", s.reads_by_home),
+                ("replies_uncertain", s.uncertain),
+                ("replies_no_quorum", s.no_quorum),
+            )
+        case _:
+            return None
+
+
+# -- CLUSTER
+
+
+def node_id(process: int) -> str:
+    """A process as Redis Cluster names nodes: 40 hexadecimal digits."""
+    return f"{process:040x}"
+
+
+@lru_cache(maxsize=2)
+def _ranges(topology: Topology) -> list[tuple[int, int, tuple[int, ...]]]:
+    """(first slot, last slot, owners' numbers): neighbouring slots of the same owners in the same order."""
+    ranges: list[tuple[int, int, tuple[int, ...]]] = []
+    first = 0
+    for slot in range(1, SLOTS + 1):
+        if slot == SLOTS or topology.table[slot] != topology.table[first]:
+            ranges.append((first, slot - 1, topology.table[first]))
+            first = slot
+    return ranges
+
+
+def cluster_info(topology: Topology | None, members: Sequence[Member], reachable: bool) -> Reply:
+    data = [member for member in members if member.role is Role.DATA and member.live]
+    epoch = topology.epoch if topology is not None else 0
+    lines = (
+        ("cluster_enabled", 1),
+        ("cluster_state", "ok" if reachable else "fail"),
+        ("cluster_slots_assigned", SLOTS if topology is not None else 0),
+        ("cluster_slots_ok", SLOTS if reachable else 0),
+        ("cluster_slots_pfail", 0),
+        ("cluster_slots_fail", 0 if reachable else SLOTS),
+        ("cluster_known_nodes", len(members)),
+        ("cluster_size", len(topology.members) if topology is not None else len(data)),
+        ("cluster_current_epoch", epoch),
+        ("cluster_my_epoch", epoch),
+    )
+    return Verbatim("".join(f"{key}:{value}\r\n" for key, value in lines).encode())
+
+
+def _located(topology: Topology, members: Sequence[Member]) -> dict[int, Member]:
+    """The topology's members that are known to gossip, by number."""
+    by_process = {member.process: member for member in members}
+    return {
+        number: by_process[owner.process] for number, owner in topology.by_number.items() if owner.process in by_process
+    }
+
+
+def cluster_slots(topology: Topology | None, members: Sequence[Member]) -> Reply:
+    if topology is None:
+        return []
+    located = _located(topology, members)
+    entries: list[Reply] = []
+    for first, last, owners in _ranges(topology):
+        nodes: list[Reply] = []
+        for number in owners:
+            member = located.get(number)
+            if member is not None and member.live:
+                host: Reply = member.client_host.encode()
+                nodes.append([host, member.client_port, node_id(member.process).encode(), []])
+        if nodes:
+            entries.append([first, last, *nodes])
+    return entries
+
+
+def cluster_shards(topology: Topology | None, members: Sequence[Member]) -> Reply:
+    """Slots by who is asked first; each such member is a shard of its own, as its own master."""
+    if topology is None:
+        return []
+    located = _located(topology, members)
+    firsts: dict[int, list[Reply]] = {number: [] for number in sorted(located)}
+    for first, last, owners in _ranges(topology):
+        number = next((number for number in owners if number in located and located[number].live), 0)
+        if number:
+            firsts[number] += [first, last]
+    shards: list[Reply] = []
+    for number, ranges in firsts.items():
+        member = located[number]
+        node: Reply = {
+            b"id": node_id(member.process).encode(),
+            b"port": member.client_port,
+            b"ip": member.client_host.encode(),
+            b"endpoint": member.client_host.encode(),
+            b"role": b"master",
+            b"replication-offset": 0,
+            b"health": b"online" if member.live else b"failed",
+        }
+        shards.append({b"slots": ranges, b"nodes": [node]})
+    return shards
+
+
+def cluster_nodes(topology: Topology | None, members: Sequence[Member], me: int) -> Reply:
+    located = _located(topology, members) if topology is not None else {}
+    slots: dict[int, list[str]] = {}
+    for first, last, owners in _ranges(topology) if topology is not None else ():
+        number = next((number for number in owners if number in located and located[number].live), 0)
+        if number:
+            process = located[number].process
+            slots.setdefault(process, []).append(str(first) if first == last else f"{first}-{last}")
+    lines = []
+    for member in members:
+        if member.liveness is Liveness.LEFT:
+            continue
+        flags = ["myself"] if member.process == me else []
+        flags.append("master")
+        if not member.live:
+            flags.append("fail")
+        elif member.liveness is Liveness.SUSPECT:
+            flags.append("fail?")
+        address = f"{member.client_host}:{member.client_port}@{member.peer_port}"
+        state = "connected" if member.live else "disconnected"
+        fields = [node_id(member.process), address, ",".join(flags), "-", "0", "0", str(member.epoch), state]
+        lines.append(" ".join([*fields, *slots.get(member.process, ())]))
+    return Verbatim("".join(line + "\n" for line in lines).encode())
+
+
+# -- COMMAND
+
+
+def command(request: Sequence[bytes]) -> Reply:
+    """COMMAND and its subcommands."""
+    if len(request) == 1:
+        return [_described(row) for row in COMMANDS.values()]
+    names = [name.decode("ascii", "replace").lower() for name in request[2:]]
+    match request[1].upper():
+        case b"COUNT" if not names:
+            return len(COMMANDS)
+        case b"INFO":
+            rows = [COMMANDS.get(name) for name in names] if names else list(COMMANDS.values())
+            return [_described(row) if row is not None else None for row in rows]
+        case b"DOCS":
+            return {name.encode(): _documented(COMMANDS[name]) for name in names or COMMANDS if name in COMMANDS}
+        case b"LIST":
+            return [name.encode() for name in COMMANDS]
+        case b"GETKEYS" if names:
+            return _keys(request[2:])
+        case b"HELP":
+            return [
+                b"COMMAND -- all commands",
+                b"COMMAND COUNT | LIST | INFO [name ...] | DOCS [name ...] | GETKEYS command ...",
+            ]
+        case subcommand:
+            return unknown_subcommand("command", subcommand)
+
+
+def _keys(request: Sequence[bytes]) -> Reply:
+    row = find(request[0])
+    if row is None:
+        return ReplyError("ERR Invalid command specified")
+    if not fits(row, request):
+        return ReplyError("ERR Invalid number of arguments specified for command")
+    keys = keys_of(row, request)
+    return list(keys) if keys else ReplyError("ERR The command has no key arguments")
+
+
+def fits(row: Command, request: Sequence[bytes]) -> bool:
+    """Whether a request has as many arguments as the command takes."""
+    return len(request) == row.arity if row.arity > 0 else len(request) >= -row.arity
+
+
+def _described(row: Command) -> Reply:
+    first, last, step = row.keys
+    categories: list[Reply] = [f"@{row.group}"]
+    flags: list[Reply] = [*sorted(row.flags)]
+    return [row.name.encode(), row.arity, flags, first, last, step, categories, [], [], []]
+
+
+def _documented(row: Command) -> Reply:
+    documented: dict[Reply, Reply] = {
+        b"summary": row.summary.encode(),
+        b"since": row.since.encode(),
+        b"group": row.group.encode(),
+        b"complexity": b"",
+        b"arguments": [
+            {b"name": word.encode(), b"type": b"string", b"display_text": word.encode()}
+            for word in row.usage.split()
+            if word.replace("-", "").isalpha() and word.islower()
+        ],
+    }
+    if row.subcommands:
+        documented[b"subcommands"] = {f"{row.name}|{name}".encode(): {} for name in row.subcommands}
+    return documented
+
+
+def unknown_subcommand(name: str, subcommand: bytes) -> ReplyError:
+    """What Redis says to a subcommand that is none, or has another number of arguments."""
+    row = COMMANDS[name]
+    text = subcommand.decode("utf-8", "surrogateescape")
+    if text.lower() in row.subcommands:
+        return ReplyError(f"ERR wrong number of arguments for '{name}|{text.lower()}' command")
+    return ReplyError(f"ERR unknown subcommand '{text:.128}'. Try {name.upper()} HELP.")
+
+
+__all__ = [
+    "REDIS_VERSION",
+    "Statistics",
+    "arity_error",
+    "cluster_info",
+    "cluster_nodes",
+    "cluster_shards",
+    "cluster_slots",
+    "command",
+    "info",
+    "node_id",
+    "unknown_subcommand",
+]

@@ -1,0 +1,447 @@
+"""One client connection: its protocol, its name, what is under way; and the commands that concern nothing else."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from peerkv import reports
+from peerkv.commands.patterns import matcher
+from peerkv.commands.table import Command
+from peerkv.gossip.member import Member
+from peerkv.resp import OK, Reply, ReplyError, Requests, Verbatim, parse_integer
+from peerkv.ring.keys import slot_of
+from peerkv.ring.topology import Topology
+from peerkv.settings import Settings
+
+SYNTAX: Final = ReplyError("ERR syntax error")
+NO_REPLY: Final = ReplyError("no reply")
+"""CLIENT REPLY OFF and SKIP answer nothing, not even this."""
+NAME_BYTES_MAX: Final = 512
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One client connection, without its socket."""
+
+    id: int
+    address: str
+    """The client's, host:port."""
+    local: str
+    """Ours."""
+    opened: float
+    requests: Requests
+    protocol: int = 2
+    name: bytes = b""
+    library: bytes = b""
+    library_version: bytes = b""
+    muted: bool = False
+    """CLIENT REPLY OFF."""
+    skips: bool = False
+    """CLIENT REPLY SKIP: the next command is not answered."""
+    stale_reads: bool = False
+    """READONLY."""
+    closing: bool = False
+    """Nothing more is read; closed once what it asked for is answered."""
+    last_command: str = ""
+    last_active: float = 0.0
+    commands: int = 0
+    input_bytes: int = 0
+    output_bytes: int = 0
+
+    # For dispatch: what is under way.
+    batches: deque[Any] = field(default_factory=deque)
+    written: dict[int, int] = field(default_factory=dict)
+    """Per slot the last operation under way that went to its home."""
+    reading: set[int] = field(default_factory=set)
+    """Slots of reads under way."""
+    backlog: list[list[bytes]] = field(default_factory=list)
+    """Requests that wait until what is under way has ended."""
+    held: bool = False
+    last_slot: int = -1
+    """The slot written last, for WAIT."""
+
+
+class Services(Protocol):
+    """What these commands need of the node."""
+
+    settings: Settings
+    process: int
+    sessions: dict[int, Session]
+
+    @property
+    def topology(self) -> Topology | None: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def cluster_ms(self) -> int: ...
+
+    def clock(self) -> float: ...
+
+    def members(self) -> list[Member]: ...
+
+    def statistics(self) -> reports.Statistics: ...
+
+    def reset_statistics(self) -> None: ...
+
+    def kill(self, session: Session) -> None: ...
+
+
+def run(services: Services, session: Session, command: Command, request: Sequence[bytes]) -> Reply:
+    """Answer a command of kind SESSION."""
+    match command.name:
+        case "ping":
+            if len(request) > 2:
+                return reports.arity_error(command)
+            return request[1] if len(request) == 2 else "PONG"
+        case "echo":
+            return request[1]
+        case "hello":
+            return _hello(session, request)
+        case "auth":
+            if len(request) > 3:
+                return SYNTAX
+            return ReplyError(
+                "ERR AUTH <password> called without any password configured for the default user."
+                " Are you sure your configuration is correct?"
+            )
+        case "select":
+            return _select(request)
+        case "quit":
+            session.closing = True
+            return OK
+        case "reset":
+            _reset(session)
+            return "RESET"
+        case "client":
+            return _client(services, session, request)
+        case "command":
+            return reports.command(request)
+        case "info":
+            return reports.info(services.settings, services.process, services.statistics(), request[1:])
+        case "config":
+            return _config(services, request)
+        case "time":
+            seconds, milliseconds = divmod(services.cluster_ms, 1000)
+            return [b"%d" % seconds, b"%d" % (milliseconds * 1000)]
+        case "cluster":
+            return _cluster(services, request)
+        case "readonly" | "readwrite":
+            session.stale_reads = command.name == "readonly"
+            return OK
+        case "asking":
+            return OK
+        case "waitaof":
+            return ReplyError("ERR WAITAOF cannot be used: there is no append-only file here, copies are in memory")
+        case "lolwut":
+            return Verbatim(f"peerkv, in the manner of Redis {reports.REDIS_VERSION}\n".encode())
+        case _:
+            raise AssertionError(f"{command.name} is no command of a session")
+
+
+def _hello(session: Session, request: Sequence[bytes]) -> Reply:
+    protocol = session.protocol
+    if len(request) > 1:
+        version = parse_integer(request[1])
+        if version is None:
+            return ReplyError("ERR Protocol version is not an integer or out of range")
+        if version not in (2, 3):
+            return ReplyError("NOPROTO unsupported protocol version")
+        protocol = version
+    name = None
+    options = iter(request[2:])
+    for option in options:
+        match option.upper():
+            case b"AUTH":
+                user, password = next(options, None), next(options, None)
+                if user is None or password is None:
+                    return _hello_syntax(option)
+                if user != b"default":
+                    return ReplyError("WRONGPASS invalid username-password pair or user is disabled.")
+            case b"SETNAME":
+                name = next(options, None)
+                if name is None:
+                    return _hello_syntax(option)
+                if not _is_name(name):
+                    return _bad_name("Client names")
+            case _:
+                return _hello_syntax(option)
+    session.protocol = protocol
+    if name is not None:
+        session.name = name
+    return {
+        b"server": b"redis",
+        b"version": reports.REDIS_VERSION.encode(),
+        b"proto": protocol,
+        b"id": session.id,
+        b"mode": b"standalone",
+        b"role": b"master",
+        b"modules": [],
+    }
+
+
+def _hello_syntax(option: bytes) -> ReplyError:
+    return ReplyError(f"ERR Syntax error in HELLO option '{option.decode('utf-8', 'surrogateescape')}'")
+
+
+def _select(request: Sequence[bytes]) -> Reply:
+    index = parse_integer(request[1])
+    if index is None:
+        return ReplyError("ERR value is not an integer or out of range")
+    if index != 0:
+        return ReplyError("ERR DB index is out of range: there is one keyspace here, 0")
+    return OK
+
+
+def _reset(session: Session) -> None:
+    session.protocol = 2
+    session.name = b""
+    session.muted = session.skips = session.stale_reads = False
+
+
+# -- CLIENT
+
+
+def _is_name(name: bytes) -> bool:
+    return len(name) <= NAME_BYTES_MAX and all(33 <= char <= 126 for char in name)
+
+
+def _bad_name(what: str) -> ReplyError:
+    return ReplyError(f"ERR {what} cannot contain spaces, newlines or special characters.")
+
+
+def _client(services: Services, session: Session, request: Sequence[bytes]) -> Reply:
+    match [request[1].upper(), *request[2:]]:
+        case [b"ID"]:
+            return session.id
+        case [b"GETNAME"]:
+            return session.name or None
+        case [b"SETNAME", name]:
+            if not _is_name(name):
+                return _bad_name("Client names")
+            session.name = name
+            return OK
+        case [b"SETINFO", attribute, value]:
+            return _set_info(session, attribute, value)
+        case [b"INFO"]:
+            return Verbatim(_described(services, session) + b"\n")
+        case [b"LIST", *options]:
+            return _list(services, options)
+        case [b"KILL", *options] if options:
+            return _kill(services, session, options)
+        case [b"NO-EVICT" | b"NO-TOUCH", switch] if switch.upper() in (b"ON", b"OFF"):
+            return OK
+        case [b"REPLY", switch]:
+            return _reply_mode(session, switch)
+        case [b"GETREDIR"]:
+            return -1
+        case [b"UNPAUSE"]:
+            return OK
+        case [b"TRACKING" | b"PAUSE" | b"CACHING" as subcommand, *_]:
+            return ReplyError(f"ERR CLIENT {subcommand.decode()} is not supported here")
+        case [b"HELP"]:
+            return [
+                b"CLIENT ID | GETNAME | SETNAME name | SETINFO LIB-NAME|LIB-VER value | INFO",
+                b"CLIENT LIST [TYPE normal] [ID id ...] | KILL address | KILL ID id | KILL ADDR address ...",
+                b"CLIENT REPLY ON|OFF|SKIP | NO-EVICT ON|OFF | NO-TOUCH ON|OFF",
+            ]
+        case [b"NO-EVICT" | b"NO-TOUCH", _]:
+            return SYNTAX
+        case _:
+            return reports.unknown_subcommand("client", request[1])
+
+
+def _set_info(session: Session, attribute: bytes, value: bytes) -> Reply:
+    match attribute.upper():
+        case b"LIB-NAME":
+            if not _is_name(value):
+                return _bad_name("lib-name")
+            session.library = value
+        case b"LIB-VER":
+            if not _is_name(value):
+                return _bad_name("lib-ver")
+            session.library_version = value
+        case _:
+            return ReplyError(f"ERR Unrecognized option '{attribute.decode('utf-8', 'surrogateescape')}'")
+    return OK
+
+
+def _reply_mode(session: Session, switch: bytes) -> Reply:
+    match switch.upper():
+        case b"ON":
+            session.muted = session.skips = False
+            return OK
+        case b"OFF":
+            session.muted = True
+            return NO_REPLY
+        case b"SKIP":
+            session.skips = not session.muted
+            return NO_REPLY
+        case _:
+            return SYNTAX
+
+
+def _described(services: Services, session: Session) -> bytes:
+    now = services.clock()
+    fields: tuple[tuple[str, object], ...] = (
+        ("id", session.id),
+        ("addr", session.address),
+        ("laddr", session.local),
+        ("fd", session.id),
+        ("name", session.name.decode()),
+        ("age", int(now - session.opened)),
+        ("idle", int(now - session.last_active)),
+        ("flags", "N"),
+        ("db", 0),
+        ("sub", 0),
+        ("psub", 0),
+        ("ssub", 0),
+        ("multi", -1),
+        ("qbuf", 0),
+        ("qbuf-free", 0),
+        ("argv-mem", 0),
+        ("multi-mem", 0),
+        ("obl", 0),
+        ("oll", len(session.batches)),
+        ("omem", 0),
+        ("tot-mem", 0),
+        ("events", "r"),
+        ("cmd", session.last_command or "NULL"),
+        ("user", "default"),
+        ("redir", -1),
+        ("resp", session.protocol),
+        ("lib-name", session.library.decode()),
+        ("lib-ver", session.library_version.decode()),
+    )
+    return " ".join(f"{key}={value}" for key, value in fields).encode()
+
+
+def _list(services: Services, options: Sequence[bytes]) -> Reply:
+    chosen: Iterable[Session] = services.sessions.values()
+    match [option.upper() for option in options]:
+        case []:
+            pass
+        case [b"TYPE", kind]:
+            if kind not in (b"NORMAL", b"MASTER", b"REPLICA", b"SLAVE", b"PUBSUB"):
+                return ReplyError(f"ERR Unknown client type '{options[1].decode('utf-8', 'surrogateescape')}'")
+            chosen = chosen if kind == b"NORMAL" else ()
+        case [b"ID", _, *_]:
+            ids = [parse_integer(option) for option in options[1:]]
+            if any(number is None or number < 1 for number in ids):
+                return ReplyError("ERR Invalid client ID")
+            chosen = [session for session in chosen if session.id in ids]
+        case _:
+            return SYNTAX
+    return Verbatim(b"".join(_described(services, session) + b"\n" for session in chosen))
+
+
+def _kill(services: Services, session: Session, options: Sequence[bytes]) -> Reply:
+    sessions = list(services.sessions.values())
+    if len(options) == 1:
+        address = options[0].decode("utf-8", "surrogateescape")
+        found = [other for other in sessions if other.address == address]
+        if not found:
+            return ReplyError("ERR No such client")
+        services.kill(found[0])
+        return OK
+    if len(options) % 2:
+        return SYNTAX
+    spares_me = True
+    chosen = sessions
+    for name, value in zip(options[::2], options[1::2], strict=True):
+        text = value.decode("utf-8", "surrogateescape")
+        match name.upper():
+            case b"ID":
+                number = parse_integer(value)
+                if number is None or number < 1:
+                    return ReplyError("ERR client-id should be greater than 0")
+                chosen = [other for other in chosen if other.id == number]
+            case b"ADDR":
+                chosen = [other for other in chosen if other.address == text]
+            case b"LADDR":
+                chosen = [other for other in chosen if other.local == text]
+            case b"TYPE":
+                chosen = chosen if text.lower() == "normal" else []
+            case b"USER":
+                chosen = chosen if text == "default" else []
+            case b"SKIPME":
+                spares_me = text.lower() == "yes"
+            case _:
+                return SYNTAX
+    killed = [other for other in chosen if not (spares_me and other is session)]
+    for other in killed:
+        services.kill(other)
+    return len(killed)
+
+
+# -- CONFIG
+
+
+def _parameters(settings: Settings) -> dict[bytes, bytes]:
+    """What clients and tools ask a Redis for, as far as it means something here."""
+    return {
+        b"appendonly": b"no",
+        b"bind": settings.host.encode(),
+        b"cluster-enabled": b"no",
+        b"databases": b"1",
+        b"hz": b"10",
+        b"maxclients": b"%d" % settings.clients_max,
+        b"maxmemory": b"0",
+        b"maxmemory-policy": b"noeviction",
+        b"notify-keyspace-events": b"",
+        b"port": b"%d" % settings.port,
+        b"proto-max-bulk-len": b"%d" % (512 << 20),
+        b"save": b"",
+        b"tcp-keepalive": b"300",
+        b"timeout": b"0",
+    }
+
+
+def _config(services: Services, request: Sequence[bytes]) -> Reply:
+    match [request[1].upper(), *request[2:]]:
+        case [b"GET", *patterns] if patterns:
+            matchers = [matcher(pattern.lower()) for pattern in patterns]
+            parameters = _parameters(services.settings)
+            return {name: value for name, value in parameters.items() if any(match(name) for match in matchers)}
+        case [b"RESETSTAT"]:
+            services.reset_statistics()
+            return OK
+        case [b"REWRITE"]:
+            return ReplyError("ERR The server is running without a config file")
+        case [b"SET", _, _, *_]:
+            return ReplyError("ERR CONFIG SET is not supported: change cluster.ini and restart the node")
+        case [b"HELP"]:
+            return [b"CONFIG GET pattern [pattern ...] | RESETSTAT"]
+        case _:
+            return reports.unknown_subcommand("config", request[1])
+
+
+# -- CLUSTER
+
+
+def _cluster(services: Services, request: Sequence[bytes]) -> Reply:
+    match [request[1].upper(), *request[2:]]:
+        case [b"INFO"]:
+            return reports.cluster_info(services.topology, services.members(), services.ready)
+        case [b"MYID" | b"MYSHARDID"]:
+            return reports.node_id(services.process).encode()
+        case [b"KEYSLOT", key]:
+            return slot_of(key)
+        case [b"SLOTS"]:
+            return reports.cluster_slots(services.topology, services.members())
+        case [b"SHARDS"]:
+            return reports.cluster_shards(services.topology, services.members())
+        case [b"NODES"]:
+            return reports.cluster_nodes(services.topology, services.members(), services.process)
+        case [b"LINKS"]:
+            return []
+        case [b"HELP"]:
+            return [b"CLUSTER INFO | MYID | KEYSLOT key | SLOTS | SHARDS | NODES | COUNTKEYSINSLOT slot"]
+        case [b"ADDSLOTS" | b"MEET" | b"FORGET" | b"FAILOVER" | b"RESET" | b"SETSLOT" | b"REPLICATE", *_]:
+            return ReplyError("ERR this cluster looks after itself: slots follow from its members (see PEERKV STATUS)")
+        case _:
+            return reports.unknown_subcommand("cluster", request[1])
