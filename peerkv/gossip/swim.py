@@ -279,7 +279,7 @@ class Swim:
                 return
             case Admission.NAME_TAKEN:
                 if not self._settled(now):
-                    self._give_way(now, message.reason)
+                    self._give_way(message.reason)
                 return
             case Admission.REFUSED:
                 self._log("warning", f"{host}:{exchange.address[1]} refused this node: {message.reason}")
@@ -667,9 +667,9 @@ class Swim:
         if (generation, process) < self.me.life and self._settled(now):
             self._contest(now, source, process)
         else:
-            self._give_way(now, f"{source[0]}:{source[1]}")
+            self._give_way(f"{source[0]}:{source[1]}")
 
-    def _give_way(self, now: float, holder: str) -> None:
+    def _give_way(self, holder: str) -> None:
         if not self._leaving:
             self._log("error", f"another node named {self.me.name!r} is alive at {holder}; this one must not run")
             self.leave()

@@ -1,0 +1,5 @@
+"""`python -m peerkv` is `peerkv`."""
+
+from peerkv.cli import main
+
+main()

@@ -1,0 +1,366 @@
+"""The commands that a person types: up, node, connect, status, explain."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import trio
+from rich.console import Console
+from rich.table import Table
+
+from peerkv import __version__
+from peerkv.client import Client, ConnectionLost, Unreachable
+from peerkv.config import Cluster, ConfigError, load, parse_address
+from peerkv.repl import Shell, converse, run_lines
+from peerkv.server import NameInUse, PortTaken, serve
+from peerkv.settings import Role, Settings
+
+STOP_WITHIN_S: Final = 5.0
+READY_POLL_S: Final = 0.05
+
+
+class Address(click.ParamType):  # type: ignore[type-arg]
+    """HOST:PORT."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value[0], value[1]
+        try:
+            return parse_address(value)
+        except ValueError as allowed:
+            self.fail(f"{value!r} is not {allowed}", param, ctx)
+
+
+@click.group(context_settings={"auto_envvar_prefix": "PEERKV", "help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="peerkv")
+def main() -> None:
+    """A masterless key-value store that speaks the Redis protocol."""
+
+
+def _load(path: Path) -> Cluster:
+    try:
+        return load(path)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+_config = click.option(
+    "--config", type=click.Path(path_type=Path), default=Path("cluster.ini"), show_default=True, help="The nodes."
+)
+
+
+# -- node
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--config", type=click.Path(path_type=Path), help="Take the node NAME from this cluster.ini.")
+@click.option("--name", "own_name", help="Without NAME: this node's name. [default: HOST:PORT]")
+@click.option("--cluster", default="peerkv", show_default=True, help="The cluster's name.")
+@click.option("--role", type=click.Choice(["data", "master"]), default="data", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(1, 55535), default=6379, show_default=True, help="For clients.")
+@click.option("--announce-host", default="", help="The address that others are told.")
+@click.option("--announce-port", type=click.IntRange(0, 55535), default=0, help="The client port that others are told.")
+@click.option("--join", "seeds", type=Address(), multiple=True, help="A node to meet first; may be repeated.")
+@click.option("--expect", type=click.IntRange(0, 1000), default=0, help="As master: how many data nodes begin.")
+@click.option("--replicas", type=click.IntRange(1, 7), default=3, show_default=True, help="Copies of every key.")
+@click.option("--zone", default="", help="Copies are in different zones as far as there are.")
+@click.option("--weight", type=click.IntRange(1, 16), default=1, show_default=True, help="Share relative to others.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.option("--log-file", type=click.Path(path_type=Path), help="Log there instead of to stderr.")
+@click.option("--parent", type=int, hidden=True, help="End when this process does.")
+def node(
+    name: str | None,
+    config: Path | None,
+    own_name: str | None,
+    log_file: Path | None,
+    parent: int | None,
+    **options: Any,
+) -> None:
+    """Run one node, NAME of cluster.ini or one that the options describe, until SIGTERM or Ctrl-C."""
+    if name is not None:
+        cluster = _load(config or Path("cluster.ini"))
+        try:
+            settings = cluster.node(name)
+        except ConfigError as error:
+            raise click.ClickException(str(error)) from None
+    else:
+        role = Role(options.pop("role"))
+        named = own_name or f"{options['announce_host'] or options['host']}:{options['port']}"
+        settings = Settings(name=named, role=role, **options)
+    _log_to(log_file, settings)
+    try:
+        trio.run(_serve_until_signal, settings, parent, strict_exception_groups=False)
+    except (PortTaken, NameInUse) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _log_to(path: Path | None, settings: Settings) -> None:
+    handler = logging.FileHandler(path) if path is not None else logging.StreamHandler()
+    text = f"%(asctime)s %(levelname)-7s {settings.name}: %(message)s"
+    handler.setFormatter(logging.Formatter(text))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+
+
+async def _serve_until_signal(settings: Settings, parent: int | None) -> None:
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            await nursery.start(serve, settings)
+            if parent is not None:
+                nursery.start_soon(_end_with, parent, nursery.cancel_scope)
+            async for number in signals:
+                logging.getLogger("peerkv").info("%s: leaving", signal.Signals(number).name)
+                nursery.cancel_scope.cancel()
+                return
+
+
+async def _end_with(parent: int, scope: trio.CancelScope) -> None:
+    """A node of `up` does not outlive it, however that ended."""
+    while os.getppid() == parent:
+        await trio.sleep(0.5)
+    scope.cancel()
+
+
+# -- up
+
+
+@main.command()
+@_config
+@click.option("--logs", type=click.Path(path_type=Path), help="Directory of the nodes' logs. [default: a new one]")
+def up(config: Path, logs: Path | None) -> None:
+    """Start every node of cluster.ini on this machine, then the prompt."""
+    cluster = _load(config)
+    directory = logs or Path(tempfile.mkdtemp(prefix="peerkv-logs-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    sys.exit(trio.run(_Up(cluster, config, directory).run, strict_exception_groups=False))
+
+
+class _Up:
+    """Nodes as processes of their own."""
+
+    def __init__(self, cluster: Cluster, config: Path, logs: Path) -> None:
+        self._cluster = cluster
+        self._config = config
+        self._logs = logs
+        self._processes: dict[str, trio.Process] = {}
+        self._ready: set[str] = set()
+        self._ending = False
+        self._status = 0
+
+    async def run(self) -> int:
+        """The exit status."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._stop_on_signal, nursery.cancel_scope)
+                print(f"logs in {self._logs}", flush=True)
+                for settings in self._cluster.nodes:
+                    self._processes[settings.name] = await self._start(settings)
+                    nursery.start_soon(self._watch, settings, nursery.cancel_scope)
+                for settings in self._cluster.nodes:
+                    await self._await_ready(settings)
+                first = next(node for node in self._cluster.nodes if node.role is Role.DATA)
+                address = f"{first.host}:{first.port}"
+                print(f"the cluster is ready: peerkv connect {address}, or any Redis client at any node", flush=True)
+                if sys.stdin.isatty() and sys.stdout.isatty():
+                    await converse(Client((first.host, first.port)), redis=False)
+                    nursery.cancel_scope.cancel()
+                else:
+                    await trio.sleep_forever()
+        except Unreachable as error:
+            print(error, file=sys.stderr)
+            self._status = 1
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._stop()
+        return self._status
+
+    async def _start(self, settings: Settings) -> trio.Process:
+        log = self._logs / f"{settings.name}.log"
+        command = [sys.executable, "-m", "peerkv", "node", settings.name, "--config", str(self._config)]
+        command += ["--log-file", str(log), "--parent", str(os.getpid())]
+        with log.open("ab") as output:
+            return await trio.lowlevel.open_process(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for us alone; we stop the nodes in order
+            )
+
+    async def _watch(self, settings: Settings, scope: trio.CancelScope) -> None:
+        """Say so when a node ends; if it never was ready, give up."""
+        process = self._processes[settings.name]
+        status = await process.wait()
+        if self._ending:
+            return
+        if settings.name in self._ready:
+            print(f"{settings.name} has ended (status {status}): {self._last_line(settings)}", flush=True)
+            return
+        print(f"{settings.name} did not start: {self._last_line(settings)}", file=sys.stderr, flush=True)
+        self._status = 1
+        scope.cancel()
+
+    async def _await_ready(self, settings: Settings) -> None:
+        client = Client((settings.host, settings.port))
+        while True:
+            await trio.sleep(READY_POLL_S)
+            try:
+                status = await client.status()
+            except (Unreachable, ConnectionLost, ValueError):
+                continue
+            if status["node"] == settings.name and (settings.role is Role.MASTER or status["epoch"]):
+                break
+        await client.close()
+        self._ready.add(settings.name)
+        print(f"{settings.name} ({settings.role.value}) is ready at {settings.host}:{settings.port}", flush=True)
+
+    def _last_line(self, settings: Settings) -> str:
+        lines = (self._logs / f"{settings.name}.log").read_text(errors="replace").strip().splitlines()
+        return lines[-1].removeprefix("Error: ") if lines else "it said nothing"
+
+    async def _stop_on_signal(self, scope: trio.CancelScope) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                scope.cancel()
+                return
+
+    async def _stop(self) -> None:
+        self._ending = True
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.terminate()
+        with trio.move_on_after(STOP_WITHIN_S):
+            for process in self._processes.values():
+                await process.wait()
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if self._processes:
+            print("all nodes have stopped", flush=True)
+
+
+# -- connect, status, explain
+
+
+def _with_client(address: tuple[str, int], work: Callable[[Client], Any]) -> Any:
+    """Run an async function with a client; its errors are for people."""
+
+    async def run() -> Any:
+        client = Client(address)
+        try:
+            await client.connect()
+            return await work(client)
+        finally:
+            with trio.CancelScope(shield=True):
+                await client.close()
+
+    try:
+        return trio.run(run)
+    except Unreachable as error:
+        raise click.ClickException(str(error)) from None
+    except ConnectionLost:
+        raise click.ClickException("the node broke the connection; try another one") from None
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("address", type=Address())
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("--redis", is_flag=True, help="Plain Redis: SET overwrites, replies as redis-cli shows them.")
+def connect(address: tuple[str, int], command: tuple[str, ...], redis: bool) -> None:
+    """The prompt on any node; with COMMAND, run that one and leave. Lines of a pipe are commands, too."""
+
+    async def work(client: Client) -> bool:
+        if command:
+            shell = Shell(client, redis=redis, terminal=sys.stdout.isatty())
+            text, good = await shell.run_words([os.fsencode(word) for word in command])
+            print(text)
+            return good
+        if not sys.stdin.isatty():
+            return await run_lines(client, redis=redis)
+        await converse(client, redis=redis)
+        return True
+
+    sys.exit(0 if _with_client(address, work) else 1)
+
+
+@main.command()
+@click.argument("address", type=Address(), default="127.0.0.1:7001")
+@click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait until all copies are there.")
+@click.option("--json", "as_json", is_flag=True)
+def status(address: tuple[str, int], wait: float, as_json: bool) -> None:
+    """Members, shares, missing copies. Exit status 0 only when every slot has all its copies."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        until = trio.current_time() + wait
+        while True:
+            found = await client.status()
+            if _is_whole(found) or trio.current_time() >= until:
+                return found
+            await trio.sleep(0.2)
+
+    found = _with_client(address, work)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        _show(found)
+    sys.exit(0 if _is_whole(found) else 1)
+
+
+def _is_whole(found: dict[str, Any]) -> bool:
+    return 0 < found["slots"] == found["slots_with_all_copies"]
+
+
+def _show(found: dict[str, Any]) -> None:
+    console = Console()
+    table = Table("node", "role", "clients", "liveness", "copies", "homes", "zone")
+    for member in sorted(found["members"], key=lambda member: member["name"]):
+        owner = member["owner"]
+        table.add_row(
+            member["name"] + (" *" if member["me"] else ""),
+            member["role"],
+            member["client"],
+            member["liveness"],
+            str(member["copies"]) if owner else "-",
+            str(member["homes"]) if owner else "-",
+            member["zone"],
+        )
+    console.print(table)
+    if not found["epoch"]:
+        console.print("the cluster is not born yet")
+        return
+    missing = found["slots"] - found["slots_with_all_copies"]
+    whole = "every slot has all its copies" if not missing else f"{missing} slots lack a copy"
+    if found["slots_without_quorum"]:
+        whole += f", {found['slots_without_quorum']} have no majority and cannot be used"
+    console.print(f"cluster {found['cluster']}, epoch {found['epoch']}, {found['replicas']} copies each: {whole}")
+
+
+@main.command()
+@click.argument("key")
+@click.argument("address", type=Address(), default="127.0.0.1:7001")
+def explain(key: str, address: tuple[str, int]) -> None:
+    """Where KEY is: its slot, owners, home, versions, time to live, who answered."""
+
+    async def work(client: Client) -> Any:
+        return await client.ask([b"PEERKV", b"EXPLAIN", os.fsencode(key)])
+
+    reply = _with_client(address, work)
+    if not isinstance(reply, bytes):
+        raise click.ClickException(str(getattr(reply, "text", reply)))
+    print(json.dumps(json.loads(reply), indent=2))

@@ -1,0 +1,191 @@
+"""cluster.ini -> the settings of every node in it, or an error that names section, key, value and what is allowed."""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from peerkv.ring.placement import WEIGHT_MAX
+from peerkv.settings import PEER_PORT_OFFSET, Role, Settings
+
+PORT_MAX: Final = 65535 - PEER_PORT_OFFSET
+NAME_MAX: Final = 64
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class ConfigError(Exception):
+    """What is wrong with a configuration, one line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a cluster.ini says: its nodes, masters first."""
+
+    name: str
+    nodes: tuple[Settings, ...]
+
+    def node(self, name: str) -> Settings:
+        """The settings of one node. Raises ConfigError for a name that is none of them."""
+        for settings in self.nodes:
+            if settings.name == name:
+                return settings
+        known = ", ".join(settings.name for settings in self.nodes)
+        raise ConfigError(f"there is no node {name!r} in the configuration: its nodes are {known}")
+
+
+class _Bad(ValueError):
+    """What is allowed instead."""
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise _Bad(f"a whole number from {low} to {high}") from None
+        if not low <= value <= high:
+            raise _Bad(f"a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise _Bad("seconds, more than 0 and at most 86400") from None
+    if not 0 < value <= 86400:
+        raise _Bad("seconds, more than 0 and at most 86400")
+    return value
+
+
+def _role(text: str) -> Role:
+    try:
+        return Role(text.lower())
+    except ValueError:
+        raise _Bad("data or master") from None
+
+
+def _text(text: str) -> str:
+    if not text or len(text) > NAME_MAX or not text.isprintable() or any(char.isspace() for char in text):
+        raise _Bad(f"1 to {NAME_MAX} printable characters without blanks")
+    return text
+
+
+def _host(text: str) -> str:
+    if not text or len(text) > 255 or any(char.isspace() for char in text):
+        raise _Bad("a host name or an address")
+    return text
+
+
+def _level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise _Bad(", ".join(LOG_LEVELS))
+    return text.lower()
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """HOST:PORT, of a client port. Raises ValueError that says what is allowed."""
+    host, _, port = text.strip().rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= PORT_MAX:
+        raise _Bad(f"HOST:PORT with a port from 1 to {PORT_MAX}")
+    return host or "127.0.0.1", int(port)
+
+
+def _addresses(text: str) -> tuple[tuple[str, int], ...]:
+    return tuple(parse_address(part) for part in text.replace(",", " ").split())
+
+
+_SHARED: Final[dict[str, Callable[[str], Any]]] = {
+    "replicas": _number(1, 7),
+    "read_hedge": _seconds,
+    "write_hedge": _seconds,
+    "request_timeout": _seconds,
+    "clients_max": _number(1, 1_000_000),
+    "log_level": _level,
+}
+"""Keys of [cluster] that hold for every node; a node's own section may say otherwise."""
+_CLUSTER: Final[dict[str, Callable[[str], Any]]] = {"name": _text, "expect": _number(1, 1000), "seeds": _addresses}
+_NODE: Final[dict[str, Callable[[str], Any]]] = {
+    "role": _role,
+    "host": _host,
+    "port": _number(1, PORT_MAX),
+    "announce_host": _host,
+    "announce_port": _number(1, PORT_MAX),
+    "zone": _text,
+    "weight": _number(1, WEIGHT_MAX),
+}
+
+
+def load(path: Path) -> Cluster:
+    """Read a cluster.ini. Raises ConfigError with everything that is wrong with it."""
+    parser = configparser.ConfigParser(interpolation=None, default_section="\0")
+    try:
+        parser.read_string(path.read_text(), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
+    errors: list[str] = []
+    shared = _read(parser, "cluster", {**_CLUSTER, **_SHARED}, errors) if parser.has_section("cluster") else {}
+    name = shared.pop("name", "peerkv")
+    expect = shared.pop("expect", 0)
+    seeds = shared.pop("seeds", ())
+    nodes: list[Settings] = []
+    for section in parser.sections():
+        if section == "cluster":
+            continue
+        try:
+            _text(section)
+        except _Bad as allowed:
+            errors.append(f"[{section}]: a node's name is {allowed}")
+        values = _read(parser, section, {**_NODE, **_SHARED}, errors)
+        if not parser.has_option(section, "port"):
+            errors.append(f"[{section}] has no port: a number from 1 to {PORT_MAX} is needed")
+        nodes.append(Settings(**{**shared, **values, "name": section, "cluster": name}))
+    if not nodes:
+        errors.append("there is no node: a section [name] with a port is one")
+    taken: dict[tuple[str, int], str] = {}
+    for node in nodes:
+        for port in (node.port, node.peer_port):
+            other = taken.setdefault((node.host, port), node.name)
+            if other != node.name:
+                errors.append(f"[{node.name}] port = {node.port}: {node.host}:{port} is {other}'s already")
+    data = sum(node.role is Role.DATA for node in nodes)
+    if expect > data and not seeds:
+        errors.append(f"[cluster] expect = {expect}: there are only {data} data nodes")
+    if errors:
+        raise ConfigError("\n".join(f"{path}: {error}" for error in errors))
+    return Cluster(name, _joined(nodes, expect or data, seeds))
+
+
+def _joined(nodes: list[Settings], expect: int, seeds: tuple[tuple[str, int], ...]) -> tuple[Settings, ...]:
+    """Who joins whom: everybody the masters; without one, everybody the first node, which is born alone."""
+    masters = [node for node in nodes if node.role is Role.MASTER]
+    known = seeds or tuple((node.announce_host or node.host, node.port) for node in (masters or nodes[:1]))
+    joined = []
+    for node in sorted(nodes, key=lambda node: node.role is not Role.MASTER):
+        mine = tuple(seed for seed in known if seed != (node.announce_host or node.host, node.port))
+        joined.append(replace(node, seeds=mine, expect=expect))
+    return tuple(joined)
+
+
+def _read(
+    parser: configparser.ConfigParser, section: str, keys: dict[str, Callable[[str], Any]], errors: list[str]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, text in parser.items(section):
+        parse = keys.get(key)
+        if parse is None:
+            errors.append(f"[{section}] {key} = {text}: there is no such key here; there are {', '.join(sorted(keys))}")
+            continue
+        try:
+            values[key] = parse(text)
+        except _Bad as allowed:
+            errors.append(f"[{section}] {key} = {text}: allowed is {allowed}")
+    return values
