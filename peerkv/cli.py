@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -102,10 +103,21 @@ def node(
         named = own_name or f"{options['announce_host'] or options['host']}:{options['port']}"
         settings = Settings(name=named, role=role, **options)
     _log_to(log_file, settings)
+    failed = ""
     try:
-        trio.run(_serve_until_signal, settings, parent, strict_exception_groups=False)
-    except (PortTaken, NameInUse) as error:
-        raise click.ClickException(str(error)) from None
+        trio.run(_serve_until_signal, settings, parent)
+    except* (PortTaken, NameInUse) as group:
+        failed = _first(group)
+    if failed:
+        raise click.ClickException(failed)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> str:
+    """What the first of the exceptions says."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
 
 
 def _log_to(path: Path | None, settings: Settings) -> None:
@@ -143,9 +155,23 @@ async def _end_with(parent: int, scope: trio.CancelScope) -> None:
 def up(config: Path, logs: Path | None) -> None:
     """Start every node of cluster.ini on this machine, then the prompt."""
     cluster = _load(config)
+    for settings in cluster.nodes:
+        for port in (settings.port, settings.peer_port):
+            _check_free(settings, port)
     directory = logs or Path(tempfile.mkdtemp(prefix="peerkv-logs-"))
     directory.mkdir(parents=True, exist_ok=True)
-    sys.exit(trio.run(_Up(cluster, config, directory).run, strict_exception_groups=False))
+    sys.exit(trio.run(_Up(cluster, config, directory).run))
+
+
+def _check_free(settings: Settings, port: int) -> None:
+    """A port that is taken is one clear line, before anything is started."""
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, port))
+        except OSError as error:
+            text = f"port {port} of {settings.name} on {settings.host}: {os.strerror(error.errno or 0)}"
+            raise click.ClickException(text) from None
 
 
 class _Up:
@@ -179,8 +205,8 @@ class _Up:
                     nursery.cancel_scope.cancel()
                 else:
                     await trio.sleep_forever()
-        except Unreachable as error:
-            print(error, file=sys.stderr)
+        except* Unreachable as group:
+            print(_first(group), file=sys.stderr)
             self._status = 1
         finally:
             with trio.CancelScope(shield=True):
@@ -189,7 +215,7 @@ class _Up:
 
     async def _start(self, settings: Settings) -> trio.Process:
         log = self._logs / f"{settings.name}.log"
-        command = [sys.executable, "-m", "peerkv", "node", settings.name, "--config", str(self._config)]
+        command = [sys.executable, "-P", "-m", "peerkv", "node", settings.name, "--config", str(self._config)]
         command += ["--log-file", str(log), "--parent", str(os.getpid())]
         with log.open("ab") as output:
             return await trio.lowlevel.open_process(
@@ -286,6 +312,7 @@ def connect(address: tuple[str, int], command: tuple[str, ...], redis: bool) -> 
     """The prompt on any node; with COMMAND, run that one and leave. Lines of a pipe are commands, too."""
 
     async def work(client: Client) -> bool:
+        good: bool
         if command:
             shell = Shell(client, redis=redis, terminal=sys.stdout.isatty())
             text, good = await shell.run_words([os.fsencode(word) for word in command])
@@ -296,7 +323,7 @@ def connect(address: tuple[str, int], command: tuple[str, ...], redis: bool) -> 
         await converse(client, redis=redis)
         return True
 
-    sys.exit(0 if _with_client(address, work) else 1)
+    sys.exit(0 if _with_client(address, work) is True else 1)
 
 
 @main.command()
@@ -323,7 +350,8 @@ def status(address: tuple[str, int], wait: float, as_json: bool) -> None:
 
 
 def _is_whole(found: dict[str, Any]) -> bool:
-    return 0 < found["slots"] == found["slots_with_all_copies"]
+    slots: int = found["slots"]
+    return 0 < slots == int(found["slots_with_all_copies"])
 
 
 def _show(found: dict[str, Any]) -> None:

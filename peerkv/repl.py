@@ -74,6 +74,8 @@ class Shell:
         match words[0].upper():
             case b"SET" if len(words) == 3 and reply is None:
                 return "Can't Override", True
+            case b"EXPIRE" if len(words) == 3 and reply == 1:
+                return "OK", True
             case b"GET" if len(words) == 2:
                 if reply is None:
                     return ("0 \x1b[2m(no such key)\x1b[0m" if self._terminal else "0"), True
