@@ -48,7 +48,7 @@ REDIAL_S: Final = (0.05, 1.0)
 STALE_LINK_S: Final = 1.0
 """The link to a member that is down is given up if nothing has been heard from it for so long."""
 TAKEOVER_AFTER_S: Final = 1.0
-"""A link must have been down for so long before the slots of that owner are taken over without being asked for."""
+"""Links must have been down for so long before slots are taken over that nobody asks for."""
 TAKEOVER_BATCH: Final = 2048
 """Slots taken over unasked per look."""
 FORGET_PROCESS_AFTER_S: Final = 900.0
@@ -558,6 +558,8 @@ class Node:
         self._consider_birth()
         if now >= self._forget_at:
             self._forget_at = now + 1.0
+            if all(link.peer.up or now - link.down_since >= TAKEOVER_AFTER_S for link in self._links.values()):
+                self.home.want(self.home.orphans(TAKEOVER_BATCH))
             gone = {process for process, since in self._gone.items() if now - since >= FORGET_PROCESS_AFTER_S}
             self.replica.forget_finished(gone)
             for process in gone:
@@ -566,8 +568,6 @@ class Node:
             peer = link.peer
             if peer.up and not link.member.live and now - peer.heard >= STALE_LINK_S:
                 self._outbox.drops.append(peer.process)
-            if peer.number and not peer.up and now - link.down_since >= TAKEOVER_AFTER_S:
-                self.home.want(self.home.takes_over_from(peer)[:TAKEOVER_BATCH])
 
     def _forget_process(self, process: int) -> None:
         """A process that has been gone for long, unless it owns slots."""

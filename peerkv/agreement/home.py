@@ -26,6 +26,7 @@ from peerkv.store.cell import (
     SEQUENCE_MASK,
     Cells,
     Change,
+    ballot_member,
     ballot_round,
     first_position,
     make_ballot,
@@ -535,10 +536,6 @@ class Home:
 
     def link_up(self) -> None:
         """An owner can be talked to again: see soon what it has missed."""
-        me = self.view.me
-        slots = self.view.slots
-        fresh = [number for number, order in enumerate(self.view.order) if order and order[0] is me]
-        self.want([number for number in fresh if (slot := slots[number]) is not None and not slot.promised])
         self._tend_at = self.now
 
     def link_down(self, peer: Peer) -> None:
@@ -551,16 +548,29 @@ class Home:
             for step in peer.steps.pop(turn):
                 step.home.lagging.add(peer.number)
 
-    def takes_over_from(self, gone: Peer) -> list[int]:
-        """Slots that are ours to take while `gone` is: it comes first of their owners, we are the next usable one."""
+    def orphans(self, count: int) -> list[int]:
+        """Slots that nobody is home of, as far as can be seen, and that are ours to take (protocol rule T5).
+
+        Whose ballot we have promised is home, or tried to be. If that is ourselves, in vain, or one that cannot be
+        talked to, the first owner that can be takes over, though no operation asks for it: someone must look after
+        copies that are behind, deadlines and tombstones.
+        """
         me = self.view.me
-        numbers = []
+        by_number = {peer.number: peer for peer in self.view.peers.values()}
+        by_number[me.number] = me
+        found: list[int] = []
         for number, order in enumerate(self.view.order):
-            if order and order[0] is gone and me in order and number not in self.homes:
-                first = next((peer for peer in order if peer is not gone and peer.usable), None)
-                if first is me:
-                    numbers.append(number)
-        return numbers
+            slot = self.view.slots[number]
+            if slot is None or number in self.homes or number in self.taking:
+                continue
+            holder = by_number.get(ballot_member(slot.promised)) if slot.promised else None
+            if holder is me or (
+                (holder is None or not holder.up) and next((peer for peer in order if peer.usable), None) is me
+            ):
+                found.append(number)
+                if len(found) == count:
+                    break
+        return found
 
     def tend(self, now: float) -> None:
         """Once a period: probe owners that are behind, purge tombstones that every owner has (protocol rule X1)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from peerkv.ring.keys import SLOTS
@@ -75,8 +75,8 @@ class Topology:
 
     @cached_property
     def _owners(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        old = self._placed(self.members)
-        return old, self._placed(self.next_members) if self.next_members else old
+        old = _placed(self.members, self.replicas)
+        return old, _placed(self.next_members, self.replicas) if self.next_members else old
 
     @cached_property
     def by_number(self) -> dict[int, Owner]:
@@ -90,13 +90,6 @@ class Topology:
         """The process's member number; 0 if it is no member."""
         member = self.by_process.get(process)
         return member.number if member is not None else 0
-
-    def _placed(self, members: tuple[Owner, ...]) -> list[tuple[int, ...]]:
-        places = [Place(member.name, member.zone, member.weight) for member in members]
-        numbers = [member.number for member in members]
-        if not places:
-            return [()] * SLOTS
-        return [tuple([numbers[index] for index in row]) for row in owners(places, self.replicas)]
 
     def to_wire(self) -> list[Any]:
         """As plain lists, for a frame."""
@@ -124,6 +117,16 @@ class Topology:
             tuple(_owner_from_wire(member) for member in next_members),
             next_number,
         )
+
+
+@lru_cache(maxsize=8)
+def _placed(members: tuple[Owner, ...], replicas: int) -> list[tuple[int, ...]]:
+    """Cached, as two epochs in a row share much, and as the nodes of a simulation share all."""
+    if not members:
+        return [()] * SLOTS
+    places = [Place(member.name, member.zone, member.weight) for member in members]
+    numbers = [member.number for member in members]
+    return [tuple([numbers[index] for index in row]) for row in owners(places, replicas)]
 
 
 def _owner_to_wire(member: Owner) -> list[Any]:

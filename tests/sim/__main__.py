@@ -1,0 +1,58 @@
+"""`python -m tests.sim`: many seeds, in parallel; a failing one is printed with the command that replays it."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+
+from tests.sim.scenario import Result, run_seed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--seconds", type=float, default=60.0, help="virtual seconds under load and faults")
+    parser.add_argument("--trace", action="store_true")
+    options = parser.parse_args()
+    seeds = range(options.first, options.first + options.seeds)
+    began = time.monotonic()
+    failed = operations = unknown = gave_up = done = 0
+    work = [(seed, options.seconds, options.trace) for seed in seeds]
+    with multiprocessing.Pool(1 if options.trace else options.jobs) as pool:
+        for result in pool.imap_unordered(_run, work):
+            done += 1
+            operations += result.operations
+            unknown += result.unknown
+            gave_up += result.gave_up
+            if result.problems:
+                failed += 1
+                print(f"seed {result.seed}: {len(result.problems)} problems, the first ones:")
+                for problem in result.problems[:4]:
+                    print(f"    {problem}")
+                again = f"--first {result.seed} --seeds 1 --seconds {options.seconds:g} --trace"
+                print(f"    replay: python -m tests.sim {again}", flush=True)
+            if done % 50 == 0:
+                print(f"{done} seeds, {failed} failed, {time.monotonic() - began:.0f} s", flush=True)
+    print(
+        f"{done} seeds of {options.seconds:g} virtual seconds in {time.monotonic() - began:.0f} s: {failed} failed;"
+        f" {operations} operations, {unknown} of unknown outcome, {gave_up} histories too wide to judge"
+    )
+    sys.exit(1 if failed else 0)
+
+
+def _run(work: tuple[int, float, bool]) -> Result:
+    seed, seconds, tracing = work
+    try:
+        return run_seed(seed, seconds, tracing=tracing)
+    except Exception:
+        return Result(seed, problems=[traceback.format_exc()])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,341 @@
+"""One seed: a cluster, clients, faults, and what must hold of it afterwards."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final
+
+from peerkv.resp import Reply, ReplyError
+from tests.sim.history import GaveUp, Operation, violation
+from tests.sim.world import Connection, World
+
+CLIENTS: Final = 6
+THINK_S: Final = 0.02
+PATIENCE_S: Final = 8.0
+"""A client gives an operation up after this long; whether it was done is not known then."""
+KEYS_PER_SECOND: Final = 2
+"""Keys go out of use, so that operations of unknown outcome do not pile up on one."""
+SETTLE_S: Final = 25.0
+
+
+@dataclass
+class Result:
+    """What a seed has shown."""
+
+    seed: int
+    operations: int = 0
+    unknown: int = 0
+    refused: int = 0
+    gave_up: int = 0
+    faults: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+class Client:
+    """One client: an operation at a time or a small pipeline, on whatever node lives."""
+
+    def __init__(self, scenario: Scenario, number: int) -> None:
+        self.scenario = scenario
+        self.number = number
+        self.rng = random.Random(scenario.world.rng.getrandbits(64))
+        self.connection: Connection | None = None
+        self.waiting: list[tuple[float, bytes, Operation]] = []
+        self.turn = 0
+        self.deadline = 0
+
+    def act(self) -> None:
+        """Send something, unless replies are awaited."""
+        scenario, world = self.scenario, self.scenario.world
+        if scenario.over:
+            return
+        if self.connection is None and not self._connect():
+            world.after(0.1, self.act)
+            return
+        count = self.rng.choice((1, 1, 1, 4))
+        requests = []
+        for _ in range(count):
+            key, op, request = self._choose()
+            self.waiting.append((world.now, key, op))
+            requests.append(request)
+        assert self.connection is not None, "connected above"
+        self.turn += 1
+        world.after(PATIENCE_S, self._lose_patience, self.turn)
+        self.connection.send(*requests)
+
+    def _connect(self) -> bool:
+        world = self.scenario.world
+        names = list(world.hosts)
+        self.rng.shuffle(names)
+        for name in names:
+            connection = world.connect(name)
+            if connection is not None:
+                self.connection = connection
+                connection.on_reply = lambda reply, connection=connection: self._replied(connection, reply)
+                connection.on_lost = lambda connection=connection: self._lost(connection)
+                return True
+        return False
+
+    def _choose(self) -> tuple[bytes, Operation, tuple[bytes, ...]]:
+        rng, now = self.rng, self.scenario.world.now
+        era = int(now * KEYS_PER_SECOND / 6)
+        number = rng.randrange(6)
+        token = b"%d.%d.%d;" % (self.number, self.turn, rng.randrange(1 << 20))
+        if number == 0:
+            key = b"n:%d" % era
+            name = rng.choice(("INCR", "INCR", "GET"))
+        elif number == 1:
+            key = b"a:%d" % era
+            name = rng.choice(("APPEND", "APPEND", "GET"))
+        else:
+            key = b"{tag%d}:%d" % (number % 3, era * 10 + number)
+            name = rng.choice(
+                ("GET", "GET", "GET", "SET", "SET", "SETNX", "GETSET", "DEL", "GETDEL", "SETPX", "PEXPIRE")
+            )
+        lifetime = rng.choice((0.05, 0.3, 2.0))
+        milliseconds = b"%d" % int(lifetime * 1000)
+        request: tuple[bytes, ...]
+        match name:
+            case "SETPX":
+                request = (b"SET", key, token, b"PX", milliseconds)
+            case "PEXPIRE":
+                request = (b"PEXPIRE", key, milliseconds)
+            case "GET" | "DEL" | "GETDEL" | "INCR":
+                request = (name.encode(), key)
+            case _:
+                request = (name.encode(), key, token)
+        return key, Operation(now, inf, name, token, None, lifetime), request
+
+    def _replied(self, connection: Connection, reply: Reply) -> None:
+        if connection is not self.connection or not self.waiting:
+            return
+        began, key, op = self.waiting.pop(0)
+        self.scenario.record(key, began, op, reply)
+        if not self.waiting:
+            self.turn += 1
+            self.scenario.world.after(self.rng.expovariate(1 / THINK_S), self.act)
+
+    def _lost(self, connection: Connection) -> None:
+        if connection is self.connection:
+            self._abandon()
+
+    def _lose_patience(self, turn: int) -> None:
+        if turn == self.turn and self.waiting:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        self.connection = None
+        self.turn += 1
+        for began, key, op in self.waiting:
+            self.scenario.record(key, began, op, ReplyError("UNCERTAIN the connection is lost"))
+        self.waiting = []
+        self.scenario.world.after(0.01, self.act)
+
+
+class Scenario:
+    """A seed's cluster, its load and its faults."""
+
+    def __init__(self, seed: int, seconds: float, *, tracing: bool = False) -> None:
+        self.world = World(seed, tracing=tracing)
+        self.result = Result(seed)
+        self.seconds = seconds
+        self.over = False
+        self.histories: dict[bytes, list[Operation]] = {}
+        rng = self.world.rng
+        self.data = rng.choice((3, 3, 3, 5))
+        self.quiet = rng.random() < 0.1
+        self.emptied: set[str] = set()
+        """Data nodes that have lost their memory: one may, of any slot's owners."""
+
+    def record(self, key: bytes, began: float, op: Operation, reply: Reply) -> None:
+        """What came of an operation."""
+        result = self.result
+        result.operations += 1
+        returned = self.world.now
+        if isinstance(reply, ReplyError):
+            if reply.text.startswith(("NOQUORUM", "CLUSTERDOWN")):
+                result.refused += 1
+                return
+            if not reply.text.startswith("UNCERTAIN"):
+                result.problems.append(f"{op.name} {key!r} answered {reply.text}")
+                return
+            result.unknown += 1
+            returned = inf
+            if op.name == "GET":
+                return
+        done = Operation(began, returned, op.name, op.argument, reply, op.lifetime)
+        self.histories.setdefault(key, []).append(done)
+
+    def run(self) -> Result:
+        world = self.world
+        world.cluster(self.data)
+        world.run(4.0)
+        ready = [host.node is not None and host.node.ready for host in world.hosts.values()]
+        if not all(ready):
+            self.result.problems.append("the cluster was not born within 4 s")
+            return self.result
+        for number in range(CLIENTS):
+            world.after(0.01, Client(self, number).act)
+        if not self.quiet:
+            self._schedule_fault()
+        world.run(4.0 + self.seconds)
+        self._calm()
+        world.run(world.now + SETTLE_S)
+        self._check_copies()
+        self._read_everything()
+        for key, history in self.histories.items():
+            try:
+                broken = violation(history)
+            except GaveUp:
+                self.result.gave_up += 1
+                continue
+            if broken is not None:
+                self.result.problems.append(f"{key!r} is not linearizable at {broken}")
+        return self.result
+
+    # -- faults
+
+    def _schedule_fault(self) -> None:
+        self.world.after(self.world.rng.expovariate(1 / 3.0), self._fault)
+
+    def _fault(self) -> None:
+        if self.over:
+            return
+        rng = self.world.rng
+        kind: Callable[[], str] = rng.choice(
+            (
+                self._pause,
+                self._pause,
+                self._isolate,
+                self._one_way,
+                self._cut_pair,
+                self._storm,
+                self._kill,
+                self._master,
+            )
+        )
+        text = kind()
+        if text:
+            self.world.trace(f"FAULT {text}")
+            self.result.faults.append(text)
+        self._schedule_fault()
+
+    def _live(self) -> list[str]:
+        return [name for name, host in self.world.hosts.items() if host.node is not None and not host.paused]
+
+    def _pause(self) -> str:
+        world = self.world
+        name = world.rng.choice(self._live())
+        seconds = world.rng.choice((0.02, 0.1, 0.5, 2.0, 6.0))
+        host = world.hosts[name]
+        host.paused = True
+        world.after(seconds, lambda: host.resume() if host.paused else None)
+        return f"{name} stands still for {seconds} s"
+
+    def _cut(self, cuts: set[tuple[str, str]], text: str) -> str:
+        world = self.world
+        if world.cuts:
+            return ""
+        seconds = world.rng.choice((0.1, 1.0, 4.0, 10.0))
+        world.cuts |= cuts
+        world.after(seconds, world.heal)
+        return f"{text} for {seconds} s"
+
+    def _isolate(self) -> str:
+        name = self.world.rng.choice(list(self.world.hosts))
+        others = [other for other in self.world.hosts if other != name]
+        return self._cut({(name, o) for o in others} | {(o, name) for o in others}, f"{name} is cut off")
+
+    def _one_way(self) -> str:
+        name = self.world.rng.choice(list(self.world.hosts))
+        others = [other for other in self.world.hosts if other != name]
+        if self.world.rng.random() < 0.5:
+            return self._cut({(name, o) for o in others}, f"nobody hears {name}")
+        return self._cut({(o, name) for o in others}, f"{name} hears nobody")
+
+    def _cut_pair(self) -> str:
+        one, other = self.world.rng.sample(list(self.world.hosts), 2)
+        return self._cut({(one, other), (other, one)}, f"{one} and {other} are cut apart")
+
+    def _storm(self) -> str:
+        world = self.world
+        world.loss = world.rng.choice((0.0, 0.1, 0.4))
+        world.duplication = world.rng.choice((0.0, 0.2))
+        world.latency = world.rng.choice((0.0002, 0.0005, 0.005, 0.02))
+        return f"loss {world.loss}, duplication {world.duplication}, latency {world.latency}"
+
+    def _kill(self) -> str:
+        world = self.world
+        candidates = sorted(self.emptied) or [name for name in world.hosts if name != "master"]
+        name = world.rng.choice(candidates)
+        host = world.hosts[name]
+        if host.node is None:
+            host.start()
+            return f"{name} starts empty"
+        host.kill()
+        self.emptied.add(name)
+        if world.rng.random() < 0.5:
+            world.after(world.rng.uniform(0.05, 5), lambda: host.start() if host.node is None else None)
+        return f"{name} is killed"
+
+    def _master(self) -> str:
+        host = self.world.hosts["master"]
+        if host.node is None:
+            host.start()
+            return "master starts"
+        host.kill()
+        return "master is killed"
+
+    def _calm(self) -> None:
+        world = self.world
+        self.over = True
+        world.loss = world.duplication = 0.0
+        world.latency = 0.0005
+        world.heal()
+        for host in world.hosts.values():
+            if host.paused:
+                host.resume()
+
+    # -- afterwards
+
+    def _check_copies(self) -> None:
+        """All owners that have kept their memory hold the same, and no tombstones unless an owner is gone."""
+        world = self.world
+        copies: dict[int, dict[str, tuple[int, int, int]]] = {}
+        for name, host in world.hosts.items():
+            if host.node is not None:
+                for slot, state in host.node.slots_state().items():
+                    copies.setdefault(slot, {})[name] = state
+        for slot, held in copies.items():
+            if len({state[:2] for state in held.values()}) > 1:
+                self.result.problems.append(f"copies of slot {slot} differ: {held}")
+            elif not self.emptied and any(state[2] for state in held.values()):
+                self.result.problems.append(f"tombstones of slot {slot} stay: {held}")
+
+    def _read_everything(self) -> None:
+        """Every key from every node; what they say belongs to the history."""
+        world = self.world
+        for name in world.hosts:
+            connection = world.connect(name)
+            if connection is None:
+                continue
+            keys = list(self.histories)
+            replies: list[Reply] = []
+            connection.on_reply = replies.append
+            began = world.now
+            connection.send(*((b"GET", key) for key in keys))
+            world.run(world.now + 5.0)
+            if len(replies) < len(keys):
+                self.result.problems.append(f"{name} has answered {len(replies)} of {len(keys)} reads")
+            for key, reply in zip(keys, replies, strict=False):
+                if isinstance(reply, ReplyError):
+                    self.result.problems.append(f"{name} says to GET {key!r}: {reply.text}")
+                else:
+                    self.histories[key].append(Operation(began, world.now, "GET", b"", reply))
+
+
+def run_seed(seed: int, seconds: float, *, tracing: bool = False) -> Result:
+    """Run one seed for so many virtual seconds of faults."""
+    return Scenario(seed, seconds, tracing=tracing).run()
