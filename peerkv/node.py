@@ -594,7 +594,7 @@ class Node:
             mark = self.coordinator.mark
             encoded: dict[int, bytes] = {}
             view.mark(self.process, mark)
-            for peer in view.touched:
+            for peer in sorted(view.touched, key=_process):  # as a run of the simulator must repeat itself
                 if peer.up:
                     if peer.reads:
                         self.coordinator.close_reads(peer)
@@ -710,3 +710,7 @@ def _myself(settings: Settings, process: int, wall: float) -> Member:
         zone=settings.zone,
         weight=settings.weight,
     )
+
+
+def _process(peer: Peer) -> int:
+    return peer.process

@@ -1,0 +1,75 @@
+"""Rules broken on purpose: the simulator must notice each. What checks nothing else checks, must be checked itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from peerkv.agreement.coordinator import Coordinator
+from peerkv.agreement.home import Home
+from peerkv.agreement.replica import Replica
+from tests.sim.scenario import run_seed
+
+SEEDS_MAX = 12
+
+
+def read_from_one_owner(patch: pytest.MonkeyPatch) -> None:
+    """A read is answered by our own copy alone (R1)."""
+    whole = Coordinator.read
+
+    def read(self: Coordinator, number: int, request: Any, run: Any, now: int, sink: Any, index: int) -> None:
+        slot = self.view.slots[number]
+        if slot is None:
+            whole(self, number, request, run, now, sink, index)
+        else:
+            sink.deliver(index, run(slot.cells, request, now)[1])
+
+    patch.setattr(Coordinator, "read", read)
+
+
+def accept_in_spite_of_a_promise(patch: pytest.MonkeyPatch) -> None:
+    """An owner accepts changes of any ballot (A1)."""
+    patch.setattr(Replica, "_follows", lambda _self, _slot, _ballot, _home: True)
+
+
+def take_over_without_the_furthest_copy(patch: pytest.MonkeyPatch) -> None:
+    """A new home serves from its own copy whatever others have (T2)."""
+    patch.setattr(Home, "_won", lambda self, slot, ballot, _promised: self._become_home(slot, ballot, set()))
+
+
+def report_before_a_majority_has_it(patch: pytest.MonkeyPatch) -> None:
+    """A home reports what it has run although nobody else has accepted it (H2)."""
+    whole = Home.flush
+
+    def flush(self: Home) -> None:
+        whole(self)
+        for home in list(self.homes.values()):
+            while home.waiting:
+                self._release(home, home.waiting.popleft().ended)
+
+    patch.setattr(Home, "flush", flush)
+
+
+@pytest.fixture
+def patch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as context:
+        yield context
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        read_from_one_owner,
+        accept_in_spite_of_a_promise,
+        take_over_without_the_furthest_copy,
+        report_before_a_majority_has_it,
+    ],
+)
+def test_mutants_are_caught(mutant: Callable[[pytest.MonkeyPatch], None], patch: pytest.MonkeyPatch) -> None:
+    mutant(patch)
+    for seed in range(1, SEEDS_MAX + 1):
+        if run_seed(seed, 20.0).problems:
+            return
+    pytest.fail(f"{mutant.__name__} went unnoticed through {SEEDS_MAX} seeds")
