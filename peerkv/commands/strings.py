@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Final
 
 from peerkv.commands.table import COMMANDS, Command, Effect, Kind, Part, Spread, command, part
@@ -195,11 +196,11 @@ def getex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return ((key, value, 0),), value
     if len(request) != 4 or (option not in _RELATIVE and option not in _ABSOLUTE):
         return (), SYNTAX
+    if value is None:
+        return (), None
     deadline = deadline_from(option, request[3], now, "getex")
     if isinstance(deadline, ReplyError):
         return (), deadline
-    if value is None:
-        return (), None
     return ((key, value if deadline > now else None, deadline if deadline > now else 0),), value
 
 
@@ -354,10 +355,25 @@ def decrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _add(cells, request[1], -amount, now)
 
 
-_EXACT: Final = Context(prec=5100, Emax=9999, Emin=-9999)
-"""Redis counts in long doubles of 64 bits' precision and prints 17 decimals; exact decimals print the same."""
-_DECIMALS: Final = Decimal(1).scaleb(-17)
 _EXPONENT_MAX: Final = 4932
+_DECIMALS: Final = 10**17
+
+
+def _long_double(exact: Fraction) -> Fraction:
+    """The nearest number with 64 bits of precision: Redis counts in x86's long doubles."""
+    if not exact:
+        return exact
+    shift = 64 - exact.numerator.bit_length() + exact.denominator.bit_length()
+    while abs(exact) * Fraction(2) ** shift >= 1 << 64:
+        shift -= 1
+    return round(exact * Fraction(2) ** shift) / Fraction(2) ** shift
+
+
+def _printed(number: Fraction) -> bytes:
+    """With at most 17 decimals, and none that say nothing."""
+    whole, decimals = divmod(abs(round(number * _DECIMALS)), _DECIMALS)
+    text = f"{whole}.{decimals:017}".rstrip("0").rstrip(".")
+    return f"-{text}".encode() if number < 0 and text != "0" else text.encode()
 
 
 def _float(text: bytes) -> Decimal | None:
@@ -381,16 +397,15 @@ def _float(text: bytes) -> Decimal | None:
 )
 def incrbyfloat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
-    old = _float(value_of(cells, key, now) or b"0")
+    value = value_of(cells, key, now)
+    old = _float(value) if value is not None else Decimal(0)
     amount = _float(request[2])
     if old is None or amount is None:
         return (), NOT_A_FLOAT
     if old.is_infinite() or amount.is_infinite():
         return (), ReplyError("ERR increment would produce NaN or Infinity")
-    total = _EXACT.quantize(_EXACT.add(old, amount), _DECIMALS)
-    text = f"{total:f}".rstrip("0").rstrip(".")
-    value = b"0" if text in ("-0", "") else text.encode()
-    return ((key, value, deadline_of(cells, key, now)),), value
+    total = _printed(_long_double(_long_double(Fraction(old)) + _long_double(Fraction(amount))))
+    return ((key, total, deadline_of(cells, key, now)),), total
 
 
 # -- many keys

@@ -1,0 +1,179 @@
+"""The faces on real processes: up, connect, status, explain, node."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.processes import free_port
+
+PEERKV = [sys.executable, "-P", "-m", "peerkv"]
+
+
+def run(*arguments: str, lines: str = "", timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PEERKV, *arguments], input=lines, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+class Up:
+    """A running `peerkv up` without a terminal."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ports = {name: free_port() for name in ("master", "db1", "db2", "db3")}
+        self.config = directory / "cluster.ini"
+        nodes = [
+            f"[{name}]\nrole = {'master' if name == 'master' else 'data'}\nport = {port}\n"
+            for name, port in self.ports.items()
+        ]
+        self.config.write_text("[cluster]\nexpect = 3\n" + "".join(nodes))
+        self.logs = directory / "logs"
+        self.process = subprocess.Popen(
+            [*PEERKV, "up", "--config", str(self.config), "--logs", str(self.logs)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.strip())
+            if "the cluster is ready" in line:
+                break
+
+    def end(self) -> str:
+        self.process.send_signal(signal.SIGTERM)
+        rest, _ = self.process.communicate(timeout=20)
+        return rest
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    running = Up(tmp_path_factory.mktemp("up"))
+    yield running
+    if running.process.poll() is None:
+        running.end()
+
+
+def test_up_names_what_it_starts(up: Up) -> None:
+    assert up.lines[0] == f"logs in {up.logs}"
+    for name, port in up.ports.items():
+        assert any(line.startswith(f"{name} (") and line.endswith(f"127.0.0.1:{port}") for line in up.lines)
+    assert f"peerkv connect 127.0.0.1:{up.ports['db1']}" in up.lines[-1]
+
+
+@pytest.mark.parametrize("node", ["master", "db1", "db2", "db3"])
+@pytest.mark.parametrize("case", ["lower", "upper", "mixed"])
+def test_the_dialect_through_any_node(up: Up, node: str, case: str) -> None:
+    key = f"horse.{node}.{case}"
+    lines = f"set {key} 4\nexpire {key} 20\nget {key}\nget {key}.none\nset {key} 5\nset {key} 6 xx\nget {key}\n"
+    words = {"lower": str.lower, "upper": str.upper, "mixed": str.title}[case]
+    lines = "\n".join(f"{words(line.split(' ')[0])} {' '.join(line.split(' ')[1:])}" for line in lines.splitlines())
+    done = run("connect", f"127.0.0.1:{up.ports[node]}", lines=lines + "\n")
+    assert done.returncode == 0, done.stderr
+    first, second, third, *rest = done.stdout.splitlines()
+    assert (first, second) == ("OK", "OK")
+    assert third.startswith("4 | TTL: ")
+    assert third.endswith(" seconds")
+    assert rest == ["0", "Can't Override", "OK", "6"]
+
+
+def test_a_key_that_has_expired_reads_0(up: Up) -> None:
+    address = f"127.0.0.1:{up.ports['db1']}"
+    assert run("connect", address, "set", "short", "1", "px", "50").stdout == "OK\n"
+    time.sleep(0.2)
+    assert run("connect", f"127.0.0.1:{up.ports['db2']}", "get", "short").stdout == "0\n"
+
+
+def test_one_command_and_its_exit_status(up: Up) -> None:
+    address = f"127.0.0.1:{up.ports['db3']}"
+    assert run("connect", address, "ping").stdout == "PONG\n"
+    failed = run("connect", address, "incr", "a", "b")
+    assert failed.returncode == 1
+    assert failed.stdout == "(error) ERR wrong number of arguments for 'incr' command\n"
+    assert run("connect", "--redis", address, "get", "no-such-key").stdout == "(nil)\n"
+
+
+def test_status_and_explain(up: Up) -> None:
+    address = f"127.0.0.1:{up.ports['db1']}"
+    done = run("status", address, "--json", "--wait", "5")
+    status = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert status["slots"] == status["slots_with_all_copies"] == 16384
+    assert {member["name"] for member in status["members"]} == set(up.ports)
+    assert "every slot has all its copies" in run("status", address).stdout
+    run("connect", address, "set", "explained", "value")
+    explained = json.loads(run("explain", "explained", address).stdout)
+    assert explained["value_bytes"] == 5
+    assert {owner["name"] for owner in explained["owners"]} == {"db1", "db2", "db3"}
+    assert sum(owner["home"] for owner in explained["owners"]) == 1
+
+
+def test_a_taken_port_is_one_line(up: Up) -> None:
+    again = run("up", "--config", str(up.config))
+    assert again.returncode == 1
+    assert len(again.stderr.splitlines()) == 1
+    assert str(up.ports["master"]) in again.stderr
+    node = run("node", "db1", "--config", str(up.config))
+    assert node.returncode == 1
+    assert f"port {up.ports['db1']} (clients of db1)" in node.stderr.splitlines()[-1]
+
+
+def test_the_prompt_moves_on_when_its_node_dies(up: Up) -> None:
+    """On a terminal; last, as it kills a node."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*PEERKV, "connect", f"127.0.0.1:{up.ports['db3']}"])
+    seen = _read_until(terminal, b">>")
+    os.write(terminal, b"set prompt 1\r")
+    seen += _read_until(terminal, b"OK")
+    pids = subprocess.run(
+        ["pgrep", "-f", f"peerkv node db3 --config {up.config}"], capture_output=True, text=True, check=True
+    )
+    os.kill(int(pids.stdout.split()[0]), signal.SIGKILL)
+    os.write(terminal, b"get prompt\r")
+    seen += _read_until(terminal, b"now at")
+    seen += _read_until(terminal, b">>")
+    os.write(terminal, b"\x04")
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    assert re.search(rb"does not answer any more; now at 127.0.0.1:\d+\s+1\s", seen)
+
+
+def _read_until(terminal: int, text: bytes) -> bytes:
+    seen = b""
+    until = time.monotonic() + 15
+    while text not in seen:
+        assert time.monotonic() < until, f"{text!r} did not come; this did: {seen!r}"
+        if select.select([terminal], [], [], 0.2)[0]:
+            seen += os.read(terminal, 65536)
+    return seen
+
+
+def test_up_stops_everything(up: Up) -> None:
+    assert "all nodes have stopped" in up.end()
+    assert up.process.returncode == 0
+    for port in up.ports.values():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+
+
+def test_a_config_with_errors_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "cluster.ini"
+    config.write_text("[db1]\nport = none\n")
+    done = run("up", "--config", str(config))
+    assert done.returncode == 1
+    assert "[db1] port = none: allowed is a whole number" in done.stderr

@@ -1,0 +1,81 @@
+"""cluster.ini: the one in the repository, and what is wrong with others."""
+
+from pathlib import Path
+
+import pytest
+
+from peerkv.config import ConfigError, load, parse_address
+from peerkv.settings import Role
+
+ROOT = Path(__file__).parent.parent
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_the_repositorys_own() -> None:
+    cluster = load(ROOT / "cluster.ini")
+    assert [node.name for node in cluster.nodes] == ["master", "db1", "db2", "db3"]
+    master, *data = cluster.nodes
+    assert (master.role, master.port, master.expect, master.seeds) == (Role.MASTER, 7000, 3, ())
+    assert all(node.seeds == (("127.0.0.1", 7000),) for node in data)
+    assert cluster.node("db2").port == 7002
+    with pytest.raises(ConfigError, match=r"db9.*master, db1, db2, db3"):
+        cluster.node("db9")
+
+
+def test_without_a_master_the_first_node_is_met(tmp_path: Path) -> None:
+    cluster = load(write(tmp_path / "c.ini", "[a]\nport = 1\n[b]\nport = 2\n"))
+    assert cluster.node("a").seeds == ()
+    assert cluster.node("b").seeds == (("127.0.0.1", 1),)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[a]\nport = x\n", r"\[a\] port = x: allowed is a whole number from 1 to 55535"),
+        ("[a]\nport = 60000\n", r"\[a\] port = 60000: allowed"),
+        ("[a]\nrole = king\nport = 1\n", r"\[a\] role = king: allowed is data or master"),
+        ("[a]\nport = 1\ncolour = red\n", r"\[a\] colour = red: there is no such key here; there are announce_host"),
+        (
+            "[cluster]\nreplicas = 0\n[a]\nport = 1\n",
+            r"\[cluster\] replicas = 0: allowed is a whole number from 1 to 7",
+        ),
+        ("[cluster]\nexpect = 5\n[a]\nport = 1\n", r"\[cluster\] expect = 5: there are only 1 data nodes"),
+        ("[a]\n", r"\[a\] has no port"),
+        ("[a]\nport = 1\n[b]\nport = 1\n", r"\[b\] port = 1: 127.0.0.1:1 is a's already"),
+        ("[a]\nport = 1\n[b]\nport = 10001\n", r"\[b\] port = 10001: 127.0.0.1:10001 is a's already"),
+        ("", "there is no node"),
+        ("[a\n", "no section headers|cannot be|parsing"),
+        ("[a]\nport = 1\nweight = 17\n", r"weight = 17: allowed is a whole number from 1 to 16"),
+        ("[cluster]\nread_hedge = -1\n[a]\nport = 1\n", "read_hedge = -1: allowed is seconds"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load(write(tmp_path / "c.ini", text))
+
+
+def test_all_errors_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path / "c.ini", "[a]\nport = x\nrole = king\n"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load(tmp_path / "none.ini")
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:0", "host:55536"])
+def test_addresses_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        parse_address(text)
+
+
+def test_addresses() -> None:
+    assert parse_address("db:7001") == ("db", 7001)
+    assert parse_address(":7001") == ("127.0.0.1", 7001)
+    assert parse_address("[::1]:7001") == ("::1", 7001)
