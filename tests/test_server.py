@@ -1,0 +1,173 @@
+"""One real node on real sockets, and what bad company does to it."""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+
+import pytest
+import trio
+
+from bench.processes import free_port
+from peerkv.resp import Replies, Reply, ReplyError, encode_request
+from peerkv.server import PortTaken, Serving, serve
+from peerkv.settings import Settings
+
+
+@pytest.fixture
+async def serving(nursery: trio.Nursery) -> Serving:
+    settings = Settings(name="one", port=free_port(), request_bytes_max=1 << 20, clients_max=300)
+    return await nursery.start(serve, settings)
+
+
+async def connect(serving: Serving, *, peer: bool = False) -> trio.SocketStream:
+    return await trio.open_tcp_stream("127.0.0.1", serving.peer_port if peer else serving.port)
+
+
+async def read(stream: trio.SocketStream, count: int) -> list[Reply]:
+    replies: list[Reply] = []
+    reader = Replies()
+    with trio.fail_after(10):
+        while len(replies) < count:
+            data = await stream.receive_some(65536)
+            if not data:
+                break
+            replies += reader.feed(data)
+    return replies
+
+
+async def works(serving: Serving) -> bool:
+    async with await connect(serving) as stream:
+        await stream.send_all(encode_request([b"PING"]))
+        return await read(stream, 1) == ["PONG"]
+
+
+async def test_a_pipeline_in_pieces(serving: Serving) -> None:
+    requests = [[b"SET", b"k", b"v"], [b"GET", b"k"], [b"INCR", b"n"], [b"DBSIZE"], [b"NOPE"], [b"GET", b"k"]]
+    data = b"".join(map(encode_request, requests))
+    async with await connect(serving) as stream:
+        for at in range(0, len(data), 11):
+            await stream.send_all(data[at : at + 11])
+            await trio.lowlevel.checkpoint()
+        *replies, unknown, last = await read(stream, 6)
+    assert replies == ["OK", b"v", 1, 2]
+    assert isinstance(unknown, ReplyError)
+    assert last == b"v"
+
+
+async def test_a_half_closed_client_gets_its_replies(serving: Serving) -> None:
+    async with await connect(serving) as stream:
+        await stream.send_all(encode_request([b"SET", b"k", b"v"]) + encode_request([b"GET", b"k"]))
+        await stream.send_eof()
+        assert await read(stream, 3) == ["OK", b"v"]
+
+
+async def test_protocols_and_silence(serving: Serving) -> None:
+    async with await connect(serving) as stream:
+        for request in (
+            [b"PING"],
+            [b"HELLO", b"3"],
+            [b"GET", b"none"],
+            [b"CLIENT", b"REPLY", b"OFF"],
+            [b"PING"],
+            [b"CLIENT", b"REPLY", b"ON"],
+            [b"CLIENT", b"REPLY", b"SKIP"],
+            [b"PING"],
+            [b"PING", b"heard"],
+            [b"HELLO", b"4"],
+            [b"QUIT"],
+            [b"PING"],
+        ):
+            await stream.send_all(encode_request(request))
+        pong, hello, none, on, heard, refused, quit_ = await read(stream, 8)
+    assert (pong, none, on, heard, quit_) == ("PONG", None, "OK", b"heard", "OK")
+    assert isinstance(hello, dict)
+    assert hello[b"proto"] == 3
+    assert isinstance(refused, ReplyError)
+    assert refused.text.startswith("NOPROTO")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"*1\r\n$999999999\r\n",
+        b"*99999999\r\n",
+        b"\x00\xff" * 100_000,
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"*1\r\n*1\r\n$4\r\nPING\r\n",
+    ],
+)
+async def test_a_bad_client_hurts_only_itself(serving: Serving, data: bytes) -> None:
+    async with await connect(serving) as stream:
+        try:
+            await stream.send_all(data)
+            replies = await read(stream, 10)
+            assert isinstance(replies[-1], ReplyError)
+        except (trio.BrokenResourceError, ValueError):
+            pass
+    assert await works(serving)
+
+
+async def test_rubbish_at_the_peer_port(serving: Serving) -> None:
+    rng = random.Random(1)
+    for size in (0, 1, 3, 100, 5000):
+        payload = rng.randbytes(size)
+        async with await connect(serving, peer=True) as stream:
+            await stream.send_all(struct.pack(">I", len(payload)) + payload)
+            with trio.fail_after(5):
+                assert await stream.receive_some(100) == b""
+    async with await connect(serving, peer=True) as stream:
+        await stream.send_all(struct.pack(">I", 0xFFFFFFFF))
+        with trio.fail_after(5):
+            assert await stream.receive_some(100) == b""
+    async with await connect(serving, peer=True) as stream:
+        await stream.send_all(b"\x00")  # and then nothing
+        assert await works(serving)
+
+
+async def test_random_datagrams(serving: Serving) -> None:
+    rng = random.Random(2)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for size in range(0, 1400, 7):
+            sender.sendto(rng.randbytes(size), ("127.0.0.1", serving.peer_port))
+            sender.sendto(b"pk\x01\x01" + rng.randbytes(size), ("127.0.0.1", serving.peer_port))
+    await trio.sleep(0.05)
+    assert await works(serving)
+
+
+async def test_more_clients_than_allowed(serving: Serving) -> None:
+    streams = [await connect(serving) for _ in range(300)]
+    async with await connect(serving) as stream:
+        (reply,) = await read(stream, 1)
+        assert reply == ReplyError("ERR max number of clients reached")
+    for stream in streams:
+        await stream.aclose()
+    await trio.sleep(0.05)
+    assert await works(serving)
+
+
+async def test_a_client_that_does_not_read_is_waited_for(serving: Serving) -> None:
+    async with await connect(serving) as stream:
+        value = b"x" * 100_000
+        await stream.send_all(encode_request([b"SET", b"big", value]))
+        count = 200
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, encode_request([b"GET", b"big"]) * count)
+            await trio.sleep(0.2)
+            assert await works(serving)
+            assert await read(stream, count + 1) == ["OK", *[value] * count]
+
+
+async def test_a_taken_port(serving: Serving) -> None:
+    with pytest.raises(PortTaken, match=rf"port {serving.port} \(clients of two\) on 127.0.0.1"):
+        await serve(Settings(name="two", port=serving.port))
+
+
+async def test_keys_expire_by_themselves(serving: Serving) -> None:
+    async with await connect(serving) as stream:
+        await stream.send_all(encode_request([b"SET", b"k", b"v", b"PX", b"30"]))
+        await trio.sleep(0.2)
+        assert serving.node.statistics().keys == 0
+        await stream.send_all(encode_request([b"DBSIZE"]))
+        assert await read(stream, 2) == ["OK", 0]
