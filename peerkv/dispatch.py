@@ -152,6 +152,7 @@ class Dispatcher:
         apply_alone = self._home.apply_alone
         now = self.now
         read, write, spread, session_kind = Kind.READ, Kind.WRITE, Kind.SPREAD, Kind.SESSION
+        quiet = session.muted or session.skips
         self.commands += len(requests)
         for index, request in enumerate(requests):
             command = find(request[0])
@@ -162,20 +163,21 @@ class Dispatcher:
             if len(request) != arity if arity > 0 else len(request) < -arity:
                 batch.deliver(index, arity_error(command))
                 continue
-            if session.muted or session.skips:
+            if quiet:
                 _silence(session, batch, index)
+                quiet = session.muted
             kind = command.kind
             if kind is read or kind is write:
                 number = slot_of(request[1])
                 if command.keys[1] != 1 and not _one_slot(command, request, number):
                     batch.deliver(index, CROSSSLOT)
                     continue
-                if sole[number] and number in homes and number not in session.written:
-                    home = homes[number]
+                home = homes.get(number) if sole[number] else None
+                if home is not None and number not in session.written:
                     if kind is read and not home.timed:
                         reply = command.run(home.slot.cells, request, now)[1]  # type: ignore[misc]
                     else:
-                        reply = apply_alone(home, request, now)
+                        reply = apply_alone(home, command.run, request, now)  # type: ignore[arg-type]
                     replies[index] = reply
                     batch.left -= 1
                 elif kind is read:
@@ -188,6 +190,7 @@ class Dispatcher:
             elif kind is session_kind and not _asks_cluster(request):
                 protocol = session.protocol
                 reply = self._run_session(session, command, request, batch, index)
+                quiet = session.muted or session.skips
                 if session.protocol != protocol:  # the reply, too, is of the new one
                     self._truncate(batch, index)
                     if not batch.left:
@@ -311,7 +314,7 @@ class Dispatcher:
         for place, (number, part) in enumerate(parts):
             home = self._home.homes.get(number) if self._view.sole[number] else None
             if home is not None and number not in session.written:
-                gather.deliver(place, self._home.apply_alone(home, part, self.now))
+                gather.deliver(place, self._home.apply_alone(home, run_request, part, self.now))
             elif part_command.kind is Kind.READ:
                 self._read(session, number, part_command, part, gather, place)
             else:

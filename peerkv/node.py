@@ -138,7 +138,7 @@ class Node:
             self, self.view, self.operations, self.replica, self.home, self.coordinator, rng, self.clock
         )
         self._rng = rng
-        self._now = now
+        self._now = -inf
         self._offset = int((wall - now) * 1000)
         """Cluster time in milliseconds less `now` in milliseconds."""
         self._slewed_at = now
@@ -155,6 +155,7 @@ class Node:
         self._reachable: bool | None = None
         self._outbox = Outbox()
         self._statistics = Statistics()
+        self._at(now)
         if settings.role is Role.DATA and not settings.seeds:
             alone = Owner(0, settings.name, self.process, settings.zone, settings.weight)
             self._enter(Topology.birth(rng.getrandbits(62) | 1, settings.replicas, [alone]))
@@ -162,8 +163,13 @@ class Node:
     # -- time
 
     def _at(self, now: float) -> None:
+        if now == self._now:
+            return
         self._now = self.home.now = self.coordinator.now = now
-        self.dispatcher.now = self.home.clock = int(now * 1000) + self._offset
+        self._set_clock()
+
+    def _set_clock(self) -> None:
+        self.dispatcher.now = self.home.clock = int(self._now * 1000) + self._offset
 
     def clock(self) -> float:
         """Seconds, of the inputs that are being worked on."""
@@ -420,7 +426,7 @@ class Node:
             return
         if self.view.topology is None:
             self._offset += clock - self.cluster_ms
-            self._at(self._now)
+            self._set_clock()
         self._enter(topology)
 
     def _enter(self, topology: Topology) -> None:

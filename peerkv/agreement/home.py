@@ -267,7 +267,7 @@ class Home:
         if home is not None and home.step is not None:
             self.flush()
 
-    def apply_alone(self, home: HomeSlot, request: Sequence[bytes], now: int) -> Reply:
+    def apply_alone(self, home: HomeSlot, run: Run, request: Sequence[bytes], now: int) -> Reply:
         """Run an operation on a slot whose only owner we are: done as soon as it is run."""
         slot = home.slot
         if home.timed:
@@ -275,7 +275,7 @@ class Home:
             step = home.step or self._open(home)
             assert step is not None, "we alone are a majority"
             self._remove_expired(step, request)
-        changes, reply = self._run(slot.cells, request, now)
+        changes, reply = run(slot.cells, request, now)
         if changes:
             ballot = home.ballot
             position = slot.position

@@ -140,7 +140,7 @@ def find(name: bytes) -> Command | None:
 
 def find_part(name: bytes) -> Command | None:
     """What a home is to run: a client's command, or a part of one."""
-    return _PARTS.get(name) or find(name)
+    return _SPELLED.get(name) or _PARTS.get(name) or find(name)
 
 
 def keys_of(row: Command, request: Sequence[bytes]) -> Sequence[bytes]:
