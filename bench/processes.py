@@ -70,7 +70,8 @@ def redis_command(port: int, *options: str) -> list[str]:
     server = shutil.which("redis-server")
     if server is None:
         sys.exit("bench: redis-server is not installed; the ratios are to it (apt install redis-server redis-tools)")
-    return [server, "--port", str(port), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1", *options]
+    nothing_kept = ["--save", "", "--appendonly", "no", "--dir", tempfile.gettempdir(), "--dbfilename", f"{port}.rdb"]
+    return [server, "--port", str(port), "--bind", "127.0.0.1", *nothing_kept, *options]
 
 
 def node_command(name: str, port: int, *options: str) -> list[str]:
