@@ -1,1 +1,1 @@
-"""Measurements, each one command: `python -m bench`, `python -m bench.gossip`, `python -m bench.memory`."""
+"""Measurements, each one command: `python -m bench`, `python -m bench.failover`, `python -m bench.memory`."""

@@ -41,8 +41,6 @@ class Session:
     """CLIENT REPLY OFF."""
     skips: bool = False
     """CLIENT REPLY SKIP: the next command is not answered."""
-    stale_reads: bool = False
-    """READONLY."""
     closing: bool = False
     """Nothing more is read; closed once what it asked for is answered."""
     last_command: str = ""
@@ -130,11 +128,8 @@ def run(services: Services, session: Session, command: Command, request: Sequenc
             return [b"%d" % seconds, b"%d" % (milliseconds * 1000)]
         case "cluster":
             return _cluster(services, request)
-        case "readonly" | "readwrite":
-            session.stale_reads = command.name == "readonly"
-            return OK
-        case "asking":
-            return OK
+        case "readonly" | "readwrite" | "asking":
+            return OK  # every read is served, and linearizable, at any node
         case "waitaof":
             return ReplyError("ERR WAITAOF cannot be used: there is no append-only file here, copies are in memory")
         case "lolwut":
@@ -200,7 +195,7 @@ def _select(request: Sequence[bytes]) -> Reply:
 def _reset(session: Session) -> None:
     session.protocol = 2
     session.name = b""
-    session.muted = session.skips = session.stale_reads = False
+    session.muted = session.skips = False
 
 
 # -- CLIENT

@@ -76,8 +76,6 @@ class Settings:
     """A request unfinished after this long answers NOQUORUM or UNCERTAIN."""
     round_patience: float = 0.2
     """How long a home waits for owners' promises before it asks again."""
-    forget_after: float = 60.0
-    """A member dead for this long is proposed for removal."""
 
     clients_max: int = 10_000
     client_output_bytes_max: int = 256 << 20

@@ -77,7 +77,7 @@ _ROWS: Final[tuple[tuple[str, Kind, int, str, str, str, str, str, str], ...]] = 
         "cluster",
         "3.0.0",
         "",
-        "Lets this connection be answered by any one owner, possibly with stale values.",
+        "Accepted for clients of clusters; every node serves every read anyway.",
         "",
     ),
     ("readwrite", SESSION, 1, "fast", "cluster", "3.0.0", "", "Undoes READONLY.", ""),
