@@ -48,7 +48,7 @@ def running(*commands: list[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
         yield processes
     finally:
         for process in processes:
-            process.terminate()
+            process.send_signal(signal.SIGINT)
         for process in processes:
             _end(process)
 
@@ -108,13 +108,13 @@ def alone() -> Iterator[int]:
 class Cluster:
     """A master and some data nodes, each a process that can be killed, paused and started again."""
 
-    def __init__(self, data: int, directory: Path) -> None:
+    def __init__(self, data: int, directory: Path, options: str = "") -> None:
         self.names = [f"db{number}" for number in range(1, data + 1)]
         self.ports = {name: free_port() for name in ("master", *self.names)}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._directory = directory
         self._config = directory / "cluster.ini"
-        lines = [f"[cluster]\nname = {directory.name}\nexpect = {data}\n"]
+        lines = [f"[cluster]\nname = {directory.name}\nexpect = {data}\n{options}\n"]
         for name, port in self.ports.items():
             lines.append(f"[{name}]\nrole = {'master' if name == 'master' else 'data'}\nport = {port}\n")
         self._config.write_text("\n".join(lines))
@@ -126,10 +126,30 @@ class Cluster:
             with (self._directory / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
 
+    def join(self, *names: str) -> None:
+        """Start nodes that are not in the configuration; they join the cluster."""
+        seed = f"127.0.0.1:{self.ports[self.names[0]]}"
+        for name in names:
+            port = self.ports[name] = free_port()
+            self.names.append(name)
+            command = node_command(name, port, "--join", seed, "--cluster", self._directory.name)
+            with (self._directory / f"{name}.log").open("ab") as log:
+                self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def leave(self, name: str, within: float = 30.0) -> None:
+        """SIGTERM, and wait until it has handed its share back and ended."""
+        self.processes[name].terminate()
+        self.processes[name].wait(within)
+
+    def whole(self, *names: str) -> bool:
+        """Whether every slot has all its copies, as these nodes see it."""
+        with contextlib.suppress(OSError, ValueError):
+            return all(_whole(self.ports[name]) for name in names or self.names)
+        return False
+
     def await_whole(self) -> None:
         """Until every slot has all its copies, as each data node sees it."""
-        for name in self.names:
-            _await(lambda port=self.ports[name]: _whole(port))
+        _await(self.whole)
 
     def send(self, name: str, number: signal.Signals) -> None:
         self.processes[name].send_signal(number)
@@ -145,16 +165,16 @@ class Cluster:
     def end(self) -> None:
         for process in self.processes.values():
             process.send_signal(signal.SIGCONT)
-            process.terminate()
+            process.send_signal(signal.SIGINT)
         for process in self.processes.values():
             _end(process)
 
 
 @contextlib.contextmanager
-def cluster(data: int) -> Iterator[Cluster]:
+def cluster(data: int, options: str = "") -> Iterator[Cluster]:
     """A cluster that is ready, and is ended afterwards."""
     with tempfile.TemporaryDirectory(prefix="peerkv-") as directory:
-        members = Cluster(data, Path(directory))
+        members = Cluster(data, Path(directory), options)
         try:
             members.start()
             members.await_whole()
@@ -168,7 +188,7 @@ def _whole(port: int) -> bool:
     if not reply.startswith(b"$"):
         return False
     status = json.loads(reply.split(b"\r\n", 1)[1])
-    return 0 < status["slots"] == status["slots_with_all_copies"]
+    return 0 < status["slots"] == status["slots_with_all_copies"] and not status["changing"] and not status["joining"]
 
 
 def _await(condition: object) -> None:

@@ -1,4 +1,4 @@
-"""The commands that a person types: up, node, connect, status, explain."""
+"""The commands that a person types: up, node, connect, status, leave, forget, explain."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from typing import Any, Final
 import click
 import trio
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from peerkv import __version__
 from peerkv.client import Client, ConnectionLost, Unreachable
-from peerkv.config import Cluster, ConfigError, load, parse_address
+from peerkv.config import NAME_MAX, Cluster, ConfigError, load, parse_address
 from peerkv.repl import Shell, converse, run_lines
-from peerkv.server import NameInUse, PortTaken, serve
+from peerkv.resp import ReplyError
+from peerkv.server import NameInUse, PortTaken, Serving, serve
 from peerkv.settings import Role, Settings
 
 STOP_WITHIN_S: Final = 5.0
@@ -68,7 +70,11 @@ _config = click.option(
 @main.command()
 @click.argument("name", required=False)
 @click.option("--config", type=click.Path(path_type=Path), help="Take the node NAME from this cluster.ini.")
-@click.option("--name", "own_name", help="Without NAME: this node's name. [default: HOST:PORT]")
+@click.option(
+    "--name",
+    "own_name",
+    help="Without NAME: this node's name. [default: HOST:PORT, or the machine's name where HOST is any address]",
+)
 @click.option("--cluster", default="peerkv", show_default=True, help="The cluster's name.")
 @click.option("--role", type=click.Choice(["data", "master"]), default="data", show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
@@ -80,6 +86,27 @@ _config = click.option(
 @click.option("--replicas", type=click.IntRange(1, 7), default=3, show_default=True, help="Copies of every key.")
 @click.option("--zone", default="", help="Copies are in different zones as far as there are.")
 @click.option("--weight", type=click.IntRange(1, 16), default=1, show_default=True, help="Share relative to others.")
+@click.option(
+    "--forget-after",
+    type=click.FloatRange(min=0, min_open=True, max=86400),
+    default=60.0,
+    show_default=True,
+    help="Seconds after which a member that is down is removed.",
+)
+@click.option(
+    "--leave-grace",
+    type=click.FloatRange(0, 86400),
+    default=30.0,
+    show_default=True,
+    help="Seconds to hand the share back after SIGTERM; 0: none.",
+)
+@click.option(
+    "--fill-rate",
+    type=click.IntRange(1 << 16, 1 << 40),
+    default=64 << 20,
+    show_default=True,
+    help="Bytes a second to fetch copies with.",
+)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 @click.option("--log-file", type=click.Path(path_type=Path), help="Log there instead of to stderr.")
 @click.option("--parent", type=int, hidden=True, help="End when this process does.")
@@ -91,7 +118,10 @@ def node(
     parent: int | None,
     **options: Any,
 ) -> None:
-    """Run one node, NAME of cluster.ini or one that the options describe, until SIGTERM or Ctrl-C."""
+    """Run one node, NAME of cluster.ini or one that the options describe.
+
+    SIGTERM has it hand its share back before it ends; a second one, or Ctrl-C, ends it at once.
+    """
     if name is not None:
         cluster = _load(config or Path("cluster.ini"))
         try:
@@ -100,7 +130,7 @@ def node(
             raise click.ClickException(str(error)) from None
     else:
         role = Role(options.pop("role"))
-        named = own_name or f"{options['announce_host'] or options['host']}:{options['port']}"
+        named = own_name or _default_name(options["announce_host"] or options["host"], options["port"])
         settings = Settings(name=named, role=role, **options)
     _log_to(log_file, settings)
     failed = ""
@@ -110,6 +140,11 @@ def node(
         failed = _first(group)
     if failed:
         raise click.ClickException(failed)
+
+
+def _default_name(host: str, port: int) -> str:
+    """A container is known by its own name; 0.0.0.0 is everybody's."""
+    return (socket.gethostname() if host in ("0.0.0.0", "::") else f"{host}:{port}")[:NAME_MAX]
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> str:
@@ -130,13 +165,27 @@ def _log_to(path: Path | None, settings: Settings) -> None:
 async def _serve_until_signal(settings: Settings, parent: int | None) -> None:
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            await nursery.start(serve, settings)
+            serving: Serving = await nursery.start(_serve_to_the_end, settings, nursery.cancel_scope)
             if parent is not None:
                 nursery.start_soon(_end_with, parent, nursery.cancel_scope)
             async for number in signals:
-                logging.getLogger("peerkv").info("%s: leaving", signal.Signals(number).name)
+                name = signal.Signals(number).name
+                if number == signal.SIGTERM and settings.leave_grace and not serving.node.leaving:
+                    logging.getLogger("peerkv").info(
+                        "%s: leaving within %g s; once more to stop at once", name, settings.leave_grace
+                    )
+                    serving.leave()
+                    continue
+                logging.getLogger("peerkv").info("%s: stopping", name)
                 nursery.cancel_scope.cancel()
                 return
+
+
+async def _serve_to_the_end(
+    settings: Settings, scope: trio.CancelScope, *, task_status: trio.TaskStatus[Serving] = trio.TASK_STATUS_IGNORED
+) -> None:
+    await serve(settings, task_status=task_status)
+    scope.cancel()
 
 
 async def _end_with(parent: int, scope: trio.CancelScope) -> None:
@@ -267,7 +316,7 @@ class _Up:
         self._ending = True
         for process in self._processes.values():
             if process.returncode is None:
-                process.terminate()
+                process.send_signal(signal.SIGINT)  # SIGTERM would have each hand its share to the next
         with trio.move_on_after(STOP_WITHIN_S):
             for process in self._processes.values():
                 await process.wait()
@@ -335,11 +384,25 @@ def status(address: tuple[str, int], wait: float, as_json: bool) -> None:
 
     async def work(client: Client) -> dict[str, Any]:
         until = trio.current_time() + wait
-        while True:
-            found = await client.status()
-            if _is_whole(found) or trio.current_time() >= until:
-                return found
-            await trio.sleep(0.2)
+        with Progress(
+            TextColumn("slots with all copies"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not (wait and sys.stderr.isatty()),
+        ) as progress:
+            bar = progress.add_task("", total=None, rate="")
+            while True:
+                found = await client.status()
+                rate = f"{found['change']['bytes_per_second'] / 1e6:.1f} MB/s"
+                done = found["slots_with_all_copies"]
+                progress.update(bar, total=found["slots"] or None, completed=done, rate=rate)
+                if _is_whole(found) or trio.current_time() >= until:
+                    return found
+                await trio.sleep(0.2)
 
     found = _with_client(address, work)
     if as_json:
@@ -351,7 +414,7 @@ def status(address: tuple[str, int], wait: float, as_json: bool) -> None:
 
 def _is_whole(found: dict[str, Any]) -> bool:
     slots: int = found["slots"]
-    return 0 < slots == int(found["slots_with_all_copies"])
+    return 0 < slots == int(found["slots_with_all_copies"]) and not found["changing"] and not found["joining"]
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -363,7 +426,7 @@ def _show(found: dict[str, Any]) -> None:
             member["name"] + (" *" if member["me"] else ""),
             member["role"],
             member["client"],
-            member["liveness"],
+            "leaving" if member["leaving"] and member["liveness"] == "alive" else member["liveness"],
             str(member["copies"]) if owner else "-",
             str(member["homes"]) if owner else "-",
             member["zone"],
@@ -376,7 +439,56 @@ def _show(found: dict[str, Any]) -> None:
     whole = "every slot has all its copies" if not missing else f"{missing} slots lack a copy"
     if found["slots_without_quorum"]:
         whole += f", {found['slots_without_quorum']} have no majority and cannot be used"
+    if found["joining"]:
+        whole += f"; {', '.join(found['joining'])} will join"
     console.print(f"cluster {found['cluster']}, epoch {found['epoch']}, {found['replicas']} copies each: {whole}")
+
+    change = found["change"]
+    if found["changing"] or change["copies_to_go"]:
+        rate = change["bytes_per_second"]
+        console.print(
+            f"filling: {change['slots_to_go']} of {change['slots']} slots that change owners and"
+            f" {change['copies_to_go']} copies to go, {change['bytes'] / 1e6:.1f} MB fetched, {rate / 1e6:.1f} MB/s"
+        )
+
+
+@main.command()
+@click.argument("name")
+@click.argument("address", type=Address(), default="127.0.0.1:7001")
+def leave(name: str, address: tuple[str, int]) -> None:
+    """Have node NAME hand its share back and end. ADDRESS is any node's."""
+
+    async def work(client: Client) -> None:
+        member = next((member for member in (await client.status())["members"] if member["name"] == name), None)
+        if member is None or member["liveness"] not in ("alive", "suspect"):
+            raise click.ClickException(f"there is no living node {name!r}; peerkv status shows who there is")
+        host, _, port = member["client"].rpartition(":")
+        there = Client((host, int(port)))
+        try:
+            _expect_ok(await there.ask([b"PEERKV", b"LEAVE"]))
+        finally:
+            await there.close()
+
+    _with_client(address, work)
+    print(f"{name} is leaving; peerkv status shows how far it is")
+
+
+@main.command()
+@click.argument("name")
+@click.argument("address", type=Address(), default="127.0.0.1:7001")
+def forget(name: str, address: tuple[str, int]) -> None:
+    """Give up on the dead node NAME: its copies are made again elsewhere. ADDRESS is any living node's."""
+
+    async def work(client: Client) -> None:
+        _expect_ok(await client.ask([b"PEERKV", b"FORGET", os.fsencode(name)]))
+
+    _with_client(address, work)
+    print(f"{name} is forgotten")
+
+
+def _expect_ok(reply: Any) -> None:
+    if isinstance(reply, ReplyError):
+        raise click.ClickException(reply.text.partition(" ")[2])
 
 
 @main.command()

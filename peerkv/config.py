@@ -63,6 +63,10 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _grace(text: str) -> float:
+    return 0.0 if text.strip() == "0" else _seconds(text)
+
+
 def _role(text: str) -> Role:
     try:
         return Role(text.lower())
@@ -107,6 +111,9 @@ _SHARED: Final[dict[str, Callable[[str], Any]]] = {
     "write_hedge": _seconds,
     "request_timeout": _seconds,
     "clients_max": _number(1, 1_000_000),
+    "forget_after": _seconds,
+    "leave_grace": _grace,
+    "fill_rate": _number(1 << 16, 1 << 40),
     "log_level": _level,
 }
 """Keys of [cluster] that hold for every node; a node's own section may say otherwise."""
@@ -165,13 +172,16 @@ def load(path: Path) -> Cluster:
 
 
 def _joined(nodes: list[Settings], expect: int, seeds: tuple[tuple[str, int], ...]) -> tuple[Settings, ...]:
-    """Who joins whom: everybody the masters; without one, everybody the first node, which is born alone."""
+    """Who joins whom: everybody everybody else, the masters first, so that whoever restarts finds who is left. Without
+    a master the first node founds the cluster."""
     masters = [node for node in nodes if node.role is Role.MASTER]
-    known = seeds or tuple((node.announce_host or node.host, node.port) for node in (masters or nodes[:1]))
+    ordered = masters + [node for node in nodes if node.role is not Role.MASTER]
+    known = seeds or tuple((node.announce_host or node.host, node.port) for node in ordered)
     joined = []
-    for node in sorted(nodes, key=lambda node: node.role is not Role.MASTER):
+    for node in ordered:
         mine = tuple(seed for seed in known if seed != (node.announce_host or node.host, node.port))
-        joined.append(replace(node, seeds=mine, expect=expect))
+        founds = not masters and not seeds and node is ordered[0]
+        joined.append(replace(node, seeds=mine, expect=expect, founds=founds))
     return tuple(joined)
 
 

@@ -18,12 +18,12 @@ from peerkv.agreement.replica import Replica
 from peerkv.agreement.survey import Asking, Unanswered, await_copies, count_copies, count_keys, explain, list_keys
 from peerkv.agreement.view import View
 from peerkv.commands.patterns import matcher
-from peerkv.commands.table import Command, Kind, arity_error, find, find_part, keys_of, unknown
+from peerkv.commands.table import SPELLED, Command, Kind, arity_error, find, find_part, keys_of, unknown
 from peerkv.resp import OK, Reply, ReplyError, encode_all, parse_integer
 from peerkv.ring.keys import SLOTS, slot_of
 from peerkv.session import NO_REPLY, Services, Session
 from peerkv.session import run as run_session
-from peerkv.store.cell import Cells, Change, describe_position
+from peerkv.store.cell import describe_position
 
 if TYPE_CHECKING:
     from random import Random
@@ -32,21 +32,13 @@ SCAN_ORDER_BITS: Final = 30
 """A SCAN cursor is slot << 30 | where in the slot; see `store.slot.scan_order`."""
 LIST_COUNT: Final = 10_000
 """Keys that KEYS asks for at a time, and the most that one SCAN returns."""
+FORGET_WITHIN_S: Final = 10.0
 WAIT_MAX_S: Final = 3600.0
 """What WAIT's `0`, for ever, means here: a client that is gone must not be waited for."""
 
 CROSSSLOT: Final = ReplyError("CROSSSLOT Keys in request don't hash to the same slot")
 SYNTAX: Final = ReplyError("ERR syntax error")
 NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
-
-
-def run_request(cells: Cells, request: Sequence[bytes], now: int) -> tuple[Sequence[Change] | None, Reply]:
-    """Run a READ or WRITE request on a slot's cells, as home (see `agreement.home.Run`)."""
-    command = find_part(request[0])
-    if command is None or command.run is None:  # from a coordinator of a newer version
-        return None, unknown(request)
-    changes, reply = command.run(cells, request, now)
-    return (changes if command.kind is Kind.WRITE else None), reply
 
 
 class Batch:
@@ -150,12 +142,15 @@ class Dispatcher:
         sole = self._view.sole
         homes = self._home.homes
         apply_alone = self._home.apply_alone
+        known = SPELLED
+        send = self._coordinator.write
+        written = session.written
         now = self.now
         read, write, spread, session_kind = Kind.READ, Kind.WRITE, Kind.SPREAD, Kind.SESSION
         quiet = session.muted or session.skips
         self.commands += len(requests)
         for index, request in enumerate(requests):
-            command = find(request[0])
+            command = known.get(request[0]) or find(request[0])
             if command is None:
                 batch.deliver(index, unknown(request))
                 continue
@@ -173,7 +168,7 @@ class Dispatcher:
                     batch.deliver(index, CROSSSLOT)
                     continue
                 home = homes.get(number) if sole[number] else None
-                if home is not None and number not in session.written:
+                if home is not None and number not in written:
                     if kind is read and not home.timed:
                         reply = command.run(home.slot.cells, request, now)[1]  # type: ignore[misc]
                     else:
@@ -186,7 +181,8 @@ class Dispatcher:
                     self._stall(session, batch, index, requests)
                     return
                 else:
-                    self._write(session, number, request, batch, index)
+                    written[number] = send(number, request, batch, index, written.get(number, 0))
+                    session.last_slot = number
             elif kind is session_kind and not _asks_cluster(request):
                 protocol = session.protocol
                 reply = self._run_session(session, command, request, batch, index)
@@ -286,11 +282,6 @@ class Dispatcher:
         assert command.run is not None, "READ commands can be run"
         coordinator.read(number, request, command.run, self.now, sink, index)
 
-    def _write(self, session: Session, number: int, request: Sequence[bytes], sink: Sink, index: int) -> None:
-        written = session.written
-        written[number] = self._coordinator.write(number, request, sink, index, written.get(number, 0))
-        session.last_slot = number
-
     def _spread(self, session: Session, command: Command, request: Sequence[bytes], batch: Batch, index: int) -> bool:
         """Send the parts of a command of many slots; False if one must wait for an earlier read of its slot."""
         spread = command.spread
@@ -314,11 +305,13 @@ class Dispatcher:
         for place, (number, part) in enumerate(parts):
             home = self._home.homes.get(number) if self._view.sole[number] else None
             if home is not None and number not in session.written:
-                gather.deliver(place, self._home.apply_alone(home, run_request, part, self.now))
+                gather.deliver(place, self._home.apply_alone(home, part_command.run, part, self.now))  # type: ignore[arg-type]
             elif part_command.kind is Kind.READ:
                 self._read(session, number, part_command, part, gather, place)
             else:
-                self._write(session, number, part, gather, place)
+                before = session.written.get(number, 0)
+                session.written[number] = self._coordinator.write(number, part, gather, place, before)
+                session.last_slot = number
         return True
 
     def _run_session(
@@ -449,16 +442,40 @@ class Dispatcher:
                 return (yield from self._status())
             case [b"EXPLAIN", key]:
                 return (yield from self._explain(key))
+            case [b"LEAVE"]:
+                self._services.drain(self._clock())
+                return OK
+            case [b"FORGET", forgotten]:
+                return (yield from self._forget(forgotten.decode("utf-8", "replace")))
             case [b"HELP"]:
                 return [
+                    "PEERKV LEAVE -- this node hands its share back, then ends",
+                    "PEERKV FORGET name -- give a member up that is down; its copies are made again elsewhere",
                     "PEERKV STATUS -- members, and whether every slot has all its copies (JSON)",
                     "PEERKV EXPLAIN key -- where a key is and who answers for it (JSON)",
                 ]
-            case [b"STATUS" | b"EXPLAIN", *_]:
+            case [b"STATUS" | b"EXPLAIN" | b"LEAVE" | b"FORGET", *_]:
                 return ReplyError(f"ERR wrong number of arguments for 'peerkv|{request[1].decode().lower()}' command")
             case _:
                 name = request[1].decode("ascii", "replace")
                 return ReplyError(f"ERR unknown subcommand '{name:.128}'. Try PEERKV HELP.")
+
+    def _forget(self, name: str) -> Asking[Reply]:
+        wrong = self._services.give_up(name)
+        if wrong:
+            return ReplyError(f"ERR {wrong}")
+        until = self._clock() + FORGET_WITHIN_S
+        topology = self._view.topology
+        processes = (
+            {owner.process for owner in topology.members if owner.name == name} if topology is not None else set()
+        )
+        while self._clock() < until:
+            topology = self._view.topology
+            target = (topology.next_members or topology.members) if topology is not None else ()
+            if not any(owner.process in processes for owner in target):
+                return OK
+            yield Pause(0.05)
+        return ReplyError(f"NOQUORUM {name} is still a member: a majority of the members has not agreed")
 
     def _status(self) -> Asking[Reply]:
         copies = yield from count_copies(self._view, self._replica)
@@ -483,6 +500,7 @@ class Dispatcher:
                     "process": f"{member.process:016x}",
                     "me": member.process == view.me.process,
                     "owner": owner is not None,
+                    "leaving": member.leaving,
                 }
             )
         status = {
@@ -494,6 +512,16 @@ class Dispatcher:
             "slots": SLOTS if topology is not None else 0,
             "slots_with_all_copies": copies.whole,
             "slots_without_quorum": copies.undecided,
+            "changing": topology is not None and topology.is_joint,
+            "change": self._services.change,
+            "joining": [
+                entry["name"]
+                for entry in listed
+                if entry["role"] == "data"
+                and not entry["owner"]
+                and not entry["leaving"]
+                and entry["liveness"] in ("alive", "suspect")
+            ],
             "members": listed,
         }
         return json.dumps(status).encode()

@@ -61,6 +61,9 @@ class Statistics:
     replaced: int = 0
     mended: int = 0
     purged: int = 0
+    bytes_fetched: int = 0
+    copies_to_go: int = 0
+    fill_rate: int = 0
     hedges: int = 0
     reads_by_home: int = 0
     uncertain: int = 0
@@ -149,6 +152,9 @@ def _section(
                 ("copies_replaced", s.replaced),
                 ("copies_mended", s.mended),
                 ("tombstones_purged", s.purged),
+                ("fill_copies_to_go", s.copies_to_go),
+                ("fill_bytes_fetched", s.bytes_fetched),
+                ("fill_bytes_per_second", s.fill_rate),
                 ("hedges", s.hedges),
                 ("reads_by_home", s.reads_by_home),
                 ("replies_uncertain", s.uncertain),

@@ -42,6 +42,7 @@ LINGER_S: Final = 0.001
 """After a turn that had something to do the next one is waited for so long right here: a way through trio's scheduler
 and its own epoll costs as much as a small turn."""
 TURNS_PER_CHECKPOINT: Final = 8
+LEAVE_POLL_S: Final = 0.05
 ACCEPTS_MAX: Final = 64
 """New connections per turn."""
 DATAGRAMS_MAX: Final = 64
@@ -71,9 +72,16 @@ class Serving:
     port: int
     peer_port: int
 
+    def leave(self) -> None:
+        """Hand the node's share back; `serve` returns when that is done, or when `leave_grace` is over."""
+        self.node.drain(trio.current_time())
+
 
 async def serve(settings: Settings, *, task_status: trio.TaskStatus[Serving] = trio.TASK_STATUS_IGNORED) -> None:
-    """Serve until cancelled. Raises PortTaken before it has started, NameInUse at any time."""
+    """Serve until cancelled, or told to leave and done with it.
+
+    Raises PortTaken before it has started, NameInUse at any time.
+    """
     rng = random.Random(os.urandom(32))
     with contextlib.ExitStack() as sockets:
         clients = sockets.enter_context(_listener(settings, settings.port, "clients", socket.SOCK_STREAM))
@@ -89,6 +97,7 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[Serving] = t
             try:
                 nursery.start_soon(server.tick)
                 nursery.start_soon(server.look_after)
+                nursery.start_soon(server.await_leave, nursery.cancel_scope)
                 task_status.started(Serving(node, settings.port, settings.peer_port))
                 await server.run()
             finally:
@@ -544,6 +553,21 @@ class _Server:
             deaf, self._deaf = self._deaf, []
             for listener in deaf:
                 self._listen(listener)
+
+    async def await_leave(self, scope: trio.CancelScope) -> None:
+        """End the node that was told to leave once its share is handed back, or its time is up."""
+        node = self.node
+        while not node.leaving:
+            await trio.sleep(LEAVE_POLL_S)
+        began = trio.current_time()
+        await trio.sleep(min(2 * self.settings.gossip.gossip_interval, self.settings.leave_grace))
+        while not node.drained and trio.current_time() - began < self.settings.leave_grace:
+            await trio.sleep(LEAVE_POLL_S)
+        if node.drained:
+            log.info("the share is handed back, in %.1f s", trio.current_time() - began)
+        else:
+            log.warning("the grace of %g s is over: going with copies that nobody has taken", self.settings.leave_grace)
+        scope.cancel()
 
     # -- peers
 

@@ -88,6 +88,13 @@ class Services(Protocol):
 
     def kill(self, session: Session) -> None: ...
 
+    @property
+    def change(self) -> dict[str, int]: ...
+
+    def give_up(self, name: str) -> str: ...
+
+    def drain(self, now: float) -> None: ...
+
 
 def run(services: Services, session: Session, command: Command, request: Sequence[bytes]) -> Reply:
     """Answer a command of kind SESSION."""

@@ -59,6 +59,8 @@ class Settings:
     """The client port that others are told; 0: `port`."""
     seeds: tuple[tuple[str, int], ...] = ()
     """Client addresses of nodes to meet first; none: a data node is a cluster of one, a master waits for others."""
+    founds: bool = False
+    """A data node that is born as a cluster of one if none of its seeds knows a cluster."""
     expect: int = 0
     """Data members that must have met before the master lets the cluster be born; used by role master only."""
     replicas: int = 3
@@ -76,6 +78,13 @@ class Settings:
     """A request unfinished after this long answers NOQUORUM or UNCERTAIN."""
     round_patience: float = 0.2
     """How long a home waits for owners' promises before it asks again."""
+
+    forget_after: float = 60.0
+    """A member that has been down for this long is removed, and its copies are made again elsewhere."""
+    leave_grace: float = 30.0
+    """How long a node that is to go hands its share back; after that it goes anyway. 0: at once."""
+    fill_rate: int = 64 << 20
+    """Bytes a second that a node fetches to fill its copies, as far as no request waits for them."""
 
     clients_max: int = 10_000
     client_output_bytes_max: int = 256 << 20

@@ -18,17 +18,19 @@ import cbor2
 
 from peerkv.agreement.home import Accepts
 from peerkv.agreement.operation import (
-    BirthAccept,
-    BirthPrepare,
-    BirthPromise,
     CellAnswer,
     Count,
     Counts,
+    EpochAccept,
+    EpochPrepare,
+    EpochPromise,
     Fetch,
     KeyPage,
     ListKeys,
     Page,
     Prepare,
+    Progress,
+    Progressed,
     Promises,
     ReadCell,
     Refused,
@@ -254,6 +256,7 @@ def _claim_to_wire(claim: Claim) -> list[Any]:
         *member.versions,
         claim.by,
         claim.age,
+        member.leaving,
     ]
 
 
@@ -278,6 +281,7 @@ def _claim_from_wire(fields: list[Any]) -> Claim:
         cluster_id=_integer(fields[13]),
         load=_integer(fields[14]),
         versions=(_integer(fields[15], 255), _integer(fields[16], 255)),
+        leaving=len(fields) > 19 and fields[19] is True,
     )
     return Claim(member, _text(fields[17], NAME_CHARACTERS_MAX), _integer(fields[18], 1 << 32))
 
@@ -376,13 +380,17 @@ _MESSAGES: Final = (
     ListKeys,
     KeyPage,
     Refused,
-    BirthPrepare,
-    BirthPromise,
-    BirthAccept,
+    EpochPrepare,
+    EpochPromise,
+    EpochAccept,
+    Progress,
+    Progressed,
 )
 """A message's number on the wire is its place here."""
 _MESSAGE_CODES: Final = {kind: code for code, kind in enumerate(_MESSAGES)}
-_MESSAGE_FIELDS: Final = [attrgetter(*kind.__dataclass_fields__) for kind in _MESSAGES]
+_MESSAGE_FIELDS: Final = [
+    attrgetter(*kind.__dataclass_fields__) if kind.__dataclass_fields__ else lambda _message: () for kind in _MESSAGES
+]
 _ERROR_TAG: Final = 40_001
 """CBOR tag (of the first-come range) for an error reply among replies."""
 
@@ -397,7 +405,7 @@ def encode_frame(epoch: int, mark: int, clock: int, peer: Peer, encoded: dict[in
     for turn, accepts in zip(items, items, strict=True):
         chunk = encoded.get(id(accepts))
         if chunk is None:
-            columns = [accepts.slots, accepts.cells, accepts.ids]
+            columns = [accepts.changes, accepts.starts]
             chunk = encoded[id(accepts)] = cbor2.dumps(columns, default=_encode_error)
         changes += (turn, chunk)
     fields = [

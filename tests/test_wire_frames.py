@@ -19,7 +19,7 @@ def test_a_frame_carries_every_column() -> None:
     peer.forwards += [1, 42, 0, 3]
     peer.arguments += [b"SET", b"k", b"v"]
     peer.outcomes += [3, 0, ReplyError("ERR no"), 4, 0, None, 5, 0, 7, 6, 0, "OK"]
-    accepts = Accepts([42, 1 << 60, (1 << 70) + 1, 1, 1], [b"k", None, 0], [77, 1, ReplyError("ERR value")])
+    accepts = Accepts([42, (1 << 70) + 1, b"k", None, 0, 77, 1, ReplyError("ERR value")], {42: 1 << 60})
     peer.changes += [7, accepts]
     peer.acks += [7, [42]]
     peer.probes += [42, 1 << 60]
@@ -35,7 +35,7 @@ def test_a_frame_carries_every_column() -> None:
     assert (frame.forwards, frame.arguments) == ([1, 42, 0, 3], [b"SET", b"k", b"v"])
     assert frame.outcomes[2] == ReplyError("ERR no")
     ((turn, changes),) = wire.changes(frame.changes)
-    assert (turn, changes.slots, changes.cells, changes.ids) == (7, accepts.slots, accepts.cells, accepts.ids)
+    assert (turn, changes.changes, changes.starts) == (7, accepts.changes, accepts.starts)
     assert (frame.acks, frame.probes, frame.settled) == ([7, [42]], [42, 1 << 60], [42, 1 << 61])
     assert (frame.sequence, frame.reads, frame.confirms) == (12, [b"k", -1], [[3, [0], [1, 0, None, 0]]])
     assert wire.messages(frame.asks) == [(8, Prepare([1, 2], [3, 4]))]

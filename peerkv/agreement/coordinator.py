@@ -8,7 +8,7 @@ where the first is silent.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
@@ -153,13 +153,15 @@ class Coordinator:
             self._later(counter, pursuit, RETRY_FIRST_S)
         return counter
 
-    def settle(self, counter: int, reply: Reply) -> None:
-        """An operation has ended: its change is chosen."""
-        write = self.pending.pop(counter, None)
-        if write is not None:
-            write[2].deliver(write[3], reply)
-            if self._pursued:
-                self._pursued.pop(counter, None)
+    def settle(self, ended: Iterable[tuple[int, Reply]]) -> None:
+        """Operations (counter, reply) have ended: their changes are chosen."""
+        pending = self.pending
+        for counter, reply in ended:
+            write = pending.pop(counter, None)
+            if write is not None:
+                write[2].deliver(write[3], reply)
+                if self._pursued:
+                    self._pursued.pop(counter, None)
 
     def refused(self, counter: int, status: Status) -> None:
         """A home has not done, or may not have done, an operation."""
@@ -180,7 +182,7 @@ class Coordinator:
         items = iter(column)
         for counter, status, reply in zip(items, items, items, strict=True):
             if status == Status.DONE:
-                self.settle(counter, reply)
+                self.settle(((counter, reply),))
             else:
                 self.refused(counter, Status(status))
 
@@ -395,15 +397,13 @@ class Coordinator:
     def retarget(self) -> None:
         """Links or the topology have changed: who is home of each slot, as far as we believe?"""
         targets: list[Peer | None] = []
-        shared: dict[tuple[Peer, ...], Peer | None] = {}
+        shared: dict[int, Peer | None] = {}
         for order in self.view.order:
-            target = shared.get(order)
-            if target is None:
+            place = id(order)  # slots with the same owners share one tuple
+            if place not in shared:
                 target = next((peer for peer in order if peer.usable), None)
-                if target is None:
-                    target = next((peer for peer in order if peer.up), None)
-                shared[order] = target
-            targets.append(target)
+                shared[place] = target or next((peer for peer in order if peer.up), None)
+            targets.append(shared[place])
         self.targets = targets
 
     def link_down(self, peer: Peer) -> None:
@@ -413,9 +413,14 @@ class Coordinator:
             pursuit = self._pursued.get(counter)
             if (write[5] if pursuit is None else pursuit.target) is peer:
                 self._send_again(counter, write)
+        self._ask_again(peer)
+
+    def _ask_again(self, peer: Peer) -> None:
+        """Reads that this owner was asked about are asked of all."""
         waiting = [read for _, reads in peer.reads_sent.values() for read in reads] + peer.reads_waiting
         peer.reads_sent = {}
         peer.reads_waiting = []
+        peer.reads.clear()
         for read in waiting:
             self._hedge(read)
 
@@ -424,6 +429,8 @@ class Coordinator:
         self.retarget()
         for counter, write in list(self.pending.items()):
             self._send_again(counter, write)
+        for peer in self.view.peers.values():
+            self._ask_again(peer)
 
     def wake(self, peers: Sequence[Peer]) -> None:
         """Hedge what has waited for too long, retry what is due."""

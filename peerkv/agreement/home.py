@@ -7,11 +7,13 @@ nothing waits for the step before, since a change carries the position that it b
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from peerkv.agreement.operation import Answers, Operation, Operations, Pause, Prepare, Promises, Round
@@ -19,9 +21,11 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.resp import Reply
+from peerkv.ring.keys import SLOTS
 from peerkv.ring.quorum import Quorum
 from peerkv.settings import Settings
 from peerkv.store.cell import (
+    MEMBER_MASK,
     SEQUENCE_BITS,
     SEQUENCE_MASK,
     Cells,
@@ -30,10 +34,10 @@ from peerkv.store.cell import (
     ballot_round,
     first_position,
     make_ballot,
-    position_sequence,
 )
 from peerkv.store.expiry import Expiry
-from peerkv.store.slot import OperationId, Slot
+from peerkv.store.recent import SLOT_BITS, OperationId
+from peerkv.store.slot import Slot
 
 if TYPE_CHECKING:
     from random import Random
@@ -44,14 +48,18 @@ What could have changed something but did not is remembered like what did: run a
 
 TAKEOVER_GROUP: Final = 512
 """Slots prepared in one message: 3 ms of either end's time."""
+TAKEOVER_SPACING_S: Final = 0.005
+"""Between such messages, so that clients are served meanwhile."""
 TAKEOVER_ATTEMPTS: Final = 8
-UNCHANGING_MAX: Final = 1024
+UNCHANGING_MAX: Final = 16384
 """Forgetting one costs its successor a retry, no more."""
+FILLED_LOOKS: Final = 1024
+"""Slots looked at per survey of a change; most are noted as filled by the acknowledgement that makes them so."""
 EXPIRE_GROUP: Final = 1024
 """Keys expired in one turn at most, so that a storm of deadlines does not stop the node."""
 EXPIRE_RETRY_MS: Final = 500
 """When to try again while no majority can be reached."""
-PROBES_MAX: Final = 2048
+PROBES_MAX: Final = 1024
 """Slots whose other owners are probed at a time."""
 TEND_PERIOD_S: Final = 1.0
 """How often a home looks after owners that are behind and after tombstones."""
@@ -76,49 +84,46 @@ Queued: TypeAlias = tuple[Peer | None, int, int, Sequence[bytes], int]
 """(who sent it, None: our own coordinator; the coordinator's process; counter; request; the counter of the operation
 that the same client sent before on this slot and that must have been run before, 0: none)"""
 
-Ended: TypeAlias = tuple[Peer | None, int, Reply, bool]
-"""(who sent it; counter; reply; whether an owner that sent it learns the reply from the change itself)"""
-
 
 class Accepts:
     """ACCEPTs of one turn, as columns."""
 
-    __slots__ = ("cells", "ids", "slots")
+    __slots__ = ("changes", "starts")
 
-    def __init__(self, slots: list[int], cells: list[Any], ids: list[Any]) -> None:
-        self.slots = slots
-        """Slot, from, to, how many of ..."""
-        self.cells = cells
-        """... key, value, deadline; and how many of ..."""
-        self.ids = ids
-        """... process, counter, reply."""
+    def __init__(self, changes: list[Any], starts: dict[int, int]) -> None:
+        self.changes = changes
+        """Per operation: slot, the position that it leads to, key, value, deadline; and process, counter, reply
+        (counter 0: of no operation). Key None: nothing is changed; a list: key, value, deadline of several changes."""
+        self.starts = starts
+        """Where the first change of a ballot begins, per slot; every other begins one position before its own."""
 
 
 class Group:
     """The other owners of some slots of ours: as these are the same, so is what they are to accept."""
 
-    __slots__ = ("peers", "steps", "turn")
+    __slots__ = ("pair", "peers", "turn")
 
-    def __init__(self, peers: tuple[Peer, ...]) -> None:
+    def __init__(self, peers: tuple[Peer, ...], pair: bool) -> None:
         self.peers = peers
-        self.steps: list[Step] = []
-        """Of this turn."""
-        self.turn = 0
+        self.pair = pair
+        """Any one of them and we are a quorum."""
+        self.turn: Turn | None = None
+        """What was run in this turn of the node."""
 
 
-class Step:
-    """One change of a slot: all that was run in one turn."""
+class Turn:
+    """What a group is to accept of one turn, and whom to tell."""
 
-    __slots__ = ("changes", "ended", "home", "ids", "start", "to")
+    __slots__ = ("accepts", "changes", "ended", "number", "pair")
 
-    def __init__(self, home: HomeSlot, start: int, to: int) -> None:
-        self.home = home
-        self.start = start
-        self.to = to
-        self.changes: list[Change] = []
-        self.ids: list[Any] = []
+    def __init__(self, number: int, pair: bool) -> None:
+        self.number = number
+        self.pair = pair
+        self.changes: list[Any] = []
+        self.accepts = Accepts(self.changes, {})
         self.ended: list[Ended] = []
-        """Operations that end once a quorum has reached `to`."""
+        """Operations that end once a quorum has accepted them. All of a turn, as in the usual case one owner's
+        acknowledgement is good for all; those for which it is not wait slot by slot in `Home.waiting`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -129,23 +134,16 @@ class HomeSlot:
     ballot: int
     group: Group
     quorum: Quorum
-    pair: bool
-    lagging: set[int]
-    """Owners (numbers) that are not known to be where we are, but for turns that they have not answered yet."""
-    step: Step | None = None
-    """The step of this turn."""
-    turn: int = 0
-    """The last turn in which something was sent."""
-    waiting: deque[Step] = field(default_factory=deque)
-    """Steps with operations that a quorum has not accepted, in order."""
-    acked: dict[int, int] = field(default_factory=dict)
-    """Per owner how far it has acknowledged under this ballot; kept where more than one other must."""
-    unchanging: set[OperationId] = field(default_factory=set)
-    """Reads run here lately; what may be run after them need not wait for their coordinator's mark."""
     timed: bool = False
     """Some cell has had a deadline."""
     purgeable: tuple[int, int] = (0, 0)
-    """(turn, position): once every owner has accepted that turn, tombstones up to that position can go."""
+    """(turn, position): once every owner has answered that turn, tombstones up to that position can go."""
+    acked: dict[int, int] = field(default_factory=dict)
+    """Per owner how far it has acknowledged under this ballot; kept where more than one other must."""
+
+
+Ended: TypeAlias = tuple[HomeSlot, int, Peer | None, int, Reply]
+"""(slot; position that a quorum must have reached; who sent it, None: our own coordinator; counter; reply)"""
 
 
 class Home:
@@ -158,14 +156,18 @@ class Home:
         replica: Replica,
         operations: Operations,
         rng: Random,
-        run: Run,
-        settle: Callable[[int, Reply], None],
+        runs: Mapping[bytes, Run],
+        settle: Callable[[list[tuple[int, Reply]]], None],
         refused: Callable[[int, Status], None],
     ) -> None:
         self.view = view
         self.homes: dict[int, HomeSlot] = {}
         self.taking: dict[int, list[Queued]] = {}
         """Slots being taken over, and the operations that wait for that."""
+        self.lagging: dict[HomeSlot, set[int]] = {}
+        """Owners (numbers) that are not known to be where we are, but for turns that they have not answered yet."""
+        self.waiting: dict[HomeSlot, deque[Ended]] = {}
+        """Operations that a quorum has not accepted, in order; most wait in their turns instead."""
         self.expiry = Expiry()
         self.now = 0.0
         self.clock = 0
@@ -174,21 +176,32 @@ class Home:
         self._replica = replica
         self._operations = operations
         self._rng = rng
-        self._run = run
+        self._runs = runs
+        """How a request is run, by its name."""
         self._settle = settle
-        """Ends an operation of our own coordinator."""
+        """Ends operations of our own coordinator."""
         self._refused = refused
         """Tells our own coordinator that an operation was not done here."""
-        self._groups: dict[tuple[Peer, ...], Group] = {}
-        self._steps: list[Step] = []
-        """Of this turn."""
+        self._groups: dict[tuple[tuple[Peer, ...], int], Group] = {}
+        self._open: list[Group] = []
+        """Those with something to send at the end of this turn."""
         self._turn = 0
+        self._recent = replica.recent
+        self._unchanging: set[OperationId] = set()
+        """Reads run here lately; what may be run after them need not wait for their coordinator's mark."""
         self._wanted: list[int] = []
         """Slots to take over at the end of this turn."""
         self._seen_round: dict[int, int] = {}
         self._tend_at = 0.0
+        self._unclaimed: set[int] = set()
+        """Slots of ours whose owners this epoch has changed, and for which we have seen no ballot since."""
+        self._unfilled: list[int] = []
+        """Slots that this epoch changes, but for those ..."""
+        self._filled = bytearray(SLOTS // 8)
+        """... whose bits are set here: of which we, as home, have seen all copies made."""
+        self._comparing: list[int] = []
+        """Slots whose digests are still to be compared in this round."""
         replica.on_deposed = self.deposed
-        replica.on_handed_out = self._close
 
     # -- operations in
 
@@ -200,40 +213,73 @@ class Home:
         if home is None:
             self._enqueue_elsewhere(number, (origin, process, counter, request, after))
             return
-        step = home.step or self._open(home)
-        if step is None:
+        view = self.view
+        if view.impaired and not view.reachable(number):
             self._end(origin, counter, Status.NO_QUORUM)
             return
-        slot = home.slot
-        recent = slot.recent
-        id_ = (process, counter)
-        if id_ in recent:
-            step.ended.append((origin, counter, recent[id_], False))
+        recent = self._recent[process]
+        place = counter << SLOT_BITS | number
+        if place in recent:
+            self._extend(home, (), origin, 0, counter, recent[place])
             return
-        if after and not self._has_run(home, process, after):  # O3
+        if after and not self._has_run(process, after, number):  # O3
             self._end(origin, counter, Status.NOT_HERE)
             return
         if home.timed:
-            self._remove_expired(step, request)
-        changes, reply = self._run(slot.cells, request, self.clock)
+            self._remove_expired(home, request)
+        changes, reply = self._runs[request[0]](home.slot.cells, request, self.clock)
         if changes is None:
-            home.unchanging.add(id_)
-            if len(home.unchanging) > UNCHANGING_MAX:
-                home.unchanging.clear()
-            step.ended.append((origin, counter, reply, False))
+            self._unchanging.add((process, counter))
+            if len(self._unchanging) > UNCHANGING_MAX:
+                self._unchanging.clear()
+            self._extend(home, (), origin, 0, counter, reply)
             return
-        if changes:
-            slot.write(step.to, changes)
-            step.changes += changes
+        recent[place] = reply
+        self._extend(home, changes, origin, process, counter, reply)
+
+    def _extend(
+        self, home: HomeSlot, changes: Sequence[Change], origin: Peer | None, process: int, counter: int, reply: Reply
+    ) -> None:
+        """Make an operation's changes the next position of the slot's history: in our copy at once, in the others' by
+        this turn's ACCEPTs; it ends when a quorum has accepted. One that is not to be remembered has process 0, what
+        is no operation counter 0."""
+        slot = home.slot
+        to = slot.position + 1
+        group = home.group
+        turn = group.turn or self._begin_turn(group)
+        if to >> SEQUENCE_BITS != home.ballot:
+            turn.accepts.starts[slot.number] = slot.position
+            to = first_position(home.ballot) + 1
+            slot.apply(to, ())
+        id_ = counter if process else 0
+        if len(changes) == 1:
+            ((key, value, deadline),) = changes
+            slot.position = to  # `Slot.apply` in line
+            slot.cells[key] = (to, value, deadline)
+            if value is None:
+                slot.tombstones[key] = to
+            elif slot.tombstones:
+                slot.tombstones.pop(key, None)
+            turn.changes += (slot.number, to, key, value, deadline, process, id_, reply)
+            if deadline:
+                home.timed = True
+                self.expiry.add(deadline, slot.number, key)
+        else:
+            slot.apply(to, changes)
+            flat = [item for change in changes for item in change] or None
+            turn.changes += (slot.number, to, flat, None, 0, process, id_, reply if process else None)
             for key, _, deadline in changes:
                 if deadline:
                     home.timed = True
-                    self.expiry.add(deadline, number, key)
-        if not recent:
-            self._replica.remembering.add(number)
-        recent[id_] = reply
-        step.ids += (process, counter, reply)
-        step.ended.append((origin, counter, reply, True))
+                    self.expiry.add(deadline, slot.number, key)
+        if counter and (origin is None or not process or not group.pair or origin not in group.peers):
+            turn.ended.append((home, to, origin, counter, reply))  # the others learn it from the change (A3)
+
+    def _begin_turn(self, group: Group) -> Turn:
+        self._turn += 1
+        self._open.append(group)
+        turn = group.turn = Turn(self._turn, group.pair)
+        return turn
 
     def _enqueue_elsewhere(self, number: int, queued: Queued) -> None:
         waiting = self.taking.get(number)
@@ -245,36 +291,12 @@ class Home:
             self.taking[number] = [queued]
             self._wanted.append(number)
 
-    def _open(self, home: HomeSlot) -> Step | None:
-        """Begin this turn's step; None if no majority can be reached.
-
-        The copy is at the new position at once. Until the end of the turn nobody else sees it (`_close`), and after
-        that it does not change any more.
-        """
-        slot = home.slot
-        view = self.view
-        if view.impaired and not view.reachable(slot.number):
-            return None
-        start = slot.position
-        to = start + 1 if start >> SEQUENCE_BITS == home.ballot else first_position(home.ballot) + 1
-        slot.apply(to, ())
-        step = home.step = Step(home, start, to)
-        self._steps.append(step)
-        return step
-
-    def _close(self, number: int) -> None:
-        home = self.homes.get(number)
-        if home is not None and home.step is not None:
-            self.flush()
-
     def apply_alone(self, home: HomeSlot, run: Run, request: Sequence[bytes], now: int) -> Reply:
         """Run an operation on a slot whose only owner we are: done as soon as it is run."""
         slot = home.slot
         if home.timed:
             self.clock = now
-            step = home.step or self._open(home)
-            assert step is not None, "we alone are a majority"
-            self._remove_expired(step, request)
+            self._remove_expired(home, request)
         changes, reply = run(slot.cells, request, now)
         if changes:
             ballot = home.ballot
@@ -288,66 +310,89 @@ class Home:
         return reply
 
     def flush(self) -> None:
-        """End of a turn: send each slot's step to its other owners."""
+        """End of a turn: send what was run in it to the other owners."""
         if self._wanted:
             self._start_takeovers()
-        steps, self._steps = self._steps, []
-        sending: list[Group] = []
-        for step in steps:
-            home = step.home
-            if home.step is not step:
-                continue  # deposed since
-            home.step = None
-            group = home.group
-            if not group.peers:
-                self._release(home, step.ended)
-                continue
-            if not group.steps:
-                self._turn += 1
-                group.turn = self._turn
-                sending.append(group)
-            home.turn = group.turn
-            group.steps.append(step)
-            if step.ended:
-                home.waiting.append(step)
-        touched = self.view.touched
-        for group in sending:
-            sent, group.steps = group.steps, []
-            accepts = _accepts(sent)
-            for peer in group.peers:
-                if peer.up:
-                    peer.changes += (group.turn, accepts)
-                    peer.steps[group.turn] = sent
-                    touched.add(peer)
-                else:
-                    for step in sent:
-                        step.home.lagging.add(peer.number)
+        groups, self._open = self._open, []
+        for group in groups:
+            turn, group.turn = group.turn, None
+            assert turn is not None, "a group is open because of its turn"
+            self._send(group, turn)
 
-    def _has_run(self, home: HomeSlot, process: int, counter: int) -> bool:
-        """Whether that operation is part of this home's history (or has ended without a trace)."""
-        id_ = (process, counter)
-        return id_ in home.slot.recent or id_ in home.unchanging or counter < self.view.marks.get(process, 0)
+    def _send(self, group: Group, turn: Turn) -> None:
+        if not group.peers:
+            self._release(turn.ended)
+            return
+        if not group.pair:
+            self._spill(turn)
+        for peer in group.peers:
+            if peer.up:
+                peer.changes += (turn.number, turn.accepts)
+                peer.turns[turn.number] = turn
+                self.view.touched.add(peer)
+            else:
+                self._mark_lagging(peer, turn)
+
+    def _has_run(self, process: int, counter: int, number: int) -> bool:
+        """Whether that operation is part of this slot's history (or has ended without a trace)."""
+        return (
+            counter << SLOT_BITS | number in self._recent[process]
+            or (process, counter) in self._unchanging
+            or counter < self.view.marks.get(process, 0)
+        )
 
     # -- acknowledgements
 
     def acknowledge(self, peer: Peer, column: list[Any]) -> None:
         """ACKs of an owner: the turns whose changes it has accepted, and which not (protocol rule H2)."""
-        owner = peer.number
         items = iter(column)
-        for turn, missed in zip(items, items, strict=True):
-            steps = peer.steps.pop(turn, None)
-            if steps is None:
+        for number, missed in zip(items, items, strict=True):
+            turn = peer.turns.pop(number, None)
+            if turn is None:
                 continue
-            peer.answered = max(peer.answered, turn)
-            for step in steps:
-                home = step.home
-                if missed and home.slot.number in missed:
-                    home.lagging.add(owner)
-                    continue
-                if home.lagging:
-                    home.lagging.discard(owner)
-                if home.waiting:
-                    self._accepted(home, owner, step.to)
+            if missed:
+                self._mark_lagging(peer, turn, missed)
+                self._spill(turn)
+            elif turn.ended:  # a pair's: it and we are a quorum
+                ended, turn.ended = turn.ended, []
+                self._release(ended)
+            if self.lagging or self.waiting or not turn.pair:
+                self._look_closer(peer, turn, missed)
+
+    def _look_closer(self, peer: Peer, turn: Turn, missed: Collection[int]) -> None:
+        """Slot by slot what an acknowledgement means."""
+        positions = dict(zip(turn.changes[::8], turn.changes[1::8], strict=True))
+        for number, to in positions.items():
+            home = self.homes.get(number)
+            if home is None or number in missed or to >> SEQUENCE_BITS != home.ballot:
+                continue
+            self._mark_abreast(home, peer)
+            if home in self.waiting or not turn.pair:
+                self._accepted(home, peer.number, to)
+
+    def _mark_lagging(self, peer: Peer, turn: Turn, numbers: Iterable[int] | None = None) -> None:
+        """An owner may not have accepted a turn, or these slots of it."""
+        for number in set(turn.changes[::8] if numbers is None else numbers):
+            home = self.homes.get(number)
+            if home is not None:
+                self.lagging.setdefault(home, set()).add(peer.number)
+
+    def _mark_abreast(self, home: HomeSlot, peer: Peer) -> None:
+        lagging = self.lagging.get(home)
+        if lagging is not None:
+            lagging.discard(peer.number)
+            if not lagging:
+                del self.lagging[home]
+
+    def _spill(self, turn: Turn) -> None:
+        """What was to end with the turn as a whole now waits slot by slot."""
+        ended, turn.ended = turn.ended, []
+        for entry in ended:
+            home = entry[0]
+            if self.homes.get(home.slot.number) is home:
+                self.waiting.setdefault(home, deque()).append(entry)
+            else:
+                self._end(entry[2], entry[3], Status.AGAIN)
 
     def settled(self, peer: Peer, column: list[int]) -> None:
         """An owner has reached positions by catching up, or says after a probe that it is there."""
@@ -357,27 +402,37 @@ class Home:
             if home is None or position >> SEQUENCE_BITS != home.ballot:
                 continue
             if position == home.slot.position:
-                home.lagging.discard(peer.number)
+                self._mark_abreast(home, peer)
             self._accepted(home, peer.number, position)
 
     def _accepted(self, home: HomeSlot, owner: int, position: int) -> None:
         """Report what a quorum has reached now that this owner is at `position`."""
-        if not home.pair:
+        if not home.group.pair:
             home.acked[owner] = max(position, home.acked.get(owner, 0))
             position = home.quorum.reached({**home.acked, self.view.me.number: home.slot.position})
-        waiting = home.waiting
-        while waiting and waiting[0].to <= position:
-            self._release(home, waiting.popleft().ended)
+            if home.quorum.joint:
+                self._note_filled(home)
+        waiting = self.waiting.get(home)
+        if waiting is None:
+            return
+        ended: list[Ended] = []
+        while waiting and waiting[0][1] <= position:
+            ended.append(waiting.popleft())
+        if not waiting:
+            del self.waiting[home]
+        self._release(ended)
 
-    def _release(self, home: HomeSlot, ended: list[Ended]) -> None:
-        pair = home.pair
-        others = home.group.peers
-        for origin, counter, reply, taught in ended:
+    def _release(self, ended: Sequence[Ended]) -> None:
+        """A quorum has accepted these."""
+        ours: list[tuple[int, Reply]] = []
+        for _, _, origin, counter, reply in ended:
             if origin is None:
-                self._settle(counter, reply)
-            elif not (taught and pair and origin in others):
+                ours.append((counter, reply))
+            else:
                 origin.outcomes += (counter, Status.DONE, reply)
                 self.view.touched.add(origin)
+        if ours:
+            self._settle(ours)
 
     def refuse(self, number: int, ballot: int, promised: int) -> None:
         """NACK: an owner has promised a higher ballot."""
@@ -388,18 +443,14 @@ class Home:
 
     def deposed(self, number: int) -> None:
         """Another member is home of this slot now, or will be."""
+        self._unclaimed.discard(number)
         home = self.homes.pop(number, None)
         if home is None:
             return
         self._replica.counters.deposed += 1
-        steps = list(home.waiting)
-        home.waiting.clear()
-        if home.step is not None:
-            steps.append(home.step)
-            home.step = None
-        for step in steps:
-            for origin, counter, _, _ in step.ended:
-                self._end(origin, counter, Status.AGAIN)
+        self.lagging.pop(home, None)
+        for _, _, origin, counter, _ in self.waiting.pop(home, ()):
+            self._end(origin, counter, Status.AGAIN)
 
     def _end(self, origin: Peer | None, counter: int, status: Status) -> None:
         if origin is None:
@@ -422,15 +473,26 @@ class Home:
         for number in self._wanted:
             groups.setdefault(self.view.others[number], []).append(number)
         self._wanted = []
-        for numbers in groups.values():
-            for first in range(0, len(numbers), TAKEOVER_GROUP):
-                self._operations.start(self.now, self.take_over(numbers[first : first + TAKEOVER_GROUP]))
+        parts = [
+            numbers[first : first + TAKEOVER_GROUP]
+            for numbers in groups.values()
+            for first in range(0, len(numbers), TAKEOVER_GROUP)
+        ]
+        parts.sort(key=lambda numbers: not any(self.taking.get(number) for number in numbers))
+        for place, numbers in enumerate(parts):
+            self._operations.start(self.now, self.take_over(numbers, place * TAKEOVER_SPACING_S))
 
-    def take_over(self, numbers: list[int]) -> Operation:
+    def take_over(self, numbers: list[int], after: float = 0.0) -> Operation:
         """Become home of these slots, which have the same owners (protocol rules T1 to T4)."""
+        if after:
+            yield Pause(after)
         view = self.view
         epoch = view.epoch
         me = view.me.number
+        self._give_up([number for number in numbers if view.slots[number] is None], Status.NOT_HERE)
+        numbers = [number for number in numbers if view.slots[number] is not None]
+        if not numbers:
+            return
         if not view.others[numbers[0]]:
             for number in numbers:
                 ballot = self._next_ballot(number)
@@ -439,6 +501,8 @@ class Home:
                 self._become_home(slot, ballot, set())
             return
         for attempt in range(TAKEOVER_ATTEMPTS):
+            if view.epoch != epoch:
+                break
             others = view.others[numbers[0]]
             quorum = view.quorums[numbers[0]]
             if not view.reachable(numbers[0]):
@@ -502,13 +566,19 @@ class Home:
         number = slot.number
         view = self.view
         others = view.others[number]
-        group = self._groups.get(others)
+        pair = view.pair[number]
+        group = self._groups.get((others, pair))
         if group is None:
-            group = self._groups[others] = Group(others)
+            group = self._groups[others, pair] = Group(others, bool(pair))
+        home = self.homes[number] = HomeSlot(slot, ballot, group, view.quorums[number])
         lagging = {peer.number for peer in others if peer not in equal} if slot.position else set()
-        home = HomeSlot(slot, ballot, group, view.quorums[number], bool(view.pair[number]), lagging)
-        self.homes[number] = home
+        if lagging:
+            self.lagging[home] = lagging
         self._replica.counters.takeovers += 1
+        if home.quorum.joint and not slot.position:
+            self._note_filled(home)
+        elif home.quorum.joint:
+            self._extend(home, (), None, 0, 0, None)  # E2: brings the new owners here, and counts the old ones anew
         for key, cell in slot.cells.items():
             if cell[2]:
                 home.timed = True
@@ -523,14 +593,63 @@ class Home:
                 self._end(origin, counter, status)
 
     def enter_epoch(self) -> None:
-        """A new topology is installed: begin anew as home of what we own first (protocol rule E2)."""
-        for number in list(self.homes):
-            self.deposed(number)
-        self._groups.clear()
-        for peer in self.view.peers.values():
-            peer.steps.clear()
-        me = self.view.me
-        self.want([number for number, order in enumerate(self.view.order) if order and order[0] is me])
+        """A new topology is installed: begin anew as home where the owners are others now (protocol rule E2).
+
+        The others go on, but for what was under way, as it may have met owners of another epoch.
+        """
+        view = self.view
+        for number, home in list(self.homes.items()):
+            if (
+                view.slots[number] is not home.slot
+                or view.quorums[number] != home.quorum
+                or view.others[number] != home.group.peers
+            ):
+                self.deposed(number)
+        topology = view.topology
+        changing = topology.changing if topology is not None else []
+        self._unclaimed = {number for number in changing or range(SLOTS) if view.slots[number] is not None}
+        self._unclaimed -= self.homes.keys()
+        self._unfilled = list(changing)
+        self._filled = bytearray(SLOTS // 8)
+        for peer in view.peers.values():
+            for turn in peer.turns.values():
+                self._mark_lagging(peer, turn)
+                self._spill(turn)
+            peer.turns.clear()
+        for home in list(self.waiting):
+            self._probe(home, [peer for peer in home.group.peers if peer.up])
+        self._tend_at = self.now
+        me = view.me
+        self.want([number for number, order in enumerate(view.order) if order and order[0] is me])
+
+    def filled(self) -> bytes:
+        """A bit for each slot that the present epoch changes, of which we are home, and which could do without its
+        former owners: a quorum has acknowledged its position in this epoch, and so has every new owner in reach. Once
+        that is so it stays so."""
+        looked_at, self._unfilled = self._unfilled[:FILLED_LOOKS], self._unfilled[FILLED_LOOKS:]
+        for number in looked_at:
+            if not self._filled[number >> 3] >> (number & 7) & 1:
+                self._note_filled(self.homes.get(number))
+                self._unfilled.append(number)
+        return bytes(self._filled)
+
+    def _note_filled(self, home: HomeSlot | None) -> None:
+        if home is not None and self._is_filled(home):
+            number = home.slot.number
+            self._filled[number >> 3] |= 1 << (number & 7)
+
+    def _is_filled(self, home: HomeSlot) -> bool:
+        slot = home.slot
+        if not slot.position:
+            return True
+        since = first_position(home.ballot)
+        if slot.position <= since:
+            return False
+        have = {owner for owner, position in home.acked.items() if position > since}
+        have.add(self.view.me.number)
+        return home.quorum.won(have) and all(
+            peer.number in have or not peer.up for peer in home.group.peers if peer.number in home.quorum.joint
+        )
 
     # -- looking after
 
@@ -543,30 +662,34 @@ class Home:
         self._give_up_turns(peer, self._turn)
 
     def _give_up_turns(self, peer: Peer, upto: int) -> None:
-        for turn in [turn for turn in peer.steps if turn <= upto]:
-            peer.answered = max(peer.answered, turn)
-            for step in peer.steps.pop(turn):
-                step.home.lagging.add(peer.number)
+        for number in [number for number in peer.turns if number <= upto]:
+            turn = peer.turns.pop(number)
+            self._mark_lagging(peer, turn)
+            self._spill(turn)
 
     def orphans(self, count: int) -> list[int]:
         """Slots that nobody is home of, as far as can be seen, and that are ours to take (protocol rule T5).
 
         Whose ballot we have promised is home, or tried to be. If that is ourselves, in vain, or one that cannot be
-        talked to, the first owner that can be takes over, though no operation asks for it: someone must look after
-        copies that are behind, deadlines and tombstones.
+        talked to, or if the owners have changed since, the first owner that can be takes over, though no operation asks
+        for it: someone must look after copies that are behind, deadlines and tombstones.
         """
-        me = self.view.me
-        by_number = {peer.number: peer for peer in self.view.peers.values()}
-        by_number[me.number] = me
+        view = self.view
+        me = view.me
+        homes = self.homes
+        healthy = {peer.number for peer in view.peers.values() if peer.up and peer.number}
+        doubtful = [
+            number
+            for number, slot in enumerate(view.slots)
+            if slot is not None and slot.promised & MEMBER_MASK not in healthy and number not in homes
+        ]
         found: list[int] = []
-        for number, order in enumerate(self.view.order):
-            slot = self.view.slots[number]
-            if slot is None or number in self.homes or number in self.taking:
+        for number in itertools.chain(doubtful, self._unclaimed):
+            slot = view.slots[number]
+            if slot is None or number in homes or number in self.taking:
                 continue
-            holder = by_number.get(ballot_member(slot.promised)) if slot.promised else None
-            if holder is me or (
-                (holder is None or not holder.up) and next((peer for peer in order if peer.usable), None) is me
-            ):
+            mine = ballot_member(slot.promised) == me.number
+            if mine or next((peer for peer in view.order[number] if peer.usable), None) is me:
                 found.append(number)
                 if len(found) == count:
                     break
@@ -578,23 +701,20 @@ class Home:
             return
         self._tend_at = now + TEND_PERIOD_S
         purges: dict[Peer, list[int]] = {}
-        probed = 0
         for home in list(self.homes.values()):
             slot = home.slot
-            if not slot.position:
-                continue
-            if position_sequence(slot.position) > SEQUENCE_RENEWED:  # H3
+            if slot.position & SEQUENCE_MASK > SEQUENCE_RENEWED:  # H3
                 self.deposed(slot.number)
                 self.want([slot.number])
-                continue
-            if home.lagging:
-                behind = [peer for peer in home.group.peers if peer.up and peer.number in home.lagging]
-                if behind and probed < PROBES_MAX:
-                    probed += 1
-                    self._probe(home, behind)
-            if slot.tombstones:
+            elif slot.tombstones:
                 self._purge(home, purges)
-        if probed == PROBES_MAX:
+        probed = list(itertools.islice(self.lagging, PROBES_MAX))
+        for home in probed:
+            lagging = self.lagging[home] = self.lagging.pop(home)  # the next time it is others' turn
+            behind = [peer for peer in home.group.peers if peer.up and peer.number in lagging]
+            if behind:
+                self._probe(home, behind)
+        if len(probed) == PROBES_MAX:
             self._tend_at = now
         for peer in self.view.peers.values():
             self._give_up_turns(peer, peer.overdue)
@@ -604,28 +724,48 @@ class Home:
                 peer.tells.append(("purge", column))
                 self.view.touched.add(peer)
 
+    def compare(self, cells: int) -> None:
+        """Send the other owners the digests of some of our slots, about so many cells further in every round (F5)."""
+        if not self._comparing:
+            self._comparing = list(self.homes)
+        columns: dict[Peer, list[int]] = {}
+        while self._comparing and cells > 0:
+            home = self.homes.get(self._comparing.pop())
+            cells -= 1
+            if home is None or home.group.turn is not None or home in self.lagging or not home.slot.position:
+                continue
+            slot = home.slot
+            cells -= len(slot.cells)
+            oldest = min(slot.tombstones.values(), default=slot.position + 1)
+            for peer in home.group.peers:
+                columns.setdefault(peer, []).extend((slot.number, slot.position, slot.digest, oldest))
+        for peer, column in columns.items():
+            if peer.up:
+                peer.tells.append(("compare", column))
+                self.view.touched.add(peer)
+
     def _probe(self, home: HomeSlot, behind: list[Peer]) -> None:
         """Have owners catch up that have missed something: a change does that, or else the position alone."""
         slot = home.slot
         if slot.position >> SEQUENCE_BITS != home.ballot:
-            self._open(home)
-        elif home.step is None:
-            for peer in behind:
-                peer.probes += (slot.number, slot.position)
-                self.view.touched.add(peer)
+            if self.view.reachable(slot.number):
+                self._extend(home, (), None, 0, 0, None)
+            return
+        for peer in behind:
+            peer.probes += (slot.number, slot.position)
+            self.view.touched.add(peer)
 
     def _purge(self, home: HomeSlot, purges: dict[Peer, list[int]]) -> None:
         slot = home.slot
         peers = home.group.peers
         turn, upto = home.purgeable
-        if home.lagging:
+        if home in self.lagging or home.group.turn is not None:
             return
-        if upto and all(peer.answered >= turn for peer in peers):
+        if upto and all(next(iter(peer.turns), inf) > turn for peer in peers):
             self._replica.counters.purged += slot.purge(upto)
             for peer in peers:
                 purges.setdefault(peer, []).extend((slot.number, home.ballot, upto))
-        if home.step is None:
-            home.purgeable = (home.turn, slot.position)
+        home.purgeable = (self._turn, slot.position)
 
     def expire(self, now: int) -> None:
         """Write tombstones for keys whose deadline has passed; expiry is a change like any other (rule X2)."""
@@ -637,36 +777,19 @@ class Home:
             cell = home.slot.cells.get(key)
             if cell is None or not 0 < cell[2] <= now or cell[1] is None:
                 continue
-            step = home.step or self._open(home)
-            if step is None:
+            if self.view.impaired and not self.view.reachable(number):
                 self.expiry.add(now + EXPIRE_RETRY_MS, number, key)
             else:
-                self._remove_expired(step, (key,))
+                self._remove_expired(home, (key,))
 
-    def _remove_expired(self, step: Step, keys: Sequence[bytes]) -> None:
+    def _remove_expired(self, home: HomeSlot, keys: Sequence[bytes]) -> None:
         """Remove those of `keys` that have expired. What an operation finds expired is removed before it runs,
         whichever of its arguments are keys, so that nobody sees it again."""
-        slot = step.home.slot
-        cells = slot.cells
-        for argument in keys:
-            cell = cells.get(argument)
+        cells = home.slot.cells
+        for key in keys:
+            cell = cells.get(key)
             if cell is not None and 0 < cell[2] <= self.clock and cell[1] is not None:
-                change = (argument, None, 0)
-                slot.write(step.to, (change,))
-                step.changes.append(change)
-
-
-def _accepts(steps: list[Step]) -> Accepts:
-    slots: list[int] = []
-    cells: list[Any] = []
-    ids: list[Any] = []
-    for step in steps:
-        changes = step.changes
-        slots += (step.home.slot.number, step.start, step.to, len(changes), len(step.ids) // 3)
-        for change in changes:
-            cells += change
-        ids += step.ids
-    return Accepts(slots, cells, ids)
+                self._extend(home, ((key, None, 0),), None, 0, 0, None)
 
 
 def _answered(quorum: Quorum, me: int, answers: Answers) -> bool:

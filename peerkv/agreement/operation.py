@@ -122,14 +122,14 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class BirthPrepare:
-    """Accept no proposal of a lower ballot."""
+class EpochPrepare:
+    """Of the epoch after this one: accept no proposal of a lower ballot."""
 
     ballot: int
 
 
 @dataclass(frozen=True, slots=True)
-class BirthPromise:
+class EpochPromise:
     """What I have promised, and what I have accepted, under which ballot (0: nothing)."""
 
     promised: int
@@ -138,11 +138,31 @@ class BirthPromise:
 
 
 @dataclass(frozen=True, slots=True)
-class BirthAccept:
+class EpochAccept:
     """Accept this topology, to_wire's form."""
 
     ballot: int
     topology: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far are you with the present change of the topology?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """Of one member."""
+
+    filled: bytes
+    """A bit per slot (the least of the first byte is slot 0): a changing slot that I am home of, and of which all
+    owners in reach have all there is."""
+    to_go: int
+    """Copies of mine that are still to be brought up to date."""
+    bytes_fetched: int
+    """In this life."""
+    rate: int
+    """Bytes a second, of late."""
 
 
 Message: TypeAlias = (
@@ -157,9 +177,11 @@ Message: TypeAlias = (
     | ListKeys
     | KeyPage
     | Refused
-    | BirthPrepare
-    | BirthPromise
-    | BirthAccept
+    | EpochPrepare
+    | EpochPromise
+    | EpochAccept
+    | Progress
+    | Progressed
 )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peerkv.agreement.coordinator import Check, Read
-    from peerkv.agreement.home import Step
+    from peerkv.agreement.home import Turn
 
 
 class Peer:
@@ -20,7 +20,6 @@ class Peer:
 
     __slots__ = (
         "acks",
-        "answered",
         "answers",
         "arguments",
         "asks",
@@ -40,8 +39,8 @@ class Peer:
         "sequence",
         "settled",
         "silent",
-        "steps",
         "tells",
+        "turns",
         "up",
     )
 
@@ -80,10 +79,8 @@ class Peer:
         self.tells: list[Any] = []
         self.sequence = 0
         """Number of the last frame of reads sent to it."""
-        self.steps: dict[int, list[Step]] = {}
-        """Per turn of ours as home what it has not acknowledged."""
-        self.answered = 0
-        """The last turn of ours of which we know what it has accepted: all but what it is `lagging` in."""
+        self.turns: dict[int, Turn] = {}
+        """Our turns as home that it has not acknowledged, in order."""
         self.reads_waiting: list[Check | Read] = []
         """Reads that `reads` asks about, in the same order."""
         self.reads_sent: dict[int, tuple[float, list[Any]]] = {}

@@ -5,7 +5,7 @@ Whoever orders a slot (`home`) or asks about it (`coordinator`) goes through the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +21,9 @@ from peerkv.agreement.operation import (
     Message,
     Operation,
     Page,
+    Pause,
     Prepare,
+    Progressed,
     Promises,
     ReadCell,
     Refused,
@@ -30,8 +32,9 @@ from peerkv.agreement.operation import (
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.resp import Reply
-from peerkv.store.cell import SEQUENCE_BITS, Cell
-from peerkv.store.slot import OperationId, Slot, digest_of
+from peerkv.store.cell import SEQUENCE_BITS, SEQUENCE_MASK, Cell, Change
+from peerkv.store.recent import SLOT_BITS, Recent
+from peerkv.store.slot import Slot, digest_of
 
 if TYPE_CHECKING:
     from peerkv.agreement.home import Accepts
@@ -40,6 +43,9 @@ PAGE_BYTES_MAX: Final = 1 << 20
 """Values and keys in one page of a copy: about a millisecond of either end's time."""
 
 FETCH_PATIENCE_S: Final = 1.0
+FETCHES_MAX: Final = 16
+"""Copies that are brought up to date at a time, but for those that a request waits for."""
+RATE_OVER_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -56,7 +62,7 @@ class Counters:
     """... whose history was another, so that they were replaced."""
     mended: int = 0
     """... whose digest differed although their position agreed."""
-    cells_fetched: int = 0
+    bytes_fetched: int = 0
     purged: int = 0
 
 
@@ -76,21 +82,28 @@ class Replica:
     def __init__(
         self,
         view: View,
-        settle: Callable[[int, Reply], None],
+        settle: Callable[[list[tuple[int, Reply]]], None],
         start: Callable[[Operation], None],
+        fill_rate: int = 1 << 30,
     ) -> None:
         self.view = view
+        self.now = 0.0
         self.counters = Counters()
-        self.remembering: set[int] = set()
-        """Slots whose `recent` is not empty."""
+        self.recent = Recent()
         self.fetching: set[int] = set()
         """Slots whose copy is being brought up to date."""
+        self.queue: dict[int, Peer] = {}
+        """Slots whose copy will be, and their homes; first come, first served."""
+        self._in_background = 0
+        self._fill_rate = fill_rate
+        self._free_at = 0.0
+        """When the next page may be asked for, so that the rate is kept."""
+        self._rate_since = (0.0, 0)
+        self._rate = 0
         self.on_deposed: Callable[[int], None] = lambda _number: None
         """Told of a slot when another member's ballot is promised or accepted here; set by `home`."""
-        self.on_handed_out: Callable[[int], None] = lambda _number: None
-        """Told of a slot before its copy is handed out, which may not change at that position any more; likewise."""
         self._settle = settle
-        """Ends an operation of our own coordinator whose reply arrived with a change."""
+        """Ends operations of our own coordinator whose replies arrived with changes."""
         self._start = start
 
     # -- what homes send
@@ -101,36 +114,52 @@ class Replica:
         slots = view.slots
         me = view.me.process
         pair = view.pair
+        recent = self.recent
         missed: list[int] = []
-        header = iter(accepts.slots)
-        cells = iter(accepts.cells)
-        entries = iter(accepts.ids)
-        changes = zip(cells, cells, cells, strict=True)
-        ids = zip(entries, entries, entries, strict=True)
-        for number, start, to, changed, run in zip(header, header, header, header, header, strict=True):
-            written = list(islice(changes, changed))
-            done = list(islice(ids, run))
+        settled: list[tuple[int, Reply]] = []
+        items = iter(accepts.changes)
+        columns = zip(items, items, items, items, items, items, items, items, strict=True)
+        for number, to, key, value, deadline, process, counter, reply in columns:
             slot = slots[number]
-            ballot = to >> SEQUENCE_BITS
-            if slot is None or (ballot != slot.promised and not self._follows(slot, ballot, home)):
+            if slot is not None and slot.position == to - 1 and slot.promised == to >> SEQUENCE_BITS:
+                slot.position = to  # A2, as most changes are: `Slot.apply` in line
+                if type(key) is bytes:
+                    slot.cells[key] = (to, value, deadline)
+                    if value is None:
+                        slot.tombstones[key] = to
+                    elif slot.tombstones:
+                        slot.tombstones.pop(key, None)
+                elif key is not None:
+                    slot.apply(to, _triples(key))
+            elif slot is None or not self._accept_unexpected(
+                slot, home, to, key, value, deadline, accepts.starts, counter > 0
+            ):
                 missed.append(number)
                 continue
-            if slot.position != start:
-                if slot.position < to:  # A5; otherwise a copy brought it before the ACCEPT did (A4)
-                    missed.append(number)
-                    self._fall_behind(slot, home)
-                continue
-            slot.apply(to, written)  # A2
-            if done:
-                recent = slot.recent
-                if not recent:
-                    self.remembering.add(number)
-                for process, counter, reply in done:
-                    recent[process, counter] = reply
-                    if process == me and pair[number]:
-                        self._settle(counter, reply)  # A3: home and we are a majority
+            if counter:
+                recent[process][counter << SLOT_BITS | number] = reply
+                if process == me and pair[number]:
+                    settled.append((counter, reply))  # A3: home and we are a majority
         home.acks += (turn, missed)
         view.touched.add(home)
+        if settled:
+            self._settle(settled)
+
+    def _accept_unexpected(
+        self, slot: Slot, home: Peer, to: int, key: Any, value: Any, deadline: int, starts: dict[int, int], urgent: bool
+    ) -> bool:
+        """A change that does not just follow: of another ballot, or of another position than ours."""
+        number = slot.number
+        if not self._follows(slot, to >> SEQUENCE_BITS, home):
+            return False
+        start = starts[number] if to & SEQUENCE_MASK == 1 else to - 1
+        if slot.position == start:
+            changes = () if key is None else ((key, value, deadline),) if type(key) is bytes else _triples(key)
+            slot.apply(to, changes)  # A2
+        elif slot.position < to:
+            self._fall_behind(slot, home, urgent)  # A5
+            return False
+        return True  # A4, where a copy brought it before the ACCEPT did
 
     def probe(self, home: Peer, column: list[int]) -> None:
         """A home is at these positions: say that we are, too, or catch up."""
@@ -140,7 +169,7 @@ class Replica:
             if slot is None or not self._follows(slot, position >> SEQUENCE_BITS, home):
                 continue
             if slot.position < position:
-                self._fall_behind(slot, home)
+                self._fall_behind(slot, home, urgent=False)
             else:
                 home.settled += (number, slot.position)
                 self.view.touched.add(home)
@@ -157,10 +186,64 @@ class Replica:
         self.on_deposed(slot.number)
         return True
 
-    def _fall_behind(self, slot: Slot, home: Peer) -> None:
-        if slot.number not in self.fetching:
-            self.fetching.add(slot.number)
-            self._start(self.catch_up(slot.number, slot.promised, home))
+    def _fall_behind(self, slot: Slot, home: Peer, urgent: bool) -> None:
+        """Have our copy brought up to date: at once if a request waits for it, otherwise in its turn."""
+        number = slot.number
+        if number in self.fetching:
+            return
+        if urgent:
+            self.queue.pop(number, None)
+            self.fetching.add(number)
+            self._start(self.catch_up(number, slot.promised, home))
+        else:
+            self.queue[number] = home
+            self._fetch_next()
+
+    def _fetch_next(self) -> None:
+        while self.queue and self._in_background < FETCHES_MAX:
+            number = next(iter(self.queue))
+            home = self.queue.pop(number)
+            slot = self.view.slots[number]
+            if slot is not None and number not in self.fetching:
+                self.fetching.add(number)
+                self._in_background += 1
+                self._start(self._catch_up_in_background(number, slot.promised, home))
+
+    def _catch_up_in_background(self, number: int, ballot: int, home: Peer) -> Operation:
+        wait = self._free_at - self.now
+        if wait > 0:
+            yield Pause(wait)
+        yield from self.catch_up(number, ballot, home)
+        self._in_background -= 1
+        self._fetch_next()
+
+    def progress(self, filled: bytes) -> Progressed:
+        """How far we are with copies that are to be brought up to date; `filled`: what we know as home."""
+        return Progressed(filled, len(self.queue) + len(self.fetching), self.counters.bytes_fetched, self.rate)
+
+    @property
+    def rate(self) -> int:
+        """Bytes a second that were fetched of late."""
+        since, fetched = self._rate_since
+        if self.now - since >= RATE_OVER_S:
+            self._rate = int((self.counters.bytes_fetched - fetched) / (self.now - since))
+            self._rate_since = self.now, self.counters.bytes_fetched
+        return self._rate
+
+    def compare(self, home: Peer, column: list[int]) -> None:
+        """A home's digests, of copies that are complete: what differs is fetched anew, as a whole (rule F5). With each
+        comes the oldest tombstone there: older ones were purged, and we have not been told (rule X1)."""
+        items = iter(column)
+        for number, position, digest, oldest in zip(items, items, items, items, strict=True):
+            slot = self.view.slots[number]
+            if slot is None or slot.position != position or slot.promised != position >> SEQUENCE_BITS:
+                continue
+            if slot.tombstones:
+                self.counters.purged += slot.purge(oldest - 1)
+            if slot.digest != digest and number not in self.fetching:
+                self.counters.mended += 1
+                self.fetching.add(number)
+                self._start(self.catch_up(number, slot.promised, home, whole=True))
 
     def purge(self, column: list[Any]) -> None:
         """PURGE: every owner has passed these positions; tombstones up to them may go (rule X1)."""
@@ -207,7 +290,6 @@ class Replica:
         slot = self.view.slots[number]
         if slot is None or slot.promised != ballot:  # F1: only under one ballot do pages fit together
             return Refused(slot.promised if slot is not None else 0)
-        self.on_handed_out(number)
         if since and not whole and not slot.on_history(since):
             whole, since = True, 0
         newer = slot.newer_than(since)
@@ -226,9 +308,7 @@ class Replica:
         if not last:
             return Page(whole, cells, upto, last=False)
         lineage = [item for entry in slot.lineage.items() for item in entry]
-        recent: list[Any] = []
-        for (process, counter), reply in slot.recent.items():
-            recent += (process, counter, reply)
+        recent = self.recent.of_slot(number, self.view.marks)
         marks = [item for entry in self.view.marks.items() for item in entry]
         return Page(whole, cells, slot.position, True, slot.position, lineage, recent, marks, slot.digest)
 
@@ -258,9 +338,9 @@ class Replica:
 
     # -- what this owner asks when it has missed something
 
-    def catch_up(self, number: int, ballot: int, source: Peer) -> Operation:
+    def catch_up(self, number: int, ballot: int, source: Peer, whole: bool = False) -> Operation:
         """Fetch from `source`, the home of `ballot`, what our copy lacks (rules F1 to F4)."""
-        yield from self.fetch(number, ballot, source)
+        yield from self.fetch(number, ballot, source, whole)
         self.fetching.discard(number)
         slot = self.view.slots[number]
         if slot is not None and slot.promised == ballot == slot.position >> SEQUENCE_BITS:
@@ -286,10 +366,11 @@ class Replica:
                 return  # an ACCEPT fitted in the meantime
             if page.whole and not staged.whole:
                 staged = _Staged(True, 0)
-            cells = iter(page.cells)
-            for key, version, value, deadline in zip(cells, cells, cells, cells, strict=True):
+            for key, version, value, deadline in _fours(page.cells):
                 staged.cells[key] = (version, value, deadline)
-            self.counters.cells_fetched += len(page.cells) // 4
+            size = sum([len(key) + len(value or b"") + 16 for key, _, value, _ in _fours(page.cells)]) + 64
+            self.counters.bytes_fetched += size
+            self._free_at = max(self.now, self._free_at) + size / self._fill_rate
             since = page.upto
             if page.last:
                 break
@@ -302,38 +383,36 @@ class Replica:
         cells = staged.cells if staged.whole else {**slot.cells, **staged.cells}
         if digest_of(cells) != page.digest and not staged.whole:
             return False
-        recent: dict[OperationId, Reply] = {} if staged.whole else dict(slot.recent)
+        if staged.whole:
+            self.recent.forget((slot.number,))
         entries = iter(page.recent)
         for process, counter, reply in zip(entries, entries, entries, strict=True):
-            recent[process, counter] = reply
+            self.recent[process][counter << SLOT_BITS | slot.number] = reply
         marks = iter(page.marks)
         for process, mark in zip(marks, marks, strict=True):
             self.view.mark(process, mark)
         lineage = dict(zip(islice(page.lineage, 0, None, 2), islice(page.lineage, 1, None, 2), strict=True))
-        slot.replace(page.position, lineage, cells, recent)
+        slot.replace(page.position, lineage, cells)
         self.counters.caught_up += 1
         self.counters.replaced += staged.whole
-        if recent:
-            self.remembering.add(slot.number)
         return True
 
     def settle_recent(self, slot: Slot) -> None:
         """End the operations of our own coordinator that a copy from its home shows to be chosen (rule A3)."""
         if self.view.pair[slot.number]:
-            for (process, counter), reply in list(slot.recent.items()):
-                if process == self.view.me.process:
-                    self._settle(counter, reply)
+            mine = iter(self.recent.of_slot(slot.number, self.view.marks))
+            me = self.view.me.process
+            self._settle(
+                [(counter, reply) for process, counter, reply in zip(mine, mine, mine, strict=True) if process == me]
+            )
 
-    def forget_finished(self, gone: Collection[int]) -> None:
-        """Drop remembered replies whose coordinators will not ask again, or whose processes are gone for good."""
-        marks = self.view.marks
-        for number in list(self.remembering):
-            slot = self.view.slots[number]
-            if slot is None:
-                self.remembering.discard(number)
-                continue
-            recent = slot.recent
-            for id_ in [id_ for id_ in recent if id_[1] < marks.get(id_[0], 0) or id_[0] in gone]:
-                del recent[id_]
-            if not recent:
-                self.remembering.discard(number)
+
+def _fours(flat: list[Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
+    items = iter(flat)
+    return zip(items, items, items, items, strict=True)
+
+
+def _triples(flat: list[Any]) -> list[Change]:
+    """The changes of an operation that makes several."""
+    items = iter(flat)
+    return list(zip(items, items, items, strict=True))

@@ -41,6 +41,11 @@ Result = TypeVar("Result")
 Asking: TypeAlias = Generator[Round | Pause, Answers, Result]
 
 
+COUNT_SLOTS: Final = 1024
+"""Slots whose copies are counted at a time: 5 ms of the time of who asks."""
+COUNT_PAUSE_S: Final = 0.005
+
+
 class Unanswered(Exception):
     """Some slot has no majority of owners that answer."""
 
@@ -120,21 +125,28 @@ class Copies:
 
 
 def count_copies(view: View, replica: Replica) -> Asking[Copies]:
-    """Does every slot have all its copies? Exact at the moment of the answers; load does not disturb it."""
-    wanted = list(range(SLOTS))
+    """Does every slot have all its copies? Exact for each slot at the moment of the answers; load does not disturb it.
+
+    Some slots at a time: all at once would keep every node from its clients for a tenth of a second.
+    """
+    copies = Copies()
+    for first in range(0, SLOTS, COUNT_SLOTS):
+        if view.topology is not None:
+            yield from _count_some(view, replica, list(range(first, min(SLOTS, first + COUNT_SLOTS))), copies)
+            yield Pause(COUNT_PAUSE_S)
+    return copies
+
+
+def _count_some(view: View, replica: Replica, wanted: list[int], copies: Copies) -> Asking[None]:
     answers = yield Round(_asks(view, wanted, Count), PATIENCE_S)
-    positions = _positions(view, replica, wanted, answers)
-    goals = [max(row.values(), default=-1) for row in positions]
-    behind = [number for number in wanted if len(set(positions[number].values())) > 1]
+    rows = dict(zip(wanted, _positions(view, replica, wanted, answers), strict=True))
+    goals = {number: max(row.values(), default=-1) for number, row in rows.items()}
+    behind = [number for number in wanted if len(set(rows[number].values())) > 1]
     if behind:
         yield Pause(SETTLE_S)
         answers = yield Round(_asks(view, behind, Count), PATIENCE_S)
-        for number, row in zip(behind, _positions(view, replica, behind, answers), strict=True):
-            positions[number] = row
-    copies = Copies()
-    if view.topology is None:
-        return copies
-    for number, row in enumerate(positions):
+        rows.update(zip(behind, _positions(view, replica, behind, answers), strict=True))
+    for number, row in rows.items():
         order = view.order[number]
         current = [peer for peer in order if row.get(peer, -1) >= goals[number]]
         copies.whole += len(current) == len(order)
@@ -146,7 +158,6 @@ def count_copies(view: View, replica: Replica) -> Asking[Copies]:
         if home is None or not home.usable:
             home = next((peer for peer in order if peer.usable), order[0])
         copies.homes[home] = copies.homes.get(home, 0) + 1
-    return copies
 
 
 def explain(view: View, replica: Replica, number: int, key: bytes) -> Asking[list[tuple[Peer, CellAnswer | None]]]:

@@ -43,8 +43,9 @@ class View:
     def epoch(self) -> int:
         return self.topology.epoch if self.topology is not None else 0
 
-    def install(self, topology: Topology) -> None:
-        """Enter an epoch. Copies of slots that we own no more are forgotten; new ones begin empty."""
+    def install(self, topology: Topology) -> set[int]:
+        """Enter an epoch. Copies of slots that we own no more are forgotten, and their numbers returned; new ones begin
+        empty."""
         self.topology = topology
         me = self.me
         me.number = topology.number_of(me.process)
@@ -55,6 +56,7 @@ class View:
             members[owner.number] = me if owner.process == me.process else self.peer(owner.process, owner.name)
         self.quorums = topology.quorums
         shared: dict[tuple[int, ...], tuple[tuple[Peer, ...], tuple[Peer, ...]]] = {}
+        forgotten: set[int] = set()
         for number, row in enumerate(topology.table):
             entry = shared.get(row)
             if entry is None:
@@ -67,9 +69,11 @@ class View:
             if me in entry[0]:
                 if self.slots[number] is None:
                     self.slots[number] = Slot(number)
-            else:
+            elif self.slots[number] is not None:
                 self.slots[number] = None
+                forgotten.add(number)
         self.links_changed()
+        return forgotten
 
     def mark(self, process: int, oldest: int) -> None:
         """A coordinator will not repeat operations older than this."""

@@ -82,7 +82,7 @@ class Command:
 COMMANDS: Final[dict[str, Command]] = {}
 """What clients may call, by lower-case name."""
 
-_SPELLED: Final[dict[bytes, Command]] = {}
+SPELLED: Final[dict[bytes, Command]] = {}
 """Names as they came lately, so that finding one is one look-up."""
 _SPELLED_MAX: Final = 4096
 _PARTS: Final[dict[bytes, Command]] = {}
@@ -127,20 +127,45 @@ def part(name: bytes, kind: Kind) -> Callable[[Run], Run]:
 
 def find(name: bytes) -> Command | None:
     """The command that a client means, in any case."""
-    found = _SPELLED.get(name)
+    found = SPELLED.get(name)
     if found is None:
         try:
             found = COMMANDS.get(name.decode("ascii").lower())
         except UnicodeDecodeError:
             return None
-        if found is not None and len(_SPELLED) < _SPELLED_MAX:
-            _SPELLED[name] = found
+        if found is not None and len(SPELLED) < _SPELLED_MAX:
+            SPELLED[name] = found
     return found
 
 
 def find_part(name: bytes) -> Command | None:
     """What a home is to run: a client's command, or a part of one."""
-    return _SPELLED.get(name) or _PARTS.get(name) or find(name)
+    return SPELLED.get(name) or _PARTS.get(name) or find(name)
+
+
+AsHome: TypeAlias = Callable[[Cells, Sequence[bytes], int], tuple[Sequence[Change] | None, Reply]]
+"""As `Run`, but the changes of what never has any are None."""
+
+
+class _Runs(dict[bytes, AsHome]):
+    """Filled as names come."""
+
+    def __missing__(self, name: bytes) -> AsHome:
+        row = find_part(name)
+        if row is None or row.run is None:  # from a coordinator of a newer version
+            return lambda _cells, request, _now: (None, unknown(request))
+        found = _only_reads(row.run) if row.kind is Kind.READ else row.run
+        if len(self) < _SPELLED_MAX:
+            self[name] = found
+        return found
+
+
+def _only_reads(run: Run) -> AsHome:
+    return lambda cells, request, now: (None, run(cells, request, now)[1])
+
+
+RUNS: Final = _Runs()
+"""How a home runs a request, by its name as it was spelled."""
 
 
 def keys_of(row: Command, request: Sequence[bytes]) -> Sequence[bytes]:

@@ -55,6 +55,8 @@ class Member:
     cluster_id: int = 0
     """The cluster that it was born into or has joined; 0: none yet."""
     load: int = 0
+    leaving: bool = False
+    """It hands its share back and will go then."""
     versions: tuple[int, int] = PROTOCOL_VERSIONS
 
     @property
@@ -66,6 +68,11 @@ class Member:
     def live(self) -> bool:
         """Alive as far as anybody knows; a suspect is, until its time to contradict is up."""
         return self.liveness <= Liveness.SUSPECT
+
+    @property
+    def gone(self) -> bool:
+        """It has said goodbye, or was given up."""
+        return self.liveness is Liveness.LEFT
 
     @property
     def life(self) -> tuple[int, int]:

@@ -57,8 +57,13 @@ def owners(places: Sequence[Place], replicas: int) -> list[tuple[int, ...]]:
     """For each slot the indexes into `places` of its owners, best score first; `replicas` of them as far as there are.
 
     With zones: the best member of each zone not yet represented, in order of score, until zones run out; then the best
-    of the rest. Ties (one in 2^64) go by name.
+    of the rest. Ties (one in 2^64) go by name. The last few answers are kept: who returns changes nothing here.
     """
+    return _owners(tuple(places), replicas)
+
+
+@lru_cache(maxsize=8)
+def _owners(places: tuple[Place, ...], replicas: int) -> list[tuple[int, ...]]:
     order = sorted(range(len(places)), key=lambda index: places[index].name)
     count = min(replicas, len(places))
     if count == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -48,30 +49,63 @@ class Topology:
         )
         return cls(cluster_id, 1, replicas, numbered, (), len(numbered) + 1)
 
+    @property
+    def is_joint(self) -> bool:
+        """Whether a change is under way."""
+        return bool(self.next_members)
+
+    def joined(self, staying: Sequence[Owner], newcomers: Sequence[Owner]) -> Topology:
+        """The joint epoch that leads from the present members to these; newcomers are numbered here. If these are the
+        present ones (a change is called off), that epoch needs to be no joint one."""
+        numbered = tuple(
+            Owner(number, member.name, member.process, member.zone, member.weight)
+            for number, member in enumerate(sorted(newcomers, key=lambda m: m.name), start=self.next_number)
+        )
+        following = tuple(staying) + numbered
+        if following == self.members:
+            following = ()
+        epoch, next_number = self.epoch + 1, self.next_number + len(numbered)
+        return Topology(self.cluster_id, epoch, self.replicas, self.members, following, next_number)
+
+    def finished(self) -> Topology:
+        """The epoch that ends a joint one: the next members are the members."""
+        return Topology(self.cluster_id, self.epoch + 1, self.replicas, self.next_members, (), self.next_number)
+
+    @cached_property
+    def voters(self) -> Quorum:
+        """Who decides the next epoch: the members, also in a joint epoch. Until that is over the next members are only
+        candidates, and whatever becomes of them the members can choose others."""
+        return Quorum(tuple(member.number for member in self.members))
+
+    @cached_property
+    def changing(self) -> list[int]:
+        """The slots whose owners this joint epoch changes."""
+        return [number for number, quorum in enumerate(self.quorums) if quorum.joint]
+
+    @cached_property
+    def changing_bits(self) -> int:
+        """`changing` as a bit per slot."""
+        bits = bytearray(SLOTS // 8)
+        for number in self.changing:
+            bits[number >> 3] |= 1 << (number & 7)
+        return int.from_bytes(bits, "little")
+
     @cached_property
     def table(self) -> list[tuple[int, ...]]:
         """For each slot its owners' numbers in order of preference; in a joint epoch the old owners, then the new."""
         old, new = self._owners
         if old is new:
             return old
-        return [
-            before + tuple(number for number in after if number not in before)
-            for before, after in zip(old, new, strict=True)
-        ]
+        pairs = list(zip(old, new, strict=True))
+        merged = {pair: pair[0] + tuple([number for number in pair[1] if number not in pair[0]]) for pair in set(pairs)}
+        return [merged[pair] for pair in pairs]
 
     @cached_property
     def quorums(self) -> list[Quorum]:
         """For each slot what decides; slots with the same owners share one Quorum."""
-        shared: dict[tuple[tuple[int, ...], tuple[int, ...]], Quorum] = {}
-        old, new = self._owners
-        quorums = []
-        for before, after in zip(old, new, strict=True):
-            key = (before, () if set(before) == set(after) else after)
-            quorum = shared.get(key)
-            if quorum is None:
-                quorum = shared[key] = Quorum(*key)
-            quorums.append(quorum)
-        return quorums
+        pairs = list(zip(*self._owners, strict=True))
+        shared = {pair: Quorum(pair[0], () if set(pair[0]) == set(pair[1]) else pair[1]) for pair in set(pairs)}
+        return [shared[pair] for pair in pairs]
 
     @cached_property
     def _owners(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
@@ -126,7 +160,9 @@ def _placed(members: tuple[Owner, ...], replicas: int) -> list[tuple[int, ...]]:
         return [()] * SLOTS
     places = [Place(member.name, member.zone, member.weight) for member in members]
     numbers = [member.number for member in members]
-    return [tuple([numbers[index] for index in row]) for row in owners(places, replicas)]
+    rows = owners(places, replicas)
+    numbered = {row: tuple([numbers[index] for index in row]) for row in set(rows)}
+    return [numbered[row] for row in rows]
 
 
 def _owner_to_wire(member: Owner) -> list[Any]:

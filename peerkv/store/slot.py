@@ -6,13 +6,9 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from struct import Struct
-from typing import Final, TypeAlias
+from typing import Final
 
-from peerkv.resp import Reply
 from peerkv.store.cell import SEQUENCE_BITS, Cell, Change, position_ballot
-
-OperationId: TypeAlias = tuple[int, int]
-"""(process of the coordinator, its counter): the same however often and to whomever the operation is sent."""
 
 LINEAGE_MAX: Final = 64
 """Ballots remembered of a slot's history; an owner that was away for more takeovers gets a whole copy."""
@@ -23,7 +19,7 @@ _digest_entry = Struct(">QQI").pack
 class Slot:
     """One owner's copy of one slot. Plain state; the rules are in `agreement`."""
 
-    __slots__ = ("_digest", "cells", "lineage", "number", "position", "promised", "recent", "tombstones")
+    __slots__ = ("_digest", "_digested_at", "cells", "lineage", "number", "position", "promised", "tombstones")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -36,40 +32,29 @@ class Slot:
         self.cells: dict[bytes, Cell] = {}
         self.tombstones: dict[bytes, int] = {}
         """The cells without a value, and their versions."""
-        self.recent: dict[OperationId, Reply] = {}
-        """Operations in this history that their coordinators may still repeat, and what they answered."""
-        self._digest: int | None = 0
+        self._digest = 0
+        self._digested_at = 0
+        """The position at which the digest was computed."""
 
     def apply(self, to: int, changes: Sequence[Change]) -> None:
-        """Extend the history to position `to`: every change becomes a cell of that version."""
+        """Extend the history to position `to`: every change becomes a cell of that version.
+
+        `agreement` does the usual case, one change under the same ballot, in line: a call costs as much as the work.
+        """
         position = self.position
         if (position ^ to) >> SEQUENCE_BITS:
             self.lineage[position_ballot(position)] = position
             if len(self.lineage) > LINEAGE_MAX:
                 del self.lineage[next(iter(self.lineage))]
         self.position = to
-        if changes:  # `write` once more, as a call costs as much as the work
-            cells = self.cells
-            tombstones = self.tombstones
-            for key, value, deadline in changes:
-                cells[key] = (to, value, deadline)
-                if value is None:
-                    tombstones[key] = to
-                elif tombstones:
-                    tombstones.pop(key, None)
-            self._digest = None
-
-    def write(self, version: int, changes: Sequence[Change]) -> None:
-        """Write cells of the version that the position has reached."""
         cells = self.cells
         tombstones = self.tombstones
         for key, value, deadline in changes:
-            cells[key] = (version, value, deadline)
+            cells[key] = (to, value, deadline)
             if value is None:
-                tombstones[key] = version
+                tombstones[key] = to
             elif tombstones:
                 tombstones.pop(key, None)
-        self._digest = None
 
     def on_history(self, position: int) -> bool:
         """Whether a copy at `position` is a prefix of this one, so that newer cells are all that it lacks."""
@@ -95,15 +80,13 @@ class Slot:
         position: int,
         lineage: dict[int, int],
         cells: dict[bytes, Cell],
-        recent: dict[OperationId, Reply],
     ) -> None:
         """Become a copy at `position` that was put together elsewhere."""
         self.position = position
         self.lineage = lineage
         self.cells = cells
         self.tombstones = {key: cell[0] for key, cell in cells.items() if cell[1] is None}
-        self.recent = recent
-        self._digest = None
+        self._digested_at = -1
 
     @property
     def live(self) -> int:
@@ -114,8 +97,9 @@ class Slot:
     def digest(self) -> int:
         """See `digest_of`. Computed when asked for and kept until the next change: 1 us a cell once per comparison
         instead of once per write."""
-        if self._digest is None:
+        if self._digested_at != self.position:
             self._digest = digest_of(self.cells)
+            self._digested_at = self.position
         return self._digest
 
     def keys_from(self, start: int, count: int) -> tuple[list[bytes], int]:

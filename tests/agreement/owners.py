@@ -37,6 +37,13 @@ def run(cells: Cells, request: Sequence[bytes], _now: int) -> tuple[Sequence[Cha
     return ((key, text, int(request[3]) if len(request) > 3 else 0),), text
 
 
+class Runs(dict[bytes, Any]):
+    """Every name means `run`."""
+
+    def __missing__(self, name: bytes) -> Any:
+        return run
+
+
 class Got:
     """Replies, as a client would get them."""
 
@@ -64,7 +71,7 @@ class Member:
             self.replica,
             self.operations,
             self.rng,
-            run,
+            Runs(),
             self.coordinator.settle,
             self.coordinator.refused,
         )

@@ -29,7 +29,7 @@ def test_a_write_reaches_every_owner_and_is_answered_once() -> None:
     assert len({member.slot.position for member in owners.members}) == 1
 
 
-def test_operations_of_one_turn_are_one_change() -> None:
+def test_operations_of_one_turn_go_out_together() -> None:
     owners = Owners()
     written(owners, b"-")
     home = owners.members[0]
@@ -37,11 +37,15 @@ def test_operations_of_one_turn_are_one_change() -> None:
     got = Got()
     for index in range(5):
         owners.members[index % 3].write(got, index, b"APPEND", b"k", b"%d" % index)
-    for member in (owners.members[1], owners.members[2], home):
+    for member in (owners.members[1], owners.members[2]):
         owners.turn(member)
+    home.home.flush()
+    for peer in home.view.peers.values():
+        ((_, accepts),) = zip(*[iter(peer.changes)] * 2, strict=True)
+        assert accepts.changes[1::8] == list(range(before + 1, before + 6))
     owners.deliver()
     assert len(got.replies) == 5
-    assert home.slot.position == before + 1
+    assert home.slot.position == before + 5
 
 
 def test_p1_a_promise_is_given_to_the_highest_ballot_only() -> None:
@@ -57,7 +61,7 @@ def test_a1_a_change_of_a_lower_ballot_is_refused() -> None:
     first, second, _ = owners.members
     second.replica.answer(Prepare([SLOT], [make_ballot(9, 3)]))
     to = first_position(make_ballot(8, 1)) + 1
-    second.replica.accept(second.peer(first), 1, Accepts([SLOT, 0, to, 1, 0], [b"k", b"x", 0], []))
+    second.replica.accept(second.peer(first), 1, Accepts([SLOT, to, b"k", b"x", 0, 0, 0, None], {SLOT: 0}))
     assert second.slot.position == 0
     assert second.peer(first).tells == [("nack", SLOT, make_ballot(8, 1), make_ballot(9, 3))]
 
@@ -67,7 +71,7 @@ def test_a2_a_change_fits_only_where_it_begins() -> None:
     written(owners, b"a")
     first, second, _ = owners.members
     position = second.slot.position
-    second.replica.accept(second.peer(first), 1, Accepts([SLOT, position + 1, position + 2, 1, 0], [b"k", b"x", 0], []))
+    second.replica.accept(second.peer(first), 1, Accepts([SLOT, position + 2, b"k", b"x", 0, 0, 0, None], {}))
     assert (second.slot.position, second.slot.cells[b"k"][1]) == (position, b"a")
     assert second.peer(first).acks == [1, [SLOT]]
 
@@ -77,7 +81,7 @@ def test_a4_a_repeated_change_is_acknowledged_and_not_applied() -> None:
     written(owners, b"a", b"b")
     first, second, _ = owners.members
     position = second.slot.position
-    second.replica.accept(second.peer(first), 1, Accepts([SLOT, position - 1, position, 1, 0], [b"k", b"again", 0], []))
+    second.replica.accept(second.peer(first), 1, Accepts([SLOT, position, b"k", b"again", 0, 0, 0, None], {}))
     assert second.slot.cells[b"k"][1] == b"ab"
     assert second.peer(first).acks == [1, []]
 

@@ -149,27 +149,6 @@ async def test_a_stopped_node_goes_on_where_it_was(members: Cluster) -> None:
     await check(load, ["master", *members.names])
 
 
-async def test_a_node_that_comes_back_empty_owns_nothing_and_serves(members: Cluster) -> None:
-    async def fault() -> None:
-        members.kill("db3")
-        members.start("db3")
-
-    load = await under_load(members, fault, dying={"db3"})
-    with trio.fail_after(20):
-        while True:
-            try:
-                client = await Client.connect(members.ports["db3"])
-            except OSError:
-                await trio.sleep(0.05)
-                continue
-            async with client.stream:
-                reply = await client.ask(b"GET", b"counter")
-            if isinstance(reply, bytes):
-                break
-            await trio.sleep(0.05)
-    await check(load, ["master", *members.names])
-
-
 async def test_two_of_three_dead_is_a_clear_no(members: Cluster) -> None:
     client = await Client.connect(members.ports["db1"])
     async with client.stream:

@@ -82,8 +82,8 @@ def test_a_restart_is_another_life_of_the_name(world: World) -> None:
     assert host.node is not None
     assert host.node.process != first
     assert views(world, "db1") == {Liveness.ALIVE}
-    assert host.node.view.epoch == 1
-    assert host.node.slots_state() == {}
+    assert host.node.view.topology is not None
+    assert host.node.process in host.node.view.topology.by_process
 
 
 def test_a_node_that_stood_still_accuses_nobody(world: World) -> None:

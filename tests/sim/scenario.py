@@ -9,6 +9,9 @@ from math import inf
 from typing import Final
 
 from peerkv.resp import Reply, ReplyError
+from peerkv.ring.keys import SLOTS
+from peerkv.ring.topology import Topology
+from peerkv.settings import Settings
 from tests.sim.history import GaveUp, Operation, violation
 from tests.sim.world import Connection, World
 
@@ -19,6 +22,10 @@ PATIENCE_S: Final = 8.0
 KEYS_PER_SECOND: Final = 2
 """Keys go out of use, so that operations of unknown outcome do not pile up on one."""
 SETTLE_S: Final = 25.0
+HEALTHY_WITHIN_S: Final = 90.0
+"""After the last fault: all copies back, all digests equal, no tombstone."""
+DATA_MAX: Final = 9
+FORGET_AFTER_S: Final = 8.0
 
 
 @dataclass
@@ -144,10 +151,9 @@ class Scenario:
         self.over = False
         self.histories: dict[bytes, list[Operation]] = {}
         rng = self.world.rng
-        self.data = rng.choice((3, 3, 3, 5))
+        self.data = rng.choice((3, 3, 3, 4, 5, 6))
         self.quiet = rng.random() < 0.1
-        self.emptied: set[str] = set()
-        """Data nodes that have lost their memory: one may, of any slot's owners."""
+        self.world.forget_after = FORGET_AFTER_S
 
     def record(self, key: bytes, began: float, op: Operation, reply: Reply) -> None:
         """What came of an operation."""
@@ -183,7 +189,10 @@ class Scenario:
         world.run(4.0 + self.seconds)
         self._calm()
         world.run(world.now + SETTLE_S)
-        self._check_copies()
+        until = world.now + HEALTHY_WITHIN_S
+        while (wrong := self._unhealthy()) and world.now < until:
+            world.run(world.now + 2.0)
+        self.result.problems += wrong[:3]
         self._read_everything()
         for key, history in self.histories.items():
             try:
@@ -213,6 +222,11 @@ class Scenario:
                 self._cut_pair,
                 self._storm,
                 self._kill,
+                self._kill,
+                self._start,
+                self._start,
+                self._join,
+                self._leave,
                 self._master,
             )
         )
@@ -227,7 +241,10 @@ class Scenario:
 
     def _pause(self) -> str:
         world = self.world
-        name = world.rng.choice(self._live())
+        live = self._live()
+        if not live:
+            return ""
+        name = world.rng.choice(live)
         seconds = world.rng.choice((0.02, 0.1, 0.5, 2.0, 6.0))
         host = world.hosts[name]
         host.paused = True
@@ -266,19 +283,65 @@ class Scenario:
         world.latency = world.rng.choice((0.0002, 0.0005, 0.005, 0.02))
         return f"loss {world.loss}, duplication {world.duplication}, latency {world.latency}"
 
+    def _topology(self) -> Topology | None:
+        """The newest that anybody knows."""
+        known = [h.node.topology for h in self.world.hosts.values() if h.node is not None and h.node.topology]
+        return max(known, key=lambda topology: topology.epoch, default=None)
+
     def _kill(self) -> str:
+        """A data node loses its memory, if a majority of every slot's owners keeps theirs: all members live, and no
+        change is under way."""
         world = self.world
-        candidates = sorted(self.emptied) or [name for name in world.hosts if name != "master"]
-        name = world.rng.choice(candidates)
+        topology = self._topology()
+        living = {host.node.process: name for name, host in world.hosts.items() if host.node is not None}
+        if topology is None or topology.is_joint or any(m.process not in living for m in topology.members):
+            return ""
+        if len(topology.members) < 3:
+            return ""
+        name = living[world.rng.choice(topology.members).process]
         host = world.hosts[name]
-        if host.node is None:
-            host.start()
-            return f"{name} starts empty"
         host.kill()
-        self.emptied.add(name)
         if world.rng.random() < 0.5:
-            world.after(world.rng.uniform(0.05, 5), lambda: host.start() if host.node is None else None)
+            world.after(world.rng.uniform(0.05, 12), lambda: host.start() if host.node is None else None)
         return f"{name} is killed"
+
+    def _start(self) -> str:
+        """A node that was killed, or has left, comes back empty."""
+        dead = [name for name, host in self.world.hosts.items() if host.node is None and name != "master"]
+        if not dead:
+            return ""
+        name = self.world.rng.choice(dead)
+        self.world.hosts[name].start()
+        return f"{name} starts empty"
+
+    def _join(self) -> str:
+        world = self.world
+        count = world.rng.choice((1, 1, 2, 3))
+        names = []
+        for _ in range(count):
+            number = len(world.hosts)
+            if number > DATA_MAX:
+                break
+            seeds = tuple(("127.0.0.1", host.settings.port) for host in world.hosts.values())
+            name = f"db{number}"
+            world.add(Settings(name=name, port=7000 + number, seeds=seeds, forget_after=FORGET_AFTER_S))
+            names.append(name)
+        return f"{', '.join(names)} join" if names else ""
+
+    def _leave(self) -> str:
+        world = self.world
+        staying = [
+            name
+            for name, host in world.hosts.items()
+            if host.node is not None and not host.node.leaving and not host.paused and name != "master"
+        ]
+        if len(staying) < 3:
+            return ""
+        name = world.rng.choice(staying)
+        node = world.hosts[name].node
+        assert node is not None, "it was staying"
+        world.hosts[name].input(node.drain)
+        return f"{name} leaves"
 
     def _master(self) -> str:
         host = self.world.hosts["master"]
@@ -300,19 +363,41 @@ class Scenario:
 
     # -- afterwards
 
-    def _check_copies(self) -> None:
-        """All owners that have kept their memory hold the same, and no tombstones unless an owner is gone."""
+    def _unhealthy(self) -> list[str]:
+        """What is still wrong with the cluster: who is no member, which copies are missing or differ."""
         world = self.world
-        copies: dict[int, dict[str, tuple[int, int, int]]] = {}
+        topology = self._topology()
+        if topology is None:
+            return ["nobody knows a topology"]
+        living = {h.node.process: n for n, h in world.hosts.items() if h.node is not None and n != "master"}
+        wrong: list[str] = []
+        if topology.is_joint:
+            wrong.append(f"a change is not finished: {topology.epoch}")
+        members = {member.process for member in topology.members}
+        if members != living.keys():
+            names = sorted(member.name for member in topology.members)
+            wrong.append(f"members are {names}, alive are {sorted(living.values())}")
         for name, host in world.hosts.items():
-            if host.node is not None:
-                for slot, state in host.node.slots_state().items():
-                    copies.setdefault(slot, {})[name] = state
-        for slot, held in copies.items():
-            if len({state[:2] for state in held.values()}) > 1:
-                self.result.problems.append(f"copies of slot {slot} differ: {held}")
-            elif not self.emptied and any(state[2] for state in held.values()):
-                self.result.problems.append(f"tombstones of slot {slot} stay: {held}")
+            if host.node is not None and host.node.view.epoch != topology.epoch:
+                wrong.append(f"{name} is in epoch {host.node.view.epoch}, not {topology.epoch}")
+        if wrong:
+            return wrong
+        copies: dict[int, dict[str, tuple[int, int, int]]] = {}
+        for name in living.values():
+            node = world.hosts[name].node
+            assert node is not None, "it lives"
+            for slot, state in node.slots_state().items():
+                copies.setdefault(slot, {})[name] = state
+        count = min(topology.replicas, len(topology.members))
+        for slot in range(SLOTS):
+            held = copies.get(slot, {})
+            if len(held) != count:
+                wrong.append(f"slot {slot} has {len(held)} copies, not {count}")
+            elif len({state[:2] for state in held.values()}) > 1:
+                wrong.append(f"copies of slot {slot} differ: {held}")
+            elif any(state[2] for state in held.values()):
+                wrong.append(f"tombstones of slot {slot} stay: {held}")
+        return wrong
 
     def _read_everything(self) -> None:
         """Every key from every node; what they say belongs to the history."""

@@ -41,15 +41,14 @@ def take_over_without_the_furthest_copy(patch: pytest.MonkeyPatch) -> None:
 
 def report_before_a_majority_has_it(patch: pytest.MonkeyPatch) -> None:
     """A home reports what it has run although nobody else has accepted it (H2)."""
-    whole = Home.flush
+    whole = Home._send
 
-    def flush(self: Home) -> None:
-        whole(self)
-        for home in list(self.homes.values()):
-            while home.waiting:
-                self._release(home, home.waiting.popleft().ended)
+    def send(self: Home, group: Any, turn: Any) -> None:
+        ended, turn.ended = turn.ended, []
+        self._release(ended)
+        whole(self, group, turn)
 
-    patch.setattr(Home, "flush", flush)
+    patch.setattr(Home, "_send", send)
 
 
 @pytest.fixture

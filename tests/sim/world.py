@@ -12,10 +12,11 @@ from typing import Any, Final
 from peerkv.node import Node
 from peerkv.resp import Replies, Reply, encode_request
 from peerkv.session import Session
-from peerkv.settings import PEER_PORT_OFFSET, Role, Settings
+from peerkv.settings import Role, Settings
 
 WALL: Final = 1_700_000_000.0
 DIAL_WITHIN_S: Final = 2.0
+LEAVE_LINGERS_S: Final = 0.3
 BREAK_AFTER_S: Final = (1.0, 15.0)
 """A TCP connection over a cut path breaks after some time in this range."""
 
@@ -63,6 +64,9 @@ class Host:
         self.offset = 0.0
         self.rate = 1.0
         self.paused = False
+        self.left = False
+        """Its node has handed its share back and ended."""
+        self._going = False
         self.links: dict[int, Link] = {}
         """Those that this node dialled, by process."""
         self.connections: list[Connection] = []
@@ -79,7 +83,8 @@ class Host:
         rng = world.rng
         self.offset = rng.uniform(0, 1e6)
         self.rate = 1 + rng.uniform(-1e-4, 1e-4)
-        self.paused = False
+        self.paused = self.left = self._going = False
+        self._wakes_at = inf
         self._inputs.clear()
         wall = WALL + world.now + rng.uniform(-2, 2)
         self.node = Node(self.settings, random.Random(rng.getrandbits(64)), self.local(), wall)
@@ -99,6 +104,17 @@ class Host:
         connections, self.connections = self.connections, []
         for connection in connections:
             self.world.after(self.world.delay(), connection.on_lost)
+
+    def _go(self, node: Node) -> None:
+        """Drained: the process ends, as `server` has it."""
+        if self.node is node and node.drained:
+            if not self.paused:
+                node.leave(self.local())
+                self.turn()
+            self.world.trace(f"{self.settings.name} has gone")
+            self.kill()
+            self.left = True
+        self._going = False
 
     def input(self, deliver: Callable[[float], Any]) -> None:
         """Hand something to the node, or to the kernel's buffer while it is stopped."""
@@ -123,6 +139,9 @@ class Host:
         if node is None:
             return
         world = self.world
+        if node.leaving and node.drained and not self._going:
+            self._going = True
+            world.after(LEAVE_LINGERS_S, self._go, node)
         outbox = node.take(self.local())
         for level, text in outbox.log:
             world.trace(f"{self.settings.name} {level}: {text}")
@@ -270,6 +289,7 @@ class World:
         self.loss = 0.0
         self.duplication = 0.0
         self.latency = 0.0005
+        self.forget_after = 60.0
         self._events: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
         self._count = itertools.count()
         self._tracing = tracing
@@ -308,10 +328,23 @@ class World:
         names = ["master", *(f"db{number}" for number in range(1, data + 1))]
         for number, name in enumerate(names):
             role = Role.MASTER if name == "master" else Role.DATA
-            seeds = () if role is Role.MASTER else (("127.0.0.1", 7000),)
-            settings = Settings(name=name, role=role, port=7000 + number, seeds=seeds, expect=data, replicas=replicas)
-            host = self.hosts[name] = self.by_port[settings.port + PEER_PORT_OFFSET] = Host(self, settings)
-            host.start()
+            seeds = tuple(("127.0.0.1", 7000 + other) for other in range(len(names)) if other != number)
+            settings = Settings(
+                name=name,
+                role=role,
+                port=7000 + number,
+                seeds=seeds,
+                expect=data,
+                replicas=replicas,
+                forget_after=self.forget_after,
+            )
+            self.add(settings)
+
+    def add(self, settings: Settings) -> Host:
+        """A node of its own."""
+        host = self.hosts[settings.name] = self.by_port[settings.peer_port] = Host(self, settings)
+        host.start()
+        return host
 
     def datagram(self, source: Host, address: tuple[str, int], payload: bytes) -> None:
         target = self.by_port.get(address[1])

@@ -1,0 +1,139 @@
+"""The next topology: what it should be, and how the members agree on it, whoever proposes and however often.
+
+Each epoch is one single-decree register (Lamport, "Paxos made simple", 2001) that is held by the members of the epoch
+before, a majority of them. So two nodes cannot disagree about an epoch, a minority can
+change nothing, and a proposer that dies half-way is followed by one that finds what was accepted and proposes that.
+Epoch 1 is held by the members that are to be born.
+
+Every data member votes, not a few of them: a change is rare, and the more may die before it becomes impossible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, TypeAlias
+
+from peerkv.agreement.operation import (
+    Answers,
+    EpochAccept,
+    EpochPrepare,
+    EpochPromise,
+    Operation,
+    Progress,
+    Progressed,
+    Round,
+)
+from peerkv.agreement.peer import Peer
+from peerkv.ring.topology import Owner, Topology
+
+PATIENCE_S: Final = 1.0
+
+Votes: TypeAlias = Callable[[Topology, Collection[int]], bool]
+"""Whether the yes of these processes decides a topology."""
+
+
+class Register:
+    """A member's part: what it has promised and accepted of the epoch after its own."""
+
+    def __init__(self) -> None:
+        self._promised = 0
+        self._ballot = 0
+        self._topology: list[Any] = []
+
+    def answer(self, message: EpochPrepare | EpochAccept) -> EpochPromise:
+        if message.ballot >= self._promised:
+            self._promised = message.ballot
+            if isinstance(message, EpochAccept):
+                self._ballot = message.ballot
+                self._topology = message.topology
+        return EpochPromise(self._promised, self._ballot, self._topology)
+
+
+def propose(
+    ballot: int,
+    voters: Sequence[Peer],
+    own: tuple[int, Register] | None,
+    topology: Topology,
+    enough: tuple[Callable[[Collection[int]], bool], Votes],
+    decided: Callable[[Topology | None], None],
+) -> Operation:
+    """Have the voters agree; `decided(None)` if this attempt has failed.
+
+    `own`: our process and register, if we vote. `enough`: whose promises suffice, whose acceptances do. If something
+    was accepted before, that is proposed instead: it may have been decided.
+    """
+    promised_by, accepted_by = enough
+    promises = yield from _ask(voters, own, EpochPrepare(ballot))
+    yes = {process: promise for process, promise in promises.items() if promise.promised == ballot}
+    if not promised_by(yes):
+        decided(None)
+        return
+    accepted = max((promise for promise in yes.values() if promise.topology), key=lambda p: p.ballot, default=None)
+    if accepted is not None:
+        try:
+            topology = Topology.from_wire(accepted.topology)
+        except (TypeError, ValueError):
+            decided(None)
+            return
+    promises = yield from _ask(voters, own, EpochAccept(ballot, topology.to_wire()))
+    votes = [process for process, promise in promises.items() if promise.ballot == ballot]
+    decided(topology if accepted_by(topology, votes) else None)
+
+
+def _ask(voters: Sequence[Peer], own: tuple[int, Register] | None, message: EpochPrepare | EpochAccept) -> Any:
+    answers: Answers = yield Round([(peer, message) for peer in voters], PATIENCE_S)
+    promises = {peer.process: answer for peer, answer in answers.by_peer.items() if isinstance(answer, EpochPromise)}
+    if own is not None:
+        promises[own[0]] = own[1].answer(message)
+    return promises
+
+
+def born_by(members: Sequence[Owner]) -> tuple[Callable[[Collection[int]], bool], Votes]:
+    """Epoch 1: a value of our own needs every member's promise that it has accepted nothing else, so that no two
+    clusters are born of sets that share a living member; one that was found needs a majority of its own members."""
+    processes = {member.process for member in members}
+    return (
+        lambda yes: processes <= set(yes),
+        lambda topology, yes: sum(m.process in yes for m in topology.members) > len(topology.members) // 2,
+    )
+
+
+def decided_by(present: Topology) -> tuple[Callable[[Collection[int]], bool], Votes]:
+    """A later epoch: a majority of the present members."""
+
+    def won(yes: Collection[int]) -> bool:
+        return present.voters.won([present.number_of(process) for process in yes])
+
+    return won, lambda _topology, yes: won(yes)
+
+
+def next_topology(
+    present: Topology, candidates: Sequence[Owner], gone: Collection[int], *, filled: bool
+) -> Topology | None:
+    """What should follow the present topology; None: nothing should.
+
+    `candidates`: data members that live and mean to stay. `gone`: processes that have left, are leaving, or were given
+    up. `filled`: in a joint epoch, all copies that the change makes are there.
+    """
+    target = present.next_members or present.members
+    known = {member.process for member in target}
+    newcomers = [member for member in candidates if member.process not in known]
+    names = {member.name for member in newcomers}
+    staying = [member for member in target if member.process not in gone and member.name not in names]
+    if present.is_joint:
+        if len(staying) < len(target) and staying + newcomers:
+            return present.joined(staying, newcomers)  # it cannot finish, or would have to be undone at once
+        return present.finished() if filled else None
+    if len(staying) == len(target) and not newcomers:
+        return None
+    return present.joined(staying, newcomers) if staying + newcomers else None
+
+
+def survey_change(
+    peers: Sequence[Peer], own: Progressed, report: Callable[[dict[int, Progressed]], None], me: int
+) -> Operation:
+    """Ask every member how far it is: of which changing slots it is home and has seen all copies made."""
+    answers: Answers = yield Round([(peer, Progress()) for peer in peers], PATIENCE_S)
+    found = {peer.process: answer for peer, answer in answers.by_peer.items() if isinstance(answer, Progressed)}
+    found[me] = own
+    report(found)
