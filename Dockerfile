@@ -1,0 +1,26 @@
+# A node of peerkv. Build: docker build -t peerkv .
+# Without a way to a package index, put wheels into ./wheels (pip wheel -w wheels . setuptools wheel) and build with
+# --build-arg PIP_OPTIONS=--no-index. BASE is any image with Python 3.11 or newer, venv included.
+ARG BASE=python:3.12-slim
+
+FROM ${BASE} AS build
+ARG PIP_OPTIONS=""
+WORKDIR /src
+COPY README.md wheels* /wheels/
+COPY pyproject.toml README.md ./
+COPY peerkv peerkv
+RUN python3 -m venv /opt/peerkv \
+    && /opt/peerkv/bin/pip install --no-cache-dir --disable-pip-version-check --find-links /wheels ${PIP_OPTIONS} . \
+    && /opt/peerkv/bin/pip uninstall --yes --quiet pip setuptools
+
+FROM ${BASE}
+RUN useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin peerkv
+COPY --from=build /opt/peerkv /opt/peerkv
+ENV PATH=/opt/peerkv/bin:$PATH PYTHONUNBUFFERED=1
+USER peerkv
+# Clients; peers (TCP for frames, UDP for gossip).
+EXPOSE 6379 16379/tcp 16379/udp
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["peerkv", "status", "127.0.0.1:6379"]
+ENTRYPOINT ["peerkv"]
+CMD ["node", "--host", "0.0.0.0"]
