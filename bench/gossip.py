@@ -84,7 +84,7 @@ class Cluster:
         engine = self.engines.get(port)
         if engine is None:
             return
-        taken = engine.take()
+        taken = engine.take(self.now)
         for address, message in taken.datagrams:
             payload = wire.encode_datagram(CLUSTER, message)
             self._count(len(payload))

@@ -686,7 +686,7 @@ class Node:
         self._swim_dirty = True
 
     def _take_gossip(self) -> None:
-        taken = self.swim.take()
+        taken = self.swim.take(self._now)
         self._swim_dirty = False
         self._swim_wake_at = taken.wake_at
         outbox = self._outbox

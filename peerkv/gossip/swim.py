@@ -375,10 +375,11 @@ class Swim:
             self._log("warning", f"refused {source[0]}:{source[1]}, which {reason}")
         return ExchangeAnswer(Claim(self.me), 0, source[0], (), Admission.REFUSED, reason)
 
-    def take(self) -> SwimOutbox:
+    def take(self, now: float) -> SwimOutbox:
         """All that is to be done since the last `take`."""
         outbox, self._outbox = self._outbox, SwimOutbox()
-        self._wake_at = outbox.wake_at = inf if self._silent else min(self._deadlines())
+        # A rumour after a long silence is due since the last one was told: that is no stall of this process.
+        self._wake_at = outbox.wake_at = inf if self._silent else max(now, min(self._deadlines()))
         return outbox
 
     # Probing

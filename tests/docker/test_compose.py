@@ -44,9 +44,12 @@ def _engine() -> bool:
 
 def _mirror() -> str:
     """Where this machine gets Debian's packages from."""
-    for file in (*Path("/etc/apt").glob("sources.list.d/*"), Path("/etc/apt/sources.list")):
+    apt = Path("/etc/apt")
+    for file in (*apt.glob("sources.list.d/*.sources"), *apt.glob("sources.list.d/*.list"), apt / "sources.list"):
         if file.is_file():
-            found = re.search(r"^(?:URIs:|deb(?: \[.*?\])?)\s+(https?://\S+)", file.read_text(), re.MULTILINE)
+            found = re.search(
+                r"^(?:URIs:|deb(?: \[.*?\])?)\s+(https?://\S+/debian)/?\s", file.read_text(), re.MULTILINE
+            )
             if found:
                 return found[1]
     return ""

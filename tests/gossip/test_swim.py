@@ -95,6 +95,17 @@ def test_a_node_that_stood_still_accuses_nobody(world: World) -> None:
     assert all(views(world, name) == {Liveness.ALIVE} for name in world.hosts)
 
 
+def test_news_after_a_long_silence_is_no_stall(world: World) -> None:
+    world.run(60.0)
+    host = world.hosts["db1"]
+    assert host.node is not None
+    swim, now = host.node.swim, host.local()
+    swim.update(load=1)
+    swim.take(now)
+    swim.wake(now + 0.001)
+    assert [text for _, text in swim.take(now).log if "did not run" in text] == []
+
+
 def test_datagrams_fit_a_packet() -> None:
     world = World(3)
     sizes: list[int] = []
