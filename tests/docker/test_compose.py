@@ -74,9 +74,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     if made.returncode:
         pytest.skip(f"debootstrap failed: {made.stdout.strip().splitlines()[-1:]}")
-    tar = subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE)
-    subprocess.run(["docker", "import", "-", BASE], stdin=tar.stdout, check=True, capture_output=True, timeout=300)
-    assert tar.wait() == 0
+    with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as tar:
+        subprocess.run(["docker", "import", "-", BASE], stdin=tar.stdout, check=True, capture_output=True, timeout=300)
+    assert tar.returncode == 0
     shutil.rmtree(root)
     return BASE
 
