@@ -163,7 +163,7 @@ class Node:
         self._links: dict[int, _Link] = {}
         self._gone: dict[int, float] = {}
         """Processes without a link, since when: see FORGET_PROCESS_AFTER_S."""
-        self._register = Register()
+        self._register = Register(1)
         self._proposing = False
         self._ballot = 0
         self._down_since: dict[int, float] = {}
@@ -467,7 +467,7 @@ class Node:
         self.home.flush()  # what was run in the epoch that ends
         forgotten = self.view.install(topology)
         self.replica.recent.forget(forgotten)
-        self._register = Register()
+        self._register = Register(topology.epoch + 1)
         self._progress = {}
         self._reachable = None
         self.swim.update(epoch=topology.epoch, cluster_id=topology.cluster_id)
@@ -827,7 +827,7 @@ class Node:
         if self.view.topology is None:
             return False
         up = [peer.number for peer in (self.view.me, *self.view.peers.values()) if peer.up and peer.number]
-        return all(quorum.won(up) for quorum in {id(quorum): quorum for quorum in self.view.quorums}.values())
+        return all(quorum.won(up) for quorum in self.view.topology.quorums)
 
     @property
     def topology(self) -> Topology | None:

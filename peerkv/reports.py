@@ -176,10 +176,11 @@ def node_id(process: int) -> str:
 def _ranges(topology: Topology) -> list[tuple[int, int, tuple[int, ...]]]:
     """(first slot, last slot, owners' numbers): neighbouring slots of the same owners in the same order."""
     ranges: list[tuple[int, int, tuple[int, ...]]] = []
+    kinds, _ = topology.kinds
     first = 0
     for slot in range(1, SLOTS + 1):
-        if slot == SLOTS or topology.table[slot] != topology.table[first]:
-            ranges.append((first, slot - 1, topology.table[first]))
+        if slot == SLOTS or kinds[slot] != kinds[first]:
+            ranges.append((first, slot - 1, topology.order(first)))
             first = slot
     return ranges
 

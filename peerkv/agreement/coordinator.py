@@ -245,8 +245,8 @@ class Coordinator:
         view = self.view
         key = request[1]
         slot = view.slots[number]
-        others = view.others[number]
-        if slot is not None and view.pair[number]:
+        partners = view.partners[number]
+        if slot is not None and partners:
             cell = slot.cells.get(key)
             version = 0
             if cell is not None:
@@ -254,11 +254,11 @@ class Coordinator:
                 if 0 < cell[2] <= now:
                     self.write(number, request, sink, index)  # R3: only the home lets a key expire
                     return
-            peer = others[0]
-            if len(others) > 1:
+            peer = partners[0]
+            if len(partners) > 1:
                 self._turn += 1
-                if (self._turn & 1 and others[1].usable) or not peer.usable:
-                    peer = others[1]
+                if (self._turn & 1 and partners[1].usable) or not peer.usable:
+                    peer = partners[1]
             if peer.usable:
                 peer.reads += (key, version)
                 peer.reads_waiting.append((number, request, sink, index, run(slot.cells, request, now)[1], run, now))
@@ -266,7 +266,7 @@ class Coordinator:
                 return
         elif slot is None and view.topology is not None and not view.quorums[number].joint:
             need = view.quorums[number].need
-            asked = [peer for peer in others if peer.usable][:need]
+            asked = [peer for peer in view.others[number] if peer.usable][:need]
             if len(asked) == need:
                 read = Read(number, request, sink, index, run, now, need)
                 for peer in asked:
@@ -396,15 +396,13 @@ class Coordinator:
 
     def retarget(self) -> None:
         """Links or the topology have changed: who is home of each slot, as far as we believe?"""
-        targets: list[Peer | None] = []
-        shared: dict[int, Peer | None] = {}
-        for order in self.view.order:
-            place = id(order)  # slots with the same owners share one tuple
-            if place not in shared:
-                target = next((peer for peer in order if peer.usable), None)
-                shared[place] = target or next((peer for peer in order if peer.up), None)
-            targets.append(shared[place])
-        self.targets = targets
+        orders = {id(order): order for order in self.view.order}  # slots with the same owners share one tuple
+        shared = {
+            place: next((peer for peer in order if peer.usable), None)
+            or next((peer for peer in order if peer.up), None)
+            for place, order in orders.items()
+        }
+        self.targets = [shared[place] for place in map(id, self.view.order)]
 
     def link_down(self, peer: Peer) -> None:
         """Whoever was asked there is asked elsewhere, at once. Its unanswered sends stay undecided."""

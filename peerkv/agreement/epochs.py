@@ -21,6 +21,7 @@ from peerkv.agreement.operation import (
     Operation,
     Progress,
     Progressed,
+    Refused,
     Round,
 )
 from peerkv.agreement.peer import Peer
@@ -33,14 +34,17 @@ Votes: TypeAlias = Callable[[Topology, Collection[int]], bool]
 
 
 class Register:
-    """A member's part: what it has promised and accepted of the epoch after its own."""
+    """A member's part: what it has promised and accepted of one epoch, the one after its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
         self._promised = 0
         self._ballot = 0
         self._topology: list[Any] = []
 
-    def answer(self, message: EpochPrepare | EpochAccept) -> EpochPromise:
+    def answer(self, message: EpochPrepare | EpochAccept) -> EpochPromise | Refused:
+        if message.epoch != self._epoch:
+            return Refused()  # decided already, or further on than we are
         if message.ballot >= self._promised:
             self._promised = message.ballot
             if isinstance(message, EpochAccept):
@@ -63,7 +67,7 @@ def propose(
     was accepted before, that is proposed instead: it may have been decided.
     """
     promised_by, accepted_by = enough
-    promises = yield from _ask(voters, own, EpochPrepare(ballot))
+    promises = yield from _ask(voters, own, EpochPrepare(topology.epoch, ballot))
     yes = {process: promise for process, promise in promises.items() if promise.promised == ballot}
     if not promised_by(yes):
         decided(None)
@@ -75,17 +79,17 @@ def propose(
         except (TypeError, ValueError):
             decided(None)
             return
-    promises = yield from _ask(voters, own, EpochAccept(ballot, topology.to_wire()))
+    promises = yield from _ask(voters, own, EpochAccept(topology.epoch, ballot, topology.to_wire()))
     votes = [process for process, promise in promises.items() if promise.ballot == ballot]
     decided(topology if accepted_by(topology, votes) else None)
 
 
 def _ask(voters: Sequence[Peer], own: tuple[int, Register] | None, message: EpochPrepare | EpochAccept) -> Any:
     answers: Answers = yield Round([(peer, message) for peer in voters], PATIENCE_S)
-    promises = {peer.process: answer for peer, answer in answers.by_peer.items() if isinstance(answer, EpochPromise)}
+    found = {peer.process: answer for peer, answer in answers.by_peer.items()}
     if own is not None:
-        promises[own[0]] = own[1].answer(message)
-    return promises
+        found[own[0]] = own[1].answer(message)
+    return {process: answer for process, answer in found.items() if isinstance(answer, EpochPromise)}
 
 
 def born_by(members: Sequence[Owner]) -> tuple[Callable[[Collection[int]], bool], Votes]:

@@ -47,8 +47,10 @@ Run: TypeAlias = Callable[[Cells, Sequence[bytes], int], tuple[Sequence[Change] 
 What could have changed something but did not is remembered like what did: run again elsewhere it might."""
 
 TAKEOVER_GROUP: Final = 512
-"""Slots prepared in one message: 3 ms of either end's time."""
-TAKEOVER_SPACING_S: Final = 0.005
+"""Slots prepared in one message: 5 ms of either end's time."""
+SPACED_GROUP: Final = 128
+"""... where no operation waits for that."""
+SPACING_S: Final = 0.01
 """Between such messages, so that clients are served meanwhile."""
 TAKEOVER_ATTEMPTS: Final = 8
 UNCHANGING_MAX: Final = 16384
@@ -59,7 +61,7 @@ EXPIRE_GROUP: Final = 1024
 """Keys expired in one turn at most, so that a storm of deadlines does not stop the node."""
 EXPIRE_RETRY_MS: Final = 500
 """When to try again while no majority can be reached."""
-PROBES_MAX: Final = 1024
+PROBES_MAX: Final = 2048
 """Slots whose other owners are probed at a time."""
 TEND_PERIOD_S: Final = 1.0
 """How often a home looks after owners that are behind and after tombstones."""
@@ -136,6 +138,9 @@ class HomeSlot:
     quorum: Quorum
     timed: bool = False
     """Some cell has had a deadline."""
+    since: int = 0
+    """The position at which it met the present owners: who has acknowledged it in this epoch, or a later one, has all
+    that was chosen before."""
     purgeable: tuple[int, int] = (0, 0)
     """(turn, position): once every owner has answered that turn, tombstones up to that position can go."""
     acked: dict[int, int] = field(default_factory=dict)
@@ -191,6 +196,10 @@ class Home:
         """Reads run here lately; what may be run after them need not wait for their coordinator's mark."""
         self._wanted: list[int] = []
         """Slots to take over at the end of this turn."""
+        self._spaced: deque[list[int]] = deque()
+        """Slots to take over without haste, in parts with the same owners."""
+        self._spacing = False
+        """Whether that is under way."""
         self._seen_round: dict[int, int] = {}
         self._tend_at = 0.0
         self._unclaimed: set[int] = set()
@@ -312,7 +321,7 @@ class Home:
     def flush(self) -> None:
         """End of a turn: send what was run in it to the other owners."""
         if self._wanted:
-            self._start_takeovers()
+            self._take_over_wanted()
         groups, self._open = self._open, []
         for group in groups:
             turn, group.turn = group.turn, None
@@ -422,7 +431,7 @@ class Home:
             del self.waiting[home]
         self._release(ended)
 
-    def _release(self, ended: Sequence[Ended]) -> None:
+    def _release(self, ended: Iterable[Ended]) -> None:
         """A quorum has accepted these."""
         ours: list[tuple[int, Reply]] = []
         for _, _, origin, counter, reply in ended:
@@ -462,30 +471,46 @@ class Home:
     # -- taking over
 
     def want(self, numbers: Sequence[int]) -> None:
-        """Take these slots over although no operation waits for them."""
-        for number in numbers:
-            if number not in self.homes and number not in self.taking and self.view.slots[number] is not None:
-                self.taking[number] = []
-                self._wanted.append(number)
+        """Take these slots over although no operation waits for that: a few at a time."""
+        parts = self._by_owners([number for number in numbers if self._is_free(number)], SPACED_GROUP)
+        for part in parts:
+            if self.view.others[part[0]]:
+                self._spaced.append(part)
+            else:
+                self._start_takeover(part)
+        if self._spaced and not self._spacing:
+            self._spacing = True
+            self._operations.start(self.now, self._take_over_spaced())
 
-    def _start_takeovers(self) -> None:
+    def _take_over_spaced(self) -> Operation:
+        while self._spaced:
+            part = [number for number in self._spaced.popleft() if self._is_free(number)]
+            if part:
+                self._start_takeover(part)
+                yield Pause(SPACING_S)
+        self._spacing = False
+
+    def _is_free(self, number: int) -> bool:
+        return number not in self.homes and number not in self.taking and self.view.slots[number] is not None
+
+    def _start_takeover(self, part: list[int]) -> None:
+        for number in part:
+            self.taking[number] = []
+        self._operations.start(self.now, self.take_over(part))
+
+    def _take_over_wanted(self) -> None:
+        wanted, self._wanted = self._wanted, []
+        for part in self._by_owners(wanted, TAKEOVER_GROUP):
+            self._operations.start(self.now, self.take_over(part))
+
+    def _by_owners(self, numbers: Sequence[int], most: int) -> list[list[int]]:
         groups: dict[tuple[Peer, ...], list[int]] = {}
-        for number in self._wanted:
+        for number in numbers:
             groups.setdefault(self.view.others[number], []).append(number)
-        self._wanted = []
-        parts = [
-            numbers[first : first + TAKEOVER_GROUP]
-            for numbers in groups.values()
-            for first in range(0, len(numbers), TAKEOVER_GROUP)
-        ]
-        parts.sort(key=lambda numbers: not any(self.taking.get(number) for number in numbers))
-        for place, numbers in enumerate(parts):
-            self._operations.start(self.now, self.take_over(numbers, place * TAKEOVER_SPACING_S))
+        return [group[first : first + most] for group in groups.values() for first in range(0, len(group), most)]
 
-    def take_over(self, numbers: list[int], after: float = 0.0) -> Operation:
+    def take_over(self, numbers: list[int]) -> Operation:
         """Become home of these slots, which have the same owners (protocol rules T1 to T4)."""
-        if after:
-            yield Pause(after)
         view = self.view
         epoch = view.epoch
         me = view.me.number
@@ -566,19 +591,15 @@ class Home:
         number = slot.number
         view = self.view
         others = view.others[number]
-        pair = view.pair[number]
-        group = self._groups.get((others, pair))
-        if group is None:
-            group = self._groups[others, pair] = Group(others, bool(pair))
-        home = self.homes[number] = HomeSlot(slot, ballot, group, view.quorums[number])
-        lagging = {peer.number for peer in others if peer not in equal} if slot.position else set()
+        home = self.homes[number] = HomeSlot(
+            slot, ballot, self._group(number), view.quorums[number], since=slot.position
+        )
+        if home.quorum.joint:
+            equal = ()  # E5: all have to say that they are here
+        lagging = {peer.number for peer in others if peer not in equal} if slot.position or home.quorum.joint else set()
         if lagging:
             self.lagging[home] = lagging
         self._replica.counters.takeovers += 1
-        if home.quorum.joint and not slot.position:
-            self._note_filled(home)
-        elif home.quorum.joint:
-            self._extend(home, (), None, 0, 0, None)  # E2: brings the new owners here, and counts the old ones anew
         for key, cell in slot.cells.items():
             if cell[2]:
                 home.timed = True
@@ -587,40 +608,67 @@ class Home:
             if counter >= view.marks.get(process, 0):  # T4: what is older has ended
                 self.enqueue(number, origin, process, counter, request, after)
 
+    def _group(self, number: int) -> Group:
+        key = self.view.others[number], self.view.pair[number]
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(key[0], bool(key[1]))
+        return group
+
     def _give_up(self, numbers: Sequence[int], status: Status) -> None:
         for number in numbers:
             for origin, _, counter, _, _ in self.taking.pop(number, ()):
                 self._end(origin, counter, status)
 
     def enter_epoch(self) -> None:
-        """A new topology is installed: begin anew as home where the owners are others now (protocol rule E2).
-
-        The others go on, but for what was under way, as it may have met owners of another epoch.
-        """
+        """A new topology is installed (protocol rule E2): what was under way may have met owners of another epoch, and
+        where the owners are others now, it begins anew who is known to be where we are. A home stays home, if it is
+        still an owner."""
         view = self.view
-        for number, home in list(self.homes.items()):
-            if (
-                view.slots[number] is not home.slot
-                or view.quorums[number] != home.quorum
-                or view.others[number] != home.group.peers
-            ):
-                self.deposed(number)
-        topology = view.topology
-        changing = topology.changing if topology is not None else []
-        self._unclaimed = {number for number in changing or range(SLOTS) if view.slots[number] is not None}
-        self._unclaimed -= self.homes.keys()
-        self._unfilled = list(changing)
-        self._filled = bytearray(SLOTS // 8)
         for peer in view.peers.values():
             for turn in peer.turns.values():
                 self._mark_lagging(peer, turn)
                 self._spill(turn)
             peer.turns.clear()
+        for number, home in list(self.homes.items()):
+            if view.slots[number] is not home.slot:
+                self.deposed(number)
+            elif view.others[number] != home.group.peers or view.quorums[number] != home.quorum:
+                self._regroup(home)
         for home in list(self.waiting):
             self._probe(home, [peer for peer in home.group.peers if peer.up])
+        self._filled = bytearray(SLOTS // 8)
         self._tend_at = self.now
-        me = view.me
-        self.want([number for number, order in enumerate(view.order) if order and order[0] is me])
+        self._spaced.clear()
+        topology = view.topology
+        if topology is None:
+            return
+        self._unfilled = list(topology.changing)
+        kinds, orders = topology.kinds[0], topology.orders
+        self._unclaimed = {
+            number
+            for number, (slot, kind) in enumerate(zip(view.slots, kinds, strict=True))
+            if slot is not None and slot.promised & MEMBER_MASK not in orders[kind]
+        }
+        if not topology.is_joint:
+            first = [order[:1] == (view.me.number,) for order in orders]
+            self.want([number for number, kind in enumerate(kinds) if first[kind]])
+
+    def _regroup(self, home: HomeSlot) -> None:
+        number = home.slot.number
+        known = self.lagging.pop(home, ())
+        former = home.group.peers
+        group = home.group = self._group(number)
+        home.quorum = self.view.quorums[number]
+        home.since = home.slot.position
+        home.acked = {}
+        home.purgeable = (0, 0)
+        if not group.peers:
+            self._release(self.waiting.pop(home, ()))
+        joint = home.quorum.joint
+        lagging = {p.number for p in group.peers if joint or p.number in known or p not in former}
+        if lagging:
+            self.lagging[home] = lagging
 
     def filled(self) -> bytes:
         """A bit for each slot that the present epoch changes, of which we are home, and which could do without its
@@ -639,13 +687,7 @@ class Home:
             self._filled[number >> 3] |= 1 << (number & 7)
 
     def _is_filled(self, home: HomeSlot) -> bool:
-        slot = home.slot
-        if not slot.position:
-            return True
-        since = first_position(home.ballot)
-        if slot.position <= since:
-            return False
-        have = {owner for owner, position in home.acked.items() if position > since}
+        have = {owner for owner, position in home.acked.items() if position >= home.since}
         have.add(self.view.me.number)
         return home.quorum.won(have) and all(
             peer.number in have or not peer.up for peer in home.group.peers if peer.number in home.quorum.joint

@@ -123,8 +123,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class EpochPrepare:
-    """Of the epoch after this one: accept no proposal of a lower ballot."""
+    """Of this epoch: accept no proposal of a lower ballot."""
 
+    epoch: int
     ballot: int
 
 
@@ -139,8 +140,9 @@ class EpochPromise:
 
 @dataclass(frozen=True, slots=True)
 class EpochAccept:
-    """Accept this topology, to_wire's form."""
+    """For this epoch accept this topology, to_wire's form."""
 
+    epoch: int
     ballot: int
     topology: list[Any]
 

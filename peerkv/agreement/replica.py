@@ -94,7 +94,8 @@ class Replica:
         """Slots whose copy is being brought up to date."""
         self.queue: dict[int, Peer] = {}
         """Slots whose copy will be, and their homes; first come, first served."""
-        self._in_background = 0
+        self._fetchers = 0
+        """How many operations work it off."""
         self._fill_rate = fill_rate
         self._free_at = 0.0
         """When the next page may be asked for, so that the rate is kept."""
@@ -197,25 +198,23 @@ class Replica:
             self._start(self.catch_up(number, slot.promised, home))
         else:
             self.queue[number] = home
-            self._fetch_next()
+            if self._fetchers < FETCHES_MAX:
+                self._fetchers += 1
+                self._start(self._work_off_queue())
 
-    def _fetch_next(self) -> None:
-        while self.queue and self._in_background < FETCHES_MAX:
+    def _work_off_queue(self) -> Operation:
+        while self.queue:
+            wait = self._free_at - self.now
+            if wait > 0:
+                yield Pause(wait)
+                continue
             number = next(iter(self.queue))
             home = self.queue.pop(number)
             slot = self.view.slots[number]
             if slot is not None and number not in self.fetching:
                 self.fetching.add(number)
-                self._in_background += 1
-                self._start(self._catch_up_in_background(number, slot.promised, home))
-
-    def _catch_up_in_background(self, number: int, ballot: int, home: Peer) -> Operation:
-        wait = self._free_at - self.now
-        if wait > 0:
-            yield Pause(wait)
-        yield from self.catch_up(number, ballot, home)
-        self._in_background -= 1
-        self._fetch_next()
+                yield from self.catch_up(number, slot.promised, home)
+        self._fetchers -= 1
 
     def progress(self, filled: bytes) -> Progressed:
         """How far we are with copies that are to be brought up to date; `filled`: what we know as home."""

@@ -25,7 +25,10 @@ class View:
         """For each slot its owners in order of preference, ourselves included."""
         self.others: list[tuple[Peer, ...]] = [()] * SLOTS
         """For each slot its owners without ourselves."""
+        self.partners: list[tuple[Peer, ...]] = [()] * SLOTS
+        """For each slot of ours the other owners of which any one and we are a quorum."""
         self.quorums: list[Quorum] = []
+        """For each slot what decides; slots with the same owners share one."""
         self.pair = bytearray(SLOTS)
         """1 where any two owners are a quorum: three or two owners, no joint epoch."""
         self.sole = bytearray(SLOTS)
@@ -54,23 +57,31 @@ class View:
         members: dict[int, Peer] = {}
         for owner in (*topology.members, *topology.next_members):
             members[owner.number] = me if owner.process == me.process else self.peer(owner.process, owner.name)
-        self.quorums = topology.quorums
-        shared: dict[tuple[int, ...], tuple[tuple[Peer, ...], tuple[Peer, ...]]] = {}
+        kinds, _ = topology.kinds
+        orders = [tuple([members[number] for number in order]) for order in topology.orders]
+        others = [tuple([peer for peer in order if peer is not me]) for order in orders]
+        quorums = topology.quorums
+        ours = [me in order for order in orders]
+        partners = [
+            tuple([peer for peer in peers if mine and quorum.won((me.number, peer.number))])
+            for peers, quorum, mine in zip(others, quorums, ours, strict=True)
+        ]
+        pair = [not quorum.joint and quorum.need == 2 for quorum in quorums]
+        sole = [mine and not peers for peers, mine in zip(others, ours, strict=True)]
+        self.order = [orders[kind] for kind in kinds]
+        self.others = [others[kind] for kind in kinds]
+        self.partners = [partners[kind] for kind in kinds]
+        self.quorums = [quorums[kind] for kind in kinds]
+        self.pair[:] = bytes([pair[kind] for kind in kinds])
+        self.sole[:] = bytes([sole[kind] for kind in kinds])
         forgotten: set[int] = set()
-        for number, row in enumerate(topology.table):
-            entry = shared.get(row)
-            if entry is None:
-                order = tuple([members[member] for member in row])
-                entry = shared[row] = (order, tuple([peer for peer in order if peer is not me]))
-            self.order[number], self.others[number] = entry
-            quorum = self.quorums[number]
-            self.pair[number] = not quorum.joint and quorum.need == 2
-            self.sole[number] = entry[0] == (me,)
-            if me in entry[0]:
-                if self.slots[number] is None:
-                    self.slots[number] = Slot(number)
-            elif self.slots[number] is not None:
-                self.slots[number] = None
+        slots = self.slots
+        for number, kind in enumerate(kinds):
+            if ours[kind]:
+                if slots[number] is None:
+                    slots[number] = Slot(number)
+            elif slots[number] is not None:
+                slots[number] = None
                 forgotten.add(number)
         self.links_changed()
         return forgotten

@@ -12,7 +12,6 @@ arithmetic, the same on every platform (-w/ln(h), the textbook's form, depends o
 
 from __future__ import annotations
 
-import heapq
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +73,9 @@ def _owners(places: tuple[Place, ...], replicas: int) -> list[tuple[int, ...]]:
     table: list[tuple[int, ...]] = []
     if len(zones) <= 1 or count == 1:
         for column in zip(*vectors, strict=True):
-            best = heapq.nlargest(count, ranked, key=column.__getitem__)
+            best = sorted(ranked, key=column.__getitem__, reverse=True)[
+                :count
+            ]  # half the time of heapq's for few members
             table.append(tuple([order[rank] for rank in best]))
         return table
     for column in zip(*vectors, strict=True):

@@ -78,39 +78,45 @@ class Topology:
         return Quorum(tuple(member.number for member in self.members))
 
     @cached_property
+    def kinds(self) -> tuple[list[int], list[tuple[tuple[int, ...], tuple[int, ...]]]]:
+        """Slots with the same owners are of one kind: for each slot its kind, and for each kind its old and new owners.
+        There are few, so what depends on the owners alone is worked out per kind."""
+        old = _placed(self.members, self.replicas)
+        rows = list(zip(old, _placed(self.next_members, self.replicas) if self.next_members else old, strict=True))
+        numbers = {row: number for number, row in enumerate(dict.fromkeys(rows))}
+        return [numbers[row] for row in rows], list(numbers)
+
+    @cached_property
+    def orders(self) -> list[tuple[int, ...]]:
+        """For each kind its owners' numbers in order of preference; in a joint epoch the old owners, then the new."""
+        return [old + tuple([number for number in new if number not in old]) for old, new in self.kinds[1]]
+
+    @cached_property
+    def quorums(self) -> list[Quorum]:
+        """For each kind what decides."""
+        return [Quorum(old, () if set(old) == set(new) else new) for old, new in self.kinds[1]]
+
+    def order(self, slot: int) -> tuple[int, ...]:
+        """A slot's owners' numbers in order of preference."""
+        return self.orders[self.kinds[0][slot]]
+
+    def quorum(self, slot: int) -> Quorum:
+        """What decides for a slot."""
+        return self.quorums[self.kinds[0][slot]]
+
+    @cached_property
     def changing(self) -> list[int]:
         """The slots whose owners this joint epoch changes."""
-        return [number for number, quorum in enumerate(self.quorums) if quorum.joint]
+        joint = [bool(quorum.joint) for quorum in self.quorums]
+        return [slot for slot, kind in enumerate(self.kinds[0]) if joint[kind]] if any(joint) else []
 
     @cached_property
     def changing_bits(self) -> int:
         """`changing` as a bit per slot."""
         bits = bytearray(SLOTS // 8)
-        for number in self.changing:
-            bits[number >> 3] |= 1 << (number & 7)
+        for slot in self.changing:
+            bits[slot >> 3] |= 1 << (slot & 7)
         return int.from_bytes(bits, "little")
-
-    @cached_property
-    def table(self) -> list[tuple[int, ...]]:
-        """For each slot its owners' numbers in order of preference; in a joint epoch the old owners, then the new."""
-        old, new = self._owners
-        if old is new:
-            return old
-        pairs = list(zip(old, new, strict=True))
-        merged = {pair: pair[0] + tuple([number for number in pair[1] if number not in pair[0]]) for pair in set(pairs)}
-        return [merged[pair] for pair in pairs]
-
-    @cached_property
-    def quorums(self) -> list[Quorum]:
-        """For each slot what decides; slots with the same owners share one Quorum."""
-        pairs = list(zip(*self._owners, strict=True))
-        shared = {pair: Quorum(pair[0], () if set(pair[0]) == set(pair[1]) else pair[1]) for pair in set(pairs)}
-        return [shared[pair] for pair in pairs]
-
-    @cached_property
-    def _owners(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        old = _placed(self.members, self.replicas)
-        return old, _placed(self.next_members, self.replicas) if self.next_members else old
 
     @cached_property
     def by_number(self) -> dict[int, Owner]:

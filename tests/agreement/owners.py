@@ -110,7 +110,7 @@ class Owners:
         topology = Topology.birth(1, count, [Owner(0, f"n{number}", number) for number in range(1, count + 1)])
         self.settings = Settings()
         by_number = {number: Member(number, topology, self.settings) for number in topology.by_number}
-        self.members = [by_number[number] for number in topology.table[SLOT]]
+        self.members = [by_number[number] for number in topology.order(SLOT)]
         self.now = 0.0
         self.cut: set[tuple[str, str]] = set()
         """(from, to) of directions in which everything is lost."""
