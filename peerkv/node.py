@@ -59,8 +59,6 @@ STALE_LINK_S: Final = 1.0
 """The link to a member that is down is given up if nothing has been heard from it for so long."""
 TAKEOVER_AFTER_S: Final = 1.0
 """Links must have been down for so long before slots are taken over that nobody asks for."""
-TAKEOVER_BATCH: Final = 2048
-"""Slots taken over unasked per look."""
 FORGET_PROCESS_AFTER_S: Final = 900.0
 """What a coordinator's operations answered is kept for so long after its process was last linked: no copy of a request
 stays on its way for longer."""
@@ -749,10 +747,10 @@ class Node:
         self._consider_birth()
         self._consider_change()
         self.home.compare(COMPARE_CELLS)
+        if all(link.peer.up or now - link.down_since >= TAKEOVER_AFTER_S for link in self._links.values()):
+            self.home.want(self.home.orphans())
         if now >= self._forget_at:
             self._forget_at = now + 1.0
-            if all(link.peer.up or now - link.down_since >= TAKEOVER_AFTER_S for link in self._links.values()):
-                self.home.want(self.home.orphans(TAKEOVER_BATCH))
             gone = {process for process, since in self._gone.items() if now - since >= FORGET_PROCESS_AFTER_S}
             self.replica.recent.trim(self.view.marks, gone)
             for process in gone:

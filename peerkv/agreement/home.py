@@ -7,7 +7,6 @@ nothing waits for the step before, since a change carries the position that it b
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,14 +54,17 @@ SPACING_S: Final = 0.01
 TAKEOVER_ATTEMPTS: Final = 8
 UNCHANGING_MAX: Final = 16384
 """Forgetting one costs its successor a retry, no more."""
-FILLED_LOOKS: Final = 1024
+FILLED_LOOKS: Final = 256
 """Slots looked at per survey of a change; most are noted as filled by the acknowledgement that makes them so."""
 EXPIRE_GROUP: Final = 1024
 """Keys expired in one turn at most, so that a storm of deadlines does not stop the node."""
 EXPIRE_RETRY_MS: Final = 500
 """When to try again while no majority can be reached."""
-PROBES_MAX: Final = 2048
-"""Slots whose other owners are probed at a time."""
+PROBED_GROUP: Final = 128
+"""Slots whose other owners are asked at a time where they are; then others have their turn (SPACING_S)."""
+PROBED_AGAIN_PER_S: Final = 2000
+"""Slots whose owners stay behind, as they wait to fetch: most answers come without being asked for."""
+ORPHAN_LOOKS: Final = SLOTS // 4
 TEND_PERIOD_S: Final = 1.0
 """How often a home looks after owners that are behind and after tombstones."""
 
@@ -202,6 +204,13 @@ class Home:
         """Whether that is under way."""
         self._seen_round: dict[int, int] = {}
         self._tend_at = 0.0
+        self._to_probe: deque[HomeSlot] = deque()
+        """Slots some of whose owners will be asked where they are."""
+        self._probing = False
+        """Whether that is under way."""
+        self._probe_again_at = 0.0
+        self._looked_upto = 0
+        """As far as we have looked for slots without a home in this round."""
         self._unclaimed: set[int] = set()
         """Slots of ours whose owners this epoch has changed, and for which we have seen no ballot since."""
         self._unfilled: list[int] = []
@@ -638,8 +647,8 @@ class Home:
         for home in list(self.waiting):
             self._probe(home, [peer for peer in home.group.peers if peer.up])
         self._filled = bytearray(SLOTS // 8)
-        self._tend_at = self.now
         self._spaced.clear()
+        self._probe_lagging()
         topology = view.topology
         if topology is None:
             return
@@ -696,8 +705,8 @@ class Home:
     # -- looking after
 
     def link_up(self) -> None:
-        """An owner can be talked to again: see soon what it has missed."""
-        self._tend_at = self.now
+        """An owner can be talked to again: see what it has missed."""
+        self._probe_lagging()
 
     def link_down(self, peer: Peer) -> None:
         """What an owner has not acknowledged may never have reached it."""
@@ -709,36 +718,32 @@ class Home:
             self._mark_lagging(peer, turn)
             self._spill(turn)
 
-    def orphans(self, count: int) -> list[int]:
-        """Slots that nobody is home of, as far as can be seen, and that are ours to take (protocol rule T5).
+    def orphans(self) -> list[int]:
+        """Slots that nobody is home of, as far as can be seen, and that are ours to take (protocol rule T5): of the
+        next `ORPHAN_LOOKS` slots.
 
         Whose ballot we have promised is home, or tried to be. If that is ourselves, in vain, or one that cannot be
-        talked to, or if the owners have changed since, the first owner that can be takes over, though no operation asks
-        for it: someone must look after copies that are behind, deadlines and tombstones.
+        talked to, or no owner any more, the first owner that can be takes over, though no operation asks for it:
+        someone must look after copies that are behind, deadlines and tombstones.
         """
         view = self.view
         me = view.me
-        homes = self.homes
+        first = self._looked_upto
+        self._looked_upto = (first + ORPHAN_LOOKS) % SLOTS
         healthy = {peer.number for peer in view.peers.values() if peer.up and peer.number}
-        doubtful = [
-            number
-            for number, slot in enumerate(view.slots)
-            if slot is not None and slot.promised & MEMBER_MASK not in healthy and number not in homes
-        ]
         found: list[int] = []
-        for number in itertools.chain(doubtful, self._unclaimed):
-            slot = view.slots[number]
-            if slot is None or number in homes or number in self.taking:
+        for number, slot in enumerate(view.slots[first : first + ORPHAN_LOOKS], first):
+            if slot is None or (slot.promised & MEMBER_MASK in healthy and number not in self._unclaimed):
                 continue
-            mine = ballot_member(slot.promised) == me.number
-            if mine or next((peer for peer in view.order[number] if peer.usable), None) is me:
-                found.append(number)
-                if len(found) == count:
-                    break
+            if self._is_free(number):
+                mine = ballot_member(slot.promised) == me.number
+                if mine or next((peer for peer in view.order[number] if peer.usable), None) is me:
+                    found.append(number)
         return found
 
     def tend(self, now: float) -> None:
-        """Once a period: probe owners that are behind, purge tombstones that every owner has (protocol rule X1)."""
+        """Once a period: purge tombstones that every owner has (protocol rule X1), give up on turns not acknowledged,
+        and ask owners that are behind where they are."""
         if now < self._tend_at:
             return
         self._tend_at = now + TEND_PERIOD_S
@@ -750,14 +755,8 @@ class Home:
                 self.want([slot.number])
             elif slot.tombstones:
                 self._purge(home, purges)
-        probed = list(itertools.islice(self.lagging, PROBES_MAX))
-        for home in probed:
-            lagging = self.lagging[home] = self.lagging.pop(home)  # the next time it is others' turn
-            behind = [peer for peer in home.group.peers if peer.up and peer.number in lagging]
-            if behind:
-                self._probe(home, behind)
-        if len(probed) == PROBES_MAX:
-            self._tend_at = now
+        if not self._to_probe and now >= self._probe_again_at:
+            self._probe_lagging()
         for peer in self.view.peers.values():
             self._give_up_turns(peer, peer.overdue)
             peer.overdue = self._turn
@@ -785,6 +784,24 @@ class Home:
             if peer.up:
                 peer.tells.append(("compare", column))
                 self.view.touched.add(peer)
+
+    def _probe_lagging(self) -> None:
+        self._to_probe = deque(self.lagging)
+        self._probe_again_at = self.now + TEND_PERIOD_S + len(self.lagging) / PROBED_AGAIN_PER_S
+        if self._to_probe and not self._probing:
+            self._probing = True
+            self._operations.start(self.now, self._probe_spaced())
+
+    def _probe_spaced(self) -> Operation:
+        while self._to_probe:
+            for _ in range(min(PROBED_GROUP, len(self._to_probe))):
+                home = self._to_probe.popleft()
+                lagging = self.lagging.get(home, ())
+                behind = [peer for peer in home.group.peers if peer.up and peer.number in lagging]
+                if behind:
+                    self._probe(home, behind)
+            yield Pause(SPACING_S)
+        self._probing = False
 
     def _probe(self, home: HomeSlot, behind: list[Peer]) -> None:
         """Have owners catch up that have missed something: a change does that, or else the position alone."""

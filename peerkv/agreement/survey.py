@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 Asking: TypeAlias = Generator[Round | Pause, Answers, Result]
 
 
-COUNT_SLOTS: Final = 1024
+COUNT_SLOTS: Final = 512
 """Slots whose copies are counted at a time: 5 ms of the time of who asks."""
 COUNT_PAUSE_S: Final = 0.005
 
@@ -130,34 +130,62 @@ def count_copies(view: View, replica: Replica) -> Asking[Copies]:
     Some slots at a time: all at once would keep every node from its clients for a tenth of a second.
     """
     copies = Copies()
-    for first in range(0, SLOTS, COUNT_SLOTS):
-        if view.topology is not None:
-            yield from _count_some(view, replica, list(range(first, min(SLOTS, first + COUNT_SLOTS))), copies)
+    behind: list[int] = []
+    for part in _parts(range(SLOTS)):
+        behind += yield from _count_some(view, replica, part, copies)
+        yield Pause(COUNT_PAUSE_S)
+    if behind:
+        yield Pause(SETTLE_S)  # what was on its way has arrived
+        for part in _parts(behind):
+            yield from _count_some(view, replica, part, copies, again=True)
             yield Pause(COUNT_PAUSE_S)
     return copies
 
 
-def _count_some(view: View, replica: Replica, wanted: list[int], copies: Copies) -> Asking[None]:
+def _parts(numbers: Sequence[int]) -> list[Sequence[int]]:
+    return [numbers[first : first + COUNT_SLOTS] for first in range(0, len(numbers), COUNT_SLOTS)]
+
+
+def _count_some(
+    view: View, replica: Replica, wanted: Sequence[int], copies: Copies, *, again: bool = False
+) -> Asking[list[int]]:
+    """Returns the slots whose owners are not all at the same position; they are counted only if asked `again`."""
+    if view.topology is None:
+        return []
     answers = yield Round(_asks(view, wanted, Count), PATIENCE_S)
-    rows = dict(zip(wanted, _positions(view, replica, wanted, answers), strict=True))
-    goals = {number: max(row.values(), default=-1) for number, row in rows.items()}
-    behind = [number for number in wanted if len(set(rows[number].values())) > 1]
-    if behind:
-        yield Pause(SETTLE_S)
-        answers = yield Round(_asks(view, behind, Count), PATIENCE_S)
-        rows.update(zip(behind, _positions(view, replica, behind, answers), strict=True))
-    for number, row in rows.items():
+    behind: list[int] = []
+    alike: dict[tuple[tuple[Peer, ...], int], int] = {}
+    for number, row in zip(wanted, _positions(view, replica, wanted, answers), strict=True):
         order = view.order[number]
-        current = [peer for peer in order if row.get(peer, -1) >= goals[number]]
-        copies.whole += len(current) == len(order)
-        copies.undecided += not view.quorums[number].won([peer.number for peer in row])
-        for peer in current:
-            copies.held[peer] = copies.held.get(peer, 0) + 1
-        member = ballot_member(position_ballot(max(row.values(), default=0)))
-        home = next((peer for peer in order if peer.number == member), None)
-        if home is None or not home.usable:
-            home = next((peer for peer in order if peer.usable), order[0])
-        copies.homes[home] = copies.homes.get(home, 0) + 1
+        positions = set(row.values())
+        if len(positions) == 1 and len(row) == len(order):
+            kind = order, ballot_member(position_ballot(positions.pop()))
+            alike[kind] = alike.get(kind, 0) + 1
+        elif not again and len(positions) > 1:
+            behind.append(number)
+        else:
+            goal = max(positions, default=-1)
+            copies.undecided += not view.quorums[number].won([peer.number for peer in row])
+            _add(
+                copies,
+                order,
+                [p for p in order if row.get(p, -1) >= goal],
+                ballot_member(position_ballot(max(goal, 0))),
+            )
+    for (order, member), count in alike.items():
+        _add(copies, order, order, member, count)
+    return behind
+
+
+def _add(copies: Copies, order: Sequence[Peer], current: Sequence[Peer], member: int, count: int = 1) -> None:
+    """So many slots with these owners, of which these are up to date, and in which that member wrote last."""
+    copies.whole += count * (len(current) == len(order))
+    for peer in current:
+        copies.held[peer] = copies.held.get(peer, 0) + count
+    home = next((peer for peer in order if peer.number == member), None)
+    if home is None or not home.usable:
+        home = next((peer for peer in order if peer.usable), order[0])
+    copies.homes[home] = copies.homes.get(home, 0) + count
 
 
 def explain(view: View, replica: Replica, number: int, key: bytes) -> Asking[list[tuple[Peer, CellAnswer | None]]]:
@@ -198,11 +226,13 @@ def _by_owner(view: View, numbers: Sequence[int]) -> dict[Peer, list[int]]:
     return owners
 
 
-def _asks(view: View, numbers: list[int], message: Callable[[list[int]], Message]) -> list[tuple[Peer, Message]]:
+def _asks(view: View, numbers: Sequence[int], message: Callable[[list[int]], Message]) -> list[tuple[Peer, Message]]:
     return [(peer, message(slots)) for peer, slots in _by_owner(view, numbers).items() if peer is not view.me]
 
 
-def _counts(view: View, replica: Replica, numbers: list[int], answers: Answers) -> dict[Peer, tuple[list[int], Counts]]:
+def _counts(
+    view: View, replica: Replica, numbers: Sequence[int], answers: Answers
+) -> dict[Peer, tuple[list[int], Counts]]:
     counts: dict[Peer, tuple[list[int], Counts]] = {}
     for peer, slots in _by_owner(view, numbers).items():
         answer = replica.answer(Count(slots)) if peer is view.me else answers.by_peer.get(peer)
@@ -211,7 +241,7 @@ def _counts(view: View, replica: Replica, numbers: list[int], answers: Answers) 
     return counts
 
 
-def _positions(view: View, replica: Replica, numbers: list[int], answers: Answers) -> list[dict[Peer, int]]:
+def _positions(view: View, replica: Replica, numbers: Sequence[int], answers: Answers) -> list[dict[Peer, int]]:
     """For each slot asked about, how far each owner is that answered."""
     rows: dict[int, dict[Peer, int]] = {number: {} for number in numbers}
     for peer, (slots, answer) in _counts(view, replica, numbers, answers).items():
