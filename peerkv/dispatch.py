@@ -41,25 +41,21 @@ SYNTAX: Final = ReplyError("ERR syntax error")
 NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
 
 
-class Batch:
+class Batch(Sink):
     """What one buffer of a client asked for, and the replies so far."""
 
-    __slots__ = ("dispatcher", "left", "protocol", "replies", "session", "silent")
+    __slots__ = ("dispatcher", "protocol", "session", "silent")
 
     def __init__(self, dispatcher: Dispatcher, session: Session, count: int) -> None:
+        super().__init__(count)
         self.dispatcher = dispatcher
         self.session = session
         self.protocol = session.protocol
-        self.replies: list[Reply] = [None] * count
-        self.left = count
         self.silent: set[int] | None = None
         """Commands whose replies are not wanted (CLIENT REPLY)."""
 
-    def deliver(self, index: int, reply: Reply) -> None:
-        self.replies[index] = reply
-        self.left -= 1
-        if not self.left:
-            self.dispatcher.finished(self.session)
+    def complete(self) -> None:
+        self.dispatcher.finished(self.session)
 
     def encoded(self) -> bytes:
         replies = self.replies
@@ -68,24 +64,29 @@ class Batch:
         return encode_all(replies, self.protocol)
 
 
-class Gather:
+class Gather(Sink):
     """The replies of a command that was split; joined, they are its reply."""
 
-    __slots__ = ("index", "join", "left", "replies", "sink")
+    __slots__ = ("index", "join", "sink")
 
     def __init__(self, count: int, join: Callable[[list[Reply]], Reply], sink: Sink, index: int) -> None:
-        self.replies: list[Reply] = [None] * count
-        self.left = count
+        super().__init__(count)
         self.join = join
         self.sink = sink
         self.index = index
 
-    def deliver(self, index: int, reply: Reply) -> None:
-        self.replies[index] = reply
-        self.left -= 1
-        if not self.left:
-            error = next((part for part in self.replies if isinstance(part, ReplyError)), None)
-            self.sink.deliver(self.index, error if error is not None else self.join(self.replies))
+    def complete(self) -> None:
+        error = next((part for part in self.replies if isinstance(part, ReplyError)), None)
+        self.sink.deliver(self.index, error if error is not None else self.join(self.replies))
+
+
+class Cleared(Sink):
+    """The ends of what FLUSHALL has had done; it looks by itself."""
+
+    __slots__ = ()
+
+    def complete(self) -> None:
+        pass
 
 
 class Dispatcher:
@@ -139,8 +140,8 @@ class Dispatcher:
         batch = Batch(self, session, len(requests))
         session.batches.append(batch)
         replies = batch.replies
-        sole = self._view.sole
-        homes = self._home.homes
+        alone, timed = self._home.alone, self._home.timed
+        cells = self._view.copies.cells
         apply_alone = self._home.apply_alone
         known = SPELLED
         send = self._coordinator.write
@@ -167,12 +168,11 @@ class Dispatcher:
                 if command.keys[1] != 1 and not _one_slot(command, request, number):
                     batch.deliver(index, CROSSSLOT)
                     continue
-                home = homes.get(number) if sole[number] else None
-                if home is not None and number not in written:
-                    if kind is read and not home.timed:
-                        reply = command.run(home.slot.cells, request, now)[1]  # type: ignore[misc]
+                if alone[number] and number not in written:
+                    if kind is read and not timed[number]:
+                        reply = command.run(cells[number], request, now)[1]  # type: ignore[misc]
                     else:
-                        reply = apply_alone(home, command.run, request, now)  # type: ignore[arg-type]
+                        reply = apply_alone(number, command.run, request, now)  # type: ignore[arg-type]
                     replies[index] = reply
                     batch.left -= 1
                 elif kind is read:
@@ -303,9 +303,8 @@ class Dispatcher:
                 parts = [(number, spread.merge(group)) for number, group in merged.items()]
         gather = Gather(len(parts), spread.join, batch, index)
         for place, (number, part) in enumerate(parts):
-            home = self._home.homes.get(number) if self._view.sole[number] else None
-            if home is not None and number not in session.written:
-                gather.deliver(place, self._home.apply_alone(home, part_command.run, part, self.now))  # type: ignore[arg-type]
+            if self._home.alone[number] and number not in session.written:
+                gather.deliver(place, self._home.apply_alone(number, part_command.run, part, self.now))  # type: ignore[arg-type]
             elif part_command.kind is Kind.READ:
                 self._read(session, number, part_command, part, gather, place)
             else:
@@ -362,12 +361,12 @@ class Dispatcher:
             return SYNTAX
         counts = yield from count_keys(self._view, self._replica)
         full = [number for number, keys in enumerate(counts) if keys]
-        cleared = Countdown(len(full))
-        for number in full:
-            self._coordinator.write(number, (b"PEERKV.CLEAR", b""), cleared, 0)
+        cleared = Cleared(len(full))
+        for index, number in enumerate(full):
+            self._coordinator.write(number, (b"PEERKV.CLEAR", b""), cleared, index)
         while cleared.left:
             yield Pause(0.002)
-        return cleared.error if cleared.error is not None else OK
+        return next((reply for reply in cleared.replies if isinstance(reply, ReplyError)), OK)
 
     def _keys(self, request: Sequence[bytes]) -> Asking[Reply]:
         matches = matcher(request[1])
@@ -550,21 +549,6 @@ class Dispatcher:
             "version": describe_position(newest.version) if newest is not None and newest.version else "",
         }
         return json.dumps(explanation).encode()
-
-
-class Countdown:
-    """Counts writes that are under way; keeps the first error."""
-
-    __slots__ = ("error", "left")
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-        self.error: ReplyError | None = None
-
-    def deliver(self, _index: int, reply: Reply) -> None:
-        self.left -= 1
-        if isinstance(reply, ReplyError) and self.error is None:
-            self.error = reply
 
 
 def _silence(session: Session, batch: Batch, index: int) -> None:

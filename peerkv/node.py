@@ -9,10 +9,11 @@ It opens no socket, reads no clock and draws no chance; `server` does, and the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from peerkv import wire
 from peerkv.agreement.coordinator import Coordinator
@@ -149,7 +150,6 @@ class Node:
             self.coordinator.settle,
             self.coordinator.refused,
         )
-        self.coordinator.home = self.home
         self.dispatcher = Dispatcher(
             self, self.view, self.operations, self.replica, self.home, self.coordinator, rng, self.clock
         )
@@ -173,6 +173,21 @@ class Node:
         self._progress: dict[int, Progressed] = {}
         """What each member has said of the present change."""
         self._survey_at = -inf
+        self._parts: dict[int, Callable[[Peer, list[Any]], None]] = {
+            wire.ANSWERS: self._take_answers,
+            wire.CHANGES: self._take_changes,
+            wire.PROBES: self.replica.probe,
+            wire.ACKS: self.home.acknowledge,
+            wire.SETTLED: self.home.settled,
+            wire.FORWARDS: self._take_forwards,
+            wire.READS: self._take_reads,
+            wire.CONFIRMS: self.coordinator.confirmed,
+            wire.DONE: self._take_done,
+            wire.OUTCOMES: self._take_outcomes,
+            wire.ASKS: self._take_asks,
+            wire.TELLS: self._take_tells,
+        }
+        """Who takes in which part of a frame."""
         self._session_id = 0
         self._watch_at = now
         self._forget_at = now
@@ -383,48 +398,41 @@ class Node:
                 return
         self._follow_clock(frame.clock)
         self.view.mark(process, frame.mark)
-        self._take_in(peer, frame)
+        for code, content in frame.parts:
+            take_in = self._parts.get(code)
+            if take_in is not None:
+                take_in(peer, content)
 
-    def _take_in(self, peer: Peer, frame: wire.Frame) -> None:
-        """In this order: a page before the changes that continue it, changes before reads that must see them."""
-        now = self._now
-        home = self.home
-        if frame.answers:
-            for number, message in wire.messages(frame.answers):
-                self.operations.answer(now, peer, number, message)
-        if frame.changes:
-            for turn, accepts in wire.changes(frame.changes):
-                self.replica.accept(peer, turn, accepts)
-        if frame.probes:
-            self.replica.probe(peer, frame.probes)
-        if frame.acks:
-            home.acknowledge(peer, frame.acks)
-        if frame.settled:
-            home.settled(peer, frame.settled)
-        if frame.forwards:
-            process = peer.process
-            mark = self.view.marks.get(process, 0)
-            arguments = frame.arguments
-            at = 0
-            items = iter(frame.forwards)
-            for counter, number, after, count in zip(items, items, items, items, strict=True):
-                if counter >= mark:  # T4: a late copy of an operation that has ended
-                    home.enqueue(number, peer, process, counter, arguments[at : at + count], after)
-                at += count
-        if frame.reads:
-            self.coordinator.answer_reads(peer, frame.sequence, frame.reads)
-        if frame.confirms:
-            self.coordinator.confirmed(peer, frame.confirms)
-        if frame.outcomes:
-            self.coordinator.outcomes(frame.outcomes)
-        if frame.asks:
-            for number, message in wire.messages(frame.asks):
-                peer.answers.append((number, self._answer(message)))
-            self.view.touched.add(peer)
-        for tell in frame.tells:
+    def _take_answers(self, peer: Peer, content: list[Any]) -> None:
+        for number, message in wire.messages(content):
+            self.operations.answer(self._now, peer, number, message)
+
+    def _take_changes(self, peer: Peer, content: list[Any]) -> None:
+        for turn, accepts in wire.changes(content):
+            self.replica.accept(peer, turn, accepts)
+
+    def _take_forwards(self, peer: Peer, content: list[Any]) -> None:
+        self.home.run(peer, *wire.forwards(content))
+
+    def _take_reads(self, peer: Peer, content: list[Any]) -> None:
+        self.coordinator.answer_reads(peer, *wire.reads(content))
+
+    def _take_done(self, _peer: Peer, content: list[Any]) -> None:
+        self.coordinator.settle(*wire.done(content))
+
+    def _take_outcomes(self, _peer: Peer, content: list[Any]) -> None:
+        self.coordinator.outcomes(content)
+
+    def _take_asks(self, peer: Peer, content: list[Any]) -> None:
+        for number, message in wire.messages(content):
+            peer.answers.append((number, self._answer(message)))
+        self.view.touched.add(peer)
+
+    def _take_tells(self, peer: Peer, content: list[Any]) -> None:
+        for tell in content:
             match tell:
                 case ["nack", int(number), int(ballot), int(promised)]:
-                    home.refuse(number, ballot, promised)
+                    self.home.refuse(number, ballot, promised)
                 case ["purge", list(column)]:
                     self.replica.purge(column)
                 case ["compare", list(column)]:
@@ -442,7 +450,7 @@ class Node:
     def _other_epoch(self, peer: Peer, link: _Link | None, frame: wire.Frame) -> None:
         """Whoever is behind is told the topology; nothing else of such a frame counts, unless it is the one that
         brings us the sender's epoch (protocol rule E1)."""
-        for tell in frame.tells:
+        for tell in dict(frame.parts).get(wire.TELLS, ()):
             match tell:
                 case ["topology", list(fields)]:
                     self._learn_topology(Topology.from_wire(fields), frame.clock)
@@ -781,18 +789,18 @@ class Node:
                 break
         view = self.view
         outbox, self._outbox = self._outbox, Outbox()
-        if view.touched:
+        outgoing = view.outgoing()
+        if outgoing:
             mark = self.coordinator.mark
             encoded: dict[int, bytes] = {}
             view.mark(self.process, mark)
-            for peer in sorted(view.touched, key=_process):  # as a run of the simulator must repeat itself
+            for peer in outgoing:
                 if peer.up:
                     if peer.reads:
                         self.coordinator.close_reads(peer)
                     frame = wire.encode_frame(view.epoch, mark, dispatcher.now, peer, encoded)
                     outbox.frames.append((peer.process, frame))
                 peer.clear()
-            view.touched.clear()
         outbox.replies, dispatcher.replies = dispatcher.replies, []
         self._statistics.output_bytes += sum(len(data) for _, data in outbox.replies)
         outbox.closing, dispatcher.closing = dispatcher.closing, []
@@ -916,7 +924,3 @@ def _filled(progress: dict[int, Progressed]) -> int:
 
 def _owner(member: Member) -> Owner:
     return Owner(0, member.name, member.process, member.zone, member.weight)
-
-
-def _process(peer: Peer) -> int:
-    return peer.process

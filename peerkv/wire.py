@@ -8,15 +8,18 @@ grow at their end: what an older version does not know there, it ignores. Kinds 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import cbor2
 
-from peerkv.agreement.home import Accepts
+from peerkv.agreement.home import ROW, Accepts
 from peerkv.agreement.operation import (
     CellAnswer,
     Count,
@@ -343,30 +346,21 @@ def _read_hello(fields: list[Any]) -> Hello:
 
 
 class Frame(NamedTuple):
-    """All that one process had to say to another in one turn; columns as in `Peer`."""
+    """All that one process had to say to another in one turn."""
 
     epoch: int
     mark: int
-    """The oldest operation that the sender, as coordinator, may still repeat."""
+    """The oldest ticket that the sender, as coordinator, may still repeat."""
     clock: int
     """Cluster time in milliseconds as the sender has it."""
-    forwards: list[int]
-    arguments: list[bytes]
-    outcomes: list[Any]
-    changes: list[Any]
-    acks: list[Any]
-    probes: list[int]
-    settled: list[int]
-    sequence: int
-    reads: list[Any]
-    confirms: list[Any]
-    asks: list[Any]
-    answers: list[Any]
-    tells: list[Any]
+    parts: list[tuple[int, list[Any]]]
+    """(code, content): the columns of `Peer` that have something in them, in the order in which they are to be taken
+    in; a code that is not known here is of a newer version."""
 
 
-_FRAME_TYPES: Final = (int, int, int, list, list, list, list, list, list, list, int, list, list, list, list, list)
-_FRAME_FIELDS: Final = len(_FRAME_TYPES)
+ANSWERS, CHANGES, PROBES, ACKS, SETTLED, FORWARDS, READS, CONFIRMS, DONE, OUTCOMES, ASKS, TELLS = range(12)
+"""Codes of a frame's parts, in the order in which they are taken in: a page before the changes that continue it,
+changes before reads that must see them."""
 
 _MESSAGES: Final = (
     Prepare,
@@ -400,52 +394,129 @@ def encode_frame(epoch: int, mark: int, clock: int, peer: Peer, encoded: dict[in
 
     `encoded` keeps, through all frames of one turn, the bytes of what several peers are to accept, by identity.
     """
-    changes: list[Any] = []
-    items = iter(peer.changes)
-    for turn, accepts in zip(items, items, strict=True):
-        chunk = encoded.get(id(accepts))
-        if chunk is None:
-            columns = [accepts.changes, accepts.starts]
-            chunk = encoded[id(accepts)] = cbor2.dumps(columns, default=_encode_error)
-        changes += (turn, chunk)
-    fields = [
-        epoch,
-        mark,
-        clock,
-        peer.forwards,
-        peer.arguments,
-        peer.outcomes,
-        changes,
-        peer.acks,
-        peer.probes,
-        peer.settled,
-        peer.sequence,
-        peer.reads,
-        peer.confirms,
-        [_message_to_wire(number, message) for number, message in peer.asks] if peer.asks else [],
-        [_message_to_wire(number, message) for number, message in peer.answers] if peer.answers else [],
-        peer.tells,
-    ]
+    fields: list[Any] = [epoch, mark, clock]
+    if peer.answers:
+        fields += (ANSWERS, [_message_to_wire(number, message) for number, message in peer.answers])
+    if peer.changes:
+        changes: list[Any] = []
+        items = iter(peer.changes)
+        for turn, accepts in zip(items, items, strict=True):
+            chunk = encoded.get(id(accepts))
+            if chunk is None:
+                chunk = encoded[id(accepts)] = _encode_accepts(accepts)
+            changes += (turn, chunk)
+        fields += (CHANGES, changes)
+    if peer.probes:
+        fields += (PROBES, peer.probes)
+    if peer.acks:
+        fields += (ACKS, peer.acks)
+    if peer.settled:
+        fields += (SETTLED, peer.settled)
+    if peer.forwards:
+        tickets, befores, counts = peer.forwards[::3], peer.forwards[1::3], peer.forwards[2::3]
+        fields += (FORWARDS, [_pack(tickets), befores if any(befores) else [], _pack(counts), peer.arguments])
+    if peer.reads:
+        fields += (READS, [peer.sequence, peer.reads[::2], _pack(peer.reads[1::2])])
+    if peer.confirms:
+        fields += (CONFIRMS, peer.confirms)
+    if peer.done:
+        fields += (DONE, [_pack(peer.done), peer.replies])
+    if peer.outcomes:
+        fields += (OUTCOMES, peer.outcomes)
+    if peer.asks:
+        fields += (ASKS, [_message_to_wire(number, message) for number, message in peer.asks])
+    if peer.tells:
+        fields += (TELLS, peer.tells)
     return cbor2.dumps(fields, default=_encode_error)
 
 
 def decode_frame(payload: bytes) -> Frame:
-    """Raises ValueError for bytes that are no frame. What the columns hold is checked by who reads them."""
+    """Raises ValueError for bytes that are no frame. What its parts hold is checked by who reads them."""
     try:
         fields = cbor2.loads(payload, tag_hook=_decode_tag)
     except Exception as error:
         raise ValueError(f"not a frame: {str(error)[:80]}") from error
-    if type(fields) is not list or tuple(map(type, fields[:_FRAME_FIELDS])) != _FRAME_TYPES:
+    if type(fields) is not list or len(fields) < 3 or len(fields) % 2 != 1:
         raise ValueError("not a frame: wrong fields")
-    return Frame(*fields[:_FRAME_FIELDS])
+    epoch, mark, clock = fields[:3]
+    if not type(epoch) is type(mark) is type(clock) is int or not {list}.issuperset(map(type, fields[4::2])):
+        raise ValueError("not a frame: wrong fields")
+    return Frame(epoch, mark, clock, list(zip(fields[3::2], fields[4::2], strict=True)))
 
 
-def changes(column: list[Any]) -> list[tuple[int, Accepts]]:
-    """The turns of a frame's `changes`, and what is to be accepted of each. Raises ValueError for what is none."""
-    items = iter(column)
-    return [
-        (turn, Accepts(*cbor2.loads(chunk, tag_hook=_decode_tag))) for turn, chunk in zip(items, items, strict=True)
-    ]
+def _encode_accepts(accepts: Accepts) -> bytes:
+    segments: list[Any] = []
+    for process, columns in accepts.segments:
+        tickets, positions, keys, values, deadlines = columns[: ROW - 1]
+        segments += (process, _pack(tickets), _pack(positions), keys, values, deadlines if any(deadlines) else [])
+        if process:
+            replies = columns[ROW - 1]
+            first = replies[0]
+            alike = type(first) is str and replies.count(first) == len(replies)  # OK
+            segments.append([first] if alike else replies)
+        else:
+            segments.append([])
+    return cbor2.dumps([segments, accepts.starts], default=_encode_error)
+
+
+def changes(content: list[Any]) -> list[tuple[int, Accepts]]:
+    """The turns of a frame's CHANGES, and what is to be accepted of each. Raises ValueError or TypeError for what is
+    none."""
+    items = iter(content)
+    return [(turn, _decode_accepts(chunk)) for turn, chunk in zip(items, items, strict=True)]
+
+
+def _decode_accepts(chunk: bytes) -> Accepts:
+    flat, starts = cbor2.loads(chunk, tag_hook=_decode_tag)
+    segments: list[tuple[int, list[Sequence[Any]]]] = []
+    items = iter(flat)
+    for process, tickets, positions, keys, values, deadlines, replies in zip(*[items] * 7, strict=True):
+        count = len(keys)
+        columns = [_unpack(tickets), _unpack(positions), keys, values, deadlines or [0] * count]
+        if process:
+            columns.append(replies if len(replies) == count else replies * count)
+        segments.append((process, columns))
+    return Accepts(segments, starts)
+
+
+def forwards(content: list[Any]) -> tuple[list[int], list[bytes]]:
+    """The columns of a frame's FORWARDS as in `Peer`: operations, and their arguments."""
+    tickets, befores, counts, arguments = content
+    numbers = _unpack(tickets)
+    columns = zip(numbers, befores or [0] * len(numbers), _unpack(counts), strict=True)
+    return list(chain.from_iterable(columns)), arguments
+
+
+def reads(content: list[Any]) -> tuple[int, list[bytes], Sequence[int]]:
+    """A frame's READS: its number, keys, versions."""
+    sequence, keys, versions = content
+    return sequence, keys, _unpack(versions)
+
+
+def done(content: list[Any]) -> tuple[Sequence[int], list[Any]]:
+    """A frame's DONE: tickets, replies."""
+    tickets, replies = content
+    return _unpack(tickets), replies
+
+
+def _pack(numbers: Sequence[int]) -> bytes | Sequence[int]:
+    """Integers as 8 bytes each, at a fifth of the cost of CBOR's; where one has no place in that, as they are."""
+    try:
+        packed = array("Q", numbers)
+    except OverflowError:
+        return numbers
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def _unpack(packed: bytes | list[int]) -> list[int]:
+    if type(packed) is not bytes:
+        return list(packed)
+    numbers = array("Q", packed)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
 
 
 def messages(column: list[Any]) -> list[tuple[int, RareMessage]]:
@@ -462,10 +533,10 @@ def _message_to_wire(number: int, message: RareMessage) -> list[Any]:
 def _encode_error(encoder: cbor2.CBOREncoder, value: Any) -> None:
     if not isinstance(value, ReplyError):
         raise TypeError(f"{type(value).__name__} does not travel")
-    encoder.encode(cbor2.CBORTag(_ERROR_TAG, value.text))
+    encoder.encode(cbor2.CBORTag(_ERROR_TAG, value.text.encode("utf-8", "surrogateescape")))
 
 
 def _decode_tag(tag: cbor2.CBORTag, _immutable: bool = False) -> Any:
     if tag.tag != _ERROR_TAG:
         raise ValueError(f"tag {tag.tag} is not known here")
-    return ReplyError(str(tag.value))
+    return ReplyError(tag.value.decode("utf-8", "surrogateescape"))

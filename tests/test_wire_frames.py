@@ -16,10 +16,17 @@ HELLO = wire.Hello("db1", 77, 5, 2, 99)
 
 def test_a_frame_carries_every_column() -> None:
     peer = Peer(9, "db2")
-    peer.forwards += [1, 42, 0, 3]
+    peer.forwards += [1 << 14 | 42, 0, 3, 1 << 90, 1 << 14 | 42, 300]
     peer.arguments += [b"SET", b"k", b"v"]
-    peer.outcomes += [3, 0, ReplyError("ERR no"), 4, 0, None, 5, 0, 7, 6, 0, "OK"]
-    accepts = Accepts([42, (1 << 70) + 1, b"k", None, 0, 77, 1, ReplyError("ERR value")], {42: 1 << 60})
+    peer.done += [3, 4, 5, 6]
+    peer.replies += [ReplyError("ERR no \udcff"), None, 7, "OK"]
+    peer.outcomes += [7, 1]
+    segments = [
+        (77, [[16426], [(1 << 70) + 1], [b"k"], [None], [0], [ReplyError("ERR value")]]),
+        (78, [[16426, 32810], [2, 3], [b"k", [b"k", b"v", 0]], [b"v", None], [5, 0], ["OK", "OK"]]),
+        (0, [[42], [4], [None], [None], [0]]),
+    ]
+    accepts = Accepts(segments, {42: 1 << 60})
     peer.changes += [7, accepts]
     peer.acks += [7, [42]]
     peer.probes += [42, 1 << 60]
@@ -32,25 +39,30 @@ def test_a_frame_carries_every_column() -> None:
     peer.tells.append(("nack", 1, 2, 3))
     frame = wire.decode_frame(wire.encode_frame(4, 5, 6, peer, {}))
     assert frame[:3] == (4, 5, 6)
-    assert (frame.forwards, frame.arguments) == ([1, 42, 0, 3], [b"SET", b"k", b"v"])
-    assert frame.outcomes[2] == ReplyError("ERR no")
-    ((turn, changes),) = wire.changes(frame.changes)
-    assert (turn, changes.changes, changes.starts) == (7, accepts.changes, accepts.starts)
-    assert (frame.acks, frame.probes, frame.settled) == ([7, [42]], [42, 1 << 60], [42, 1 << 61])
-    assert (frame.sequence, frame.reads, frame.confirms) == (12, [b"k", -1], [[3, [0], [1, 0, None, 0]]])
-    assert wire.messages(frame.asks) == [(8, Prepare([1, 2], [3, 4]))]
-    assert wire.messages(frame.answers) == [
+    parts = dict(frame.parts)
+    assert list(parts) == sorted(range(12)), "all kinds, in the order in which they are to be taken in"
+    assert wire.forwards(parts[wire.FORWARDS]) == (peer.forwards, [b"SET", b"k", b"v"])
+    assert wire.done(parts[wire.DONE]) == ([3, 4, 5, 6], peer.replies)
+    assert parts[wire.OUTCOMES] == [7, 1]
+    ((turn, changes),) = wire.changes(parts[wire.CHANGES])
+    assert (turn, changes.segments, changes.starts) == (7, segments, accepts.starts)
+    assert [parts[code] for code in (wire.ACKS, wire.PROBES, wire.SETTLED)] == [[7, [42]], [42, 1 << 60], [42, 1 << 61]]
+    assert wire.reads(parts[wire.READS]) == (12, [b"k"], [-1])
+    assert parts[wire.CONFIRMS] == [[3, [0], [1, 0, None, 0]]]
+    assert wire.messages(parts[wire.ASKS]) == [(8, Prepare([1, 2], [3, 4]))]
+    assert wire.messages(parts[wire.ANSWERS]) == [
         (9, Page(True, [b"k", 1, b"v", 0], 1, True, 1, [], [], [], 5)),
         (10, Refused()),
     ]
-    assert frame.tells == [["nack", 1, 2, 3]]
+    assert parts[wire.TELLS] == [["nack", 1, 2, 3]]
 
 
 @pytest.mark.parametrize("message", [Fetch(1, 2, 3, True), CellAnswer(1, None, 0), KeyPage([[b"a"], []], 7)])
 def test_messages_travel(message: wire.RareMessage) -> None:
     peer = Peer(9, "db2")
     peer.asks.append((1, message))
-    assert wire.messages(wire.decode_frame(wire.encode_frame(0, 0, 0, peer, {})).asks) == [(1, message)]
+    ((_, asks),) = wire.decode_frame(wire.encode_frame(0, 0, 0, peer, {})).parts
+    assert wire.messages(asks) == [(1, message)]
 
 
 @given(st.binary(max_size=200))

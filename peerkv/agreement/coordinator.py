@@ -11,9 +11,9 @@ import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from peerkv.agreement.home import Home, Run, Status
+from peerkv.agreement.home import Run, Status
 from peerkv.agreement.operation import (
     Answers,
     CellAnswer,
@@ -29,6 +29,7 @@ from peerkv.ring.keys import SLOTS, slot_of
 from peerkv.ring.quorum import Quorum
 from peerkv.settings import Settings
 from peerkv.store.cell import Cell
+from peerkv.store.recent import TICKET_SLOT, TICKET_SLOT_BITS
 
 if TYPE_CHECKING:
     from random import Random
@@ -38,15 +39,31 @@ SEND_CELL: Final = -1
 RETRY_FIRST_S: Final = 0.005
 
 
-class Sink(Protocol):
-    """Where a reply goes: a client's batch, or the gathering of a command that was split."""
+class Sink:
+    """Where replies go: a client's batch, or the gathering of a command that was split."""
 
-    def deliver(self, index: int, reply: Reply, /) -> None: ...
+    __slots__ = ("left", "replies")
+
+    def __init__(self, count: int) -> None:
+        self.replies: list[Reply] = [None] * count
+        self.left = count
+        """Replies still to come."""
+
+    def deliver(self, index: int, reply: Reply) -> None:
+        """One has come. Where many come at a time this is done in line."""
+        self.replies[index] = reply
+        self.left -= 1
+        if not self.left:
+            self.complete()
+
+    def complete(self) -> None:
+        """All are here."""
+        raise NotImplementedError
 
 
-Write: TypeAlias = tuple[int, Sequence[bytes], Sink, int, int, Peer | None, float]
-"""(slot, request, sink, index, counter of the operation to be run before or 0, who was asked first, when). A tuple, as
-one is made for every operation: it costs a sixth of an object."""
+Write: TypeAlias = tuple[Sequence[bytes], Sink, int, int, Peer | None, float]
+"""(request, sink, index, ticket of the operation to be run before or 0, who was asked first, when). A tuple, as one is
+made for every operation: it costs a sixth of an object."""
 
 Check: TypeAlias = tuple[int, Sequence[bytes], Sink, int, Reply, Run, int]
 """(slot, request, sink, index, reply, how it is run, cluster time): a read that our own copy answers so, if another
@@ -106,10 +123,9 @@ class Coordinator:
         rng: Random,
     ) -> None:
         self.view = view
-        self.home: Home  # set by the node: the two know each other
         self.counters = CoordinatorCounters()
         self.pending: dict[int, Write] = {}
-        """Operations that have not ended by their counters, oldest first."""
+        """Operations that have not ended by their tickets, oldest first."""
         self.targets: list[Peer | None] = [None] * SLOTS
         """For each slot its home as far as we believe: the first owner that answers."""
         self.now = 0.0
@@ -119,11 +135,11 @@ class Coordinator:
         self._counter = 0
         self._pursued: dict[int, Pursuit] = {}
         self._retries: list[tuple[float, int]] = []
-        """(when, counter) of operations that are being pursued."""
+        """(when, ticket) of operations that are being pursued."""
         self._hedge_at = inf
         """When to look for operations whose first try takes too long."""
         self._hedged_upto = 0
-        """Operations up to this counter have been looked at."""
+        """Operations up to this ticket have been looked at."""
         self._turn = 0
 
     # -- writes
@@ -131,99 +147,93 @@ class Coordinator:
     def write(self, number: int, request: Sequence[bytes], sink: Sink, index: int, after: int = 0) -> int:
         """Have the slot's home run this request, not before the operation `after`; the sink gets the reply.
 
-        Returns the operation's counter.
+        Returns the operation's ticket.
         """
         self._counter = counter = self._counter + 1
+        ticket = counter << TICKET_SLOT_BITS | number
         pending = self.pending
         if after and after not in pending:
             after = 0
-        view = self.view
         target = self.targets[number]
-        pending[counter] = (number, request, sink, index, after, target, self.now)
+        pending[ticket] = (request, sink, index, after, target, self.now)
         if self._hedge_at == inf:
             self._hedge_at = self.now + self._settings.write_hedge
-        if target is view.me:
-            self.home.enqueue(number, None, view.me.process, counter, request, after)
-        elif target is not None:
-            target.forwards += (counter, number, after, len(request))
+        if target is not None:
+            target.forwards += (ticket, after, len(request))
             target.arguments += request
-            view.touched.add(target)
         else:
-            self._pursued[counter] = pursuit = Pursuit(None, self.now, undecided=0)
-            self._later(counter, pursuit, RETRY_FIRST_S)
-        return counter
+            self._pursued[ticket] = pursuit = Pursuit(None, self.now, undecided=0)
+            self._later(ticket, pursuit, RETRY_FIRST_S)
+        return ticket
 
-    def settle(self, ended: Iterable[tuple[int, Reply]]) -> None:
-        """Operations (counter, reply) have ended: their changes are chosen."""
-        pending = self.pending
-        for counter, reply in ended:
-            write = pending.pop(counter, None)
+    def settle(self, tickets: Iterable[int], replies: Iterable[Reply]) -> None:
+        """Operations have ended: their changes are chosen."""
+        end = self.pending.pop
+        pursued = self._pursued
+        for ticket, reply in zip(tickets, replies, strict=True):
+            write = end(ticket, None)
             if write is not None:
-                write[2].deliver(write[3], reply)
-                if self._pursued:
-                    self._pursued.pop(counter, None)
+                sink = write[1]
+                sink.replies[write[2]] = reply  # `Sink.deliver` in line
+                sink.left -= 1
+                if not sink.left:
+                    sink.complete()
+                if pursued:
+                    pursued.pop(ticket, None)
 
-    def refused(self, counter: int, status: Status) -> None:
+    def refused(self, ticket: int, status: Status) -> None:
         """A home has not done, or may not have done, an operation."""
-        write = self.pending.get(counter)
+        write = self.pending.get(ticket)
         if write is None:
             return
-        pursuit = self._pursuit(counter, write)
+        pursuit = self._pursuit(ticket, write)
         if status is not Status.AGAIN:
             pursuit.undecided = max(0, pursuit.undecided - 1)
         patience = self._settings.request_timeout / 3
-        if status is Status.NO_QUORUM and not pursuit.undecided and self.now - write[6] >= patience:
-            self._fail(counter, write, pursuit)
+        if status is Status.NO_QUORUM and not pursuit.undecided and self.now - write[5] >= patience:
+            self._fail(ticket, write, pursuit)
             return
-        self._later(counter, pursuit, RETRY_FIRST_S * (1 << min(pursuit.attempts - 1, 5)))
+        self._later(ticket, pursuit, RETRY_FIRST_S * (1 << min(pursuit.attempts - 1, 5)))
 
-    def outcomes(self, column: list[Any]) -> None:
-        """What homes say of our operations."""
+    def outcomes(self, column: list[int]) -> None:
+        """What homes say of operations of ours that they have not done."""
         items = iter(column)
-        for counter, status, reply in zip(items, items, items, strict=True):
-            if status == Status.DONE:
-                self.settle(((counter, reply),))
-            else:
-                self.refused(counter, Status(status))
+        for ticket, status in zip(items, items, strict=True):
+            self.refused(ticket, Status(status))
 
-    def _pursuit(self, counter: int, write: Write) -> Pursuit:
-        pursuit = self._pursued.get(counter)
+    def _pursuit(self, ticket: int, write: Write) -> Pursuit:
+        pursuit = self._pursued.get(ticket)
         if pursuit is None:
-            pursuit = self._pursued[counter] = Pursuit(write[5], write[6])
+            pursuit = self._pursued[ticket] = Pursuit(write[4], write[5])
         return pursuit
 
-    def _later(self, counter: int, pursuit: Pursuit, pause: float) -> None:
+    def _later(self, ticket: int, pursuit: Pursuit, pause: float) -> None:
         pursuit.again_at = self.now + pause * self._rng.uniform(0.8, 1.2)
-        heapq.heappush(self._retries, (pursuit.again_at, counter))
+        heapq.heappush(self._retries, (pursuit.again_at, ticket))
 
-    def _send_again(self, counter: int, write: Write) -> None:
+    def _send_again(self, ticket: int, write: Write) -> None:
         """Pursue an operation: the same id, to the owner that we now believe to be home."""
-        view = self.view
-        pursuit = self._pursuit(counter, write)
-        number, request, _, _, after, _, started = write
+        pursuit = self._pursuit(ticket, write)
+        request, _, _, after, _, started = write
         if after and after not in self.pending:
             after = 0
         if self.now - started >= self._settings.request_timeout:
-            self._fail(counter, write, pursuit)
+            self._fail(ticket, write, pursuit)
             return
-        target = self.targets[number]
+        target = self.targets[ticket & TICKET_SLOT]
         pursuit.attempts += 1
         pursuit.target = target
         pursuit.sent = self.now
-        self._later(counter, pursuit, self._settings.write_hedge)
-        if target is view.me:
+        self._later(ticket, pursuit, self._settings.write_hedge)
+        if target is not None:
             pursuit.undecided += 1
-            self.home.enqueue(number, None, view.me.process, counter, request, after)
-        elif target is not None:
-            pursuit.undecided += 1
-            target.forwards += (counter, number, after, len(request))
+            target.forwards += (ticket, after, len(request))
             target.arguments += request
-            view.touched.add(target)
 
-    def _fail(self, counter: int, write: Write, pursuit: Pursuit) -> None:
-        del self.pending[counter]
-        self._pursued.pop(counter, None)
-        write[2].deliver(write[3], self._no_outcome(write[0], pursuit.undecided > 0))
+    def _fail(self, ticket: int, write: Write, pursuit: Pursuit) -> None:
+        del self.pending[ticket]
+        self._pursued.pop(ticket, None)
+        write[1].deliver(write[2], self._no_outcome(ticket & TICKET_SLOT, pursuit.undecided > 0))
 
     def _no_outcome(self, number: int, undecided: bool) -> ReplyError:
         if self.view.topology is None:
@@ -247,7 +257,8 @@ class Coordinator:
         slot = view.slots[number]
         partners = view.partners[number]
         if slot is not None and partners:
-            cell = slot.cells.get(key)
+            cells = view.copies.cells[number]
+            cell = cells.get(key)
             version = 0
             if cell is not None:
                 version = cell[0]
@@ -261,8 +272,7 @@ class Coordinator:
                     peer = partners[1]
             if peer.usable:
                 peer.reads += (key, version)
-                peer.reads_waiting.append((number, request, sink, index, run(slot.cells, request, now)[1], run, now))
-                view.touched.add(peer)
+                peer.reads_waiting.append((number, request, sink, index, run(cells, request, now)[1], run, now))
                 return
         elif slot is None and view.topology is not None and not view.quorums[number].joint:
             need = view.quorums[number].need
@@ -272,7 +282,6 @@ class Coordinator:
                 for peer in asked:
                     peer.reads += (key, SEND_CELL)
                     peer.reads_waiting.append(read)
-                    view.touched.add(peer)
                 return
         self._operations.start(self.now, self._read_slowly(Read(number, request, sink, index, run, now, 1)))
 
@@ -282,21 +291,20 @@ class Coordinator:
         peer.reads_sent[peer.sequence] = (self.now, peer.reads_waiting)
         peer.reads_waiting = []
 
-    def answer_reads(self, peer: Peer, sequence: int, column: list[Any]) -> None:
+    def answer_reads(self, peer: Peer, sequence: int, keys: Sequence[bytes], versions: Sequence[int]) -> None:
         """As owner: what of the versions that a reader holds differs here, and the cells that it lacks (rule R1)."""
         slots = self.view.slots
+        cells_of = self.view.copies.cells
         differ: list[int] = []
         cells: list[Any] = []
-        items = iter(column)
-        for index, (key, version) in enumerate(zip(items, items, strict=True)):
-            slot = slots[slot_of(key)]
-            if slot is None:
-                differ.append(index)
+        for index, (key, version) in enumerate(zip(keys, versions, strict=True)):
+            number = slot_of(key)
+            cell = cells_of[number].get(key)
+            if (0 if cell is None else cell[0]) == version and slots[number] is not None:
                 continue
-            cell = slot.cells.get(key)
-            if version == SEND_CELL:
+            if version == SEND_CELL and slots[number] is not None:
                 cells += (index, *(cell or (0, None, 0)))
-            elif (cell[0] if cell is not None else 0) != version:
+            else:
                 differ.append(index)
         peer.confirms.append([sequence, differ, cells])
         self.view.touched.add(peer)
@@ -312,7 +320,10 @@ class Coordinator:
                 self._compare(reads, differ, cells)
                 continue
             for _, _, sink, index, reply, _, _ in reads:
-                sink.deliver(index, reply)
+                sink.replies[index] = reply  # `Sink.deliver` in line
+                sink.left -= 1
+                if not sink.left:
+                    sink.complete()
 
     def _compare(self, reads: list[Any], differ: list[int], cells: list[Any]) -> None:
         left = dict(enumerate(reads))
@@ -407,10 +418,10 @@ class Coordinator:
     def link_down(self, peer: Peer) -> None:
         """Whoever was asked there is asked elsewhere, at once. Its unanswered sends stay undecided."""
         self.retarget()
-        for counter, write in list(self.pending.items()):
-            pursuit = self._pursued.get(counter)
-            if (write[5] if pursuit is None else pursuit.target) is peer:
-                self._send_again(counter, write)
+        for ticket, write in list(self.pending.items()):
+            pursuit = self._pursued.get(ticket)
+            if (write[4] if pursuit is None else pursuit.target) is peer:
+                self._send_again(ticket, write)
         self._ask_again(peer)
 
     def _ask_again(self, peer: Peer) -> None:
@@ -425,8 +436,8 @@ class Coordinator:
     def enter_epoch(self) -> None:
         """Another topology: everything under way is asked anew."""
         self.retarget()
-        for counter, write in list(self.pending.items()):
-            self._send_again(counter, write)
+        for ticket, write in list(self.pending.items()):
+            self._send_again(ticket, write)
         for peer in self.view.peers.values():
             self._ask_again(peer)
 
@@ -440,11 +451,11 @@ class Coordinator:
             self._hedge_writes(now)
         retries = self._retries
         while retries and retries[0][0] <= now:
-            at, counter = heapq.heappop(retries)
-            pursuit = self._pursued.get(counter)
+            at, ticket = heapq.heappop(retries)
+            pursuit = self._pursued.get(ticket)
             if pursuit is not None and pursuit.again_at == at:
                 self._doubt(pursuit.target, pursuit.sent)
-                self._send_again(counter, self.pending[counter])
+                self._send_again(ticket, self.pending[ticket])
 
     def _hedge_reads(self, peer: Peer, now: float) -> None:
         late = now - self._settings.read_hedge
@@ -464,17 +475,17 @@ class Coordinator:
         """Send again what was first sent a hedge ago and has not ended."""
         hedge = self._settings.write_hedge
         self._hedge_at = inf
-        for counter, write in list(self.pending.items()):
-            if counter <= self._hedged_upto:
+        for ticket, write in list(self.pending.items()):
+            if ticket <= self._hedged_upto:
                 continue
-            if write[6] > now - hedge:
-                self._hedge_at = write[6] + hedge
+            if write[5] > now - hedge:
+                self._hedge_at = write[5] + hedge
                 return
-            self._hedged_upto = counter
-            if counter not in self._pursued:
+            self._hedged_upto = ticket
+            if ticket not in self._pursued:
                 self.counters.hedges += 1
-                self._doubt(write[5], write[6])
-                self._send_again(counter, write)
+                self._doubt(write[4], write[5])
+                self._send_again(ticket, write)
 
     def _doubt(self, peer: Peer | None, since: float) -> None:
         """Nothing has come from a peer since then although something should have: ask others first."""
@@ -484,8 +495,8 @@ class Coordinator:
 
     @property
     def mark(self) -> int:
-        """The oldest operation that may still be repeated."""
-        return next(iter(self.pending), self._counter + 1)
+        """The oldest ticket that may still be repeated."""
+        return next(iter(self.pending), (self._counter + 1) << TICKET_SLOT_BITS)
 
     def wake_at(self, peers: Sequence[Peer]) -> float:
         """When `wake` has something to do."""

@@ -29,13 +29,12 @@ from peerkv.store.cell import (
     SEQUENCE_MASK,
     Cells,
     Change,
-    ballot_member,
     ballot_round,
     first_position,
     make_ballot,
 )
 from peerkv.store.expiry import Expiry
-from peerkv.store.recent import SLOT_BITS, OperationId
+from peerkv.store.recent import TICKET_SLOT, OperationId
 from peerkv.store.slot import Slot
 
 if TYPE_CHECKING:
@@ -64,6 +63,8 @@ PROBED_GROUP: Final = 128
 """Slots whose other owners are asked at a time where they are; then others have their turn (SPACING_S)."""
 PROBED_AGAIN_PER_S: Final = 2000
 """Slots whose owners stay behind, as they wait to fetch: most answers come without being asked for."""
+COMPARE_SLOT: Final = 4
+"""What comparing the copies of a slot costs beside its cells, in cells."""
 ORPHAN_LOOKS: Final = SLOTS // 4
 TEND_PERIOD_S: Final = 1.0
 """How often a home looks after owners that are behind and after tombstones."""
@@ -84,20 +85,38 @@ class Status(IntEnum):
     """Nothing applied: a majority of the owners cannot be reached from here."""
 
 
-Queued: TypeAlias = tuple[Peer | None, int, int, Sequence[bytes], int]
-"""(who sent it, None: our own coordinator; the coordinator's process; counter; request; the counter of the operation
-that the same client sent before on this slot and that must have been run before, 0: none)"""
+Queued: TypeAlias = tuple[Peer, int, Sequence[bytes], int]
+"""(who sent it; ticket; request; the ticket of the operation that the same client sent before on this slot and that
+must have been run before, 0: none)"""
+
+Rows: TypeAlias = list[Any]
+"""Flat, per operation: ticket, the position that it leads to, key, value, deadline, reply. Key None: nothing is
+changed; a list: key, value, deadline of several changes."""
+ROW: Final = 6
+
+
+class Segment:
+    """Operations of one coordinator, one after another in the order in which a turn's changes were made."""
+
+    __slots__ = ("origin", "process", "rows")
+
+    def __init__(self, origin: Peer, process: int) -> None:
+        self.origin = origin
+        """Who is to be told of their ends."""
+        self.process = process
+        """Its process, where they are to be remembered; 0: these have changed nothing that a repetition could."""
+        self.rows: Rows = []
 
 
 class Accepts:
     """ACCEPTs of one turn, as columns."""
 
-    __slots__ = ("changes", "starts")
+    __slots__ = ("segments", "starts")
 
-    def __init__(self, changes: list[Any], starts: dict[int, int]) -> None:
-        self.changes = changes
-        """Per operation: slot, the position that it leads to, key, value, deadline; and process, counter, reply
-        (counter 0: of no operation). Key None: nothing is changed; a list: key, value, deadline of several changes."""
+    def __init__(self, segments: list[tuple[int, list[Sequence[Any]]]], starts: dict[int, int]) -> None:
+        self.segments = segments
+        """(process, [tickets, positions, keys, values, deadlines, replies]), or (0, all but the replies); see `Segment`
+        and `Rows`."""
         self.starts = starts
         """Where the first change of a ballot begins, per slot; every other begins one position before its own."""
 
@@ -114,20 +133,51 @@ class Group:
         self.turn: Turn | None = None
         """What was run in this turn of the node."""
 
+    def learns(self, segment: Segment) -> bool:
+        """Whether the coordinator learns the outcome from the change (rule A3)."""
+        return self.pair and segment.process != 0 and segment.origin in self.peers
+
 
 class Turn:
     """What a group is to accept of one turn, and whom to tell."""
 
-    __slots__ = ("accepts", "changes", "ended", "number", "pair")
+    __slots__ = ("ended", "number", "pair", "segments", "starts")
 
     def __init__(self, number: int, pair: bool) -> None:
         self.number = number
         self.pair = pair
-        self.changes: list[Any] = []
-        self.accepts = Accepts(self.changes, {})
-        self.ended: list[Ended] = []
-        """Operations that end once a quorum has accepted them. All of a turn, as in the usual case one owner's
-        acknowledgement is good for all; those for which it is not wait slot by slot in `Home.waiting`."""
+        self.segments: list[Segment] = []
+        self.starts: dict[int, int] = {}
+        self.ended: list[Segment] = []
+        """Those whose coordinators are to be told once a quorum has accepted them. All of a turn, as in the usual case
+        one owner's acknowledgement is good for all; those for which it is not wait slot by slot in `Home.waiting`."""
+
+    def segment(self, origin: Peer, process: int) -> Segment:
+        """Where to put what was run next."""
+        segments = self.segments
+        if segments:
+            last = segments[-1]
+            if last.origin is origin and last.process == process:
+                return last
+        segment = Segment(origin, process)
+        segments.append(segment)
+        return segment
+
+    def accepts(self) -> Accepts:
+        """For the other owners."""
+        columns: list[tuple[int, list[Sequence[Any]]]] = [
+            (segment.process, [segment.rows[column::ROW] for column in range(ROW if segment.process else ROW - 1)])
+            for segment in self.segments
+        ]
+        return Accepts(columns, self.starts)
+
+    def positions(self) -> dict[int, int]:
+        """How far it leads, per slot."""
+        return {
+            ticket & TICKET_SLOT: to
+            for segment in self.segments
+            for ticket, to in zip(segment.rows[::ROW], segment.rows[1::ROW], strict=True)
+        }
 
 
 @dataclass(slots=True, eq=False)
@@ -138,8 +188,6 @@ class HomeSlot:
     ballot: int
     group: Group
     quorum: Quorum
-    timed: bool = False
-    """Some cell has had a deadline."""
     since: int = 0
     """The position at which it met the present owners: who has acknowledged it in this epoch, or a later one, has all
     that was chosen before."""
@@ -149,8 +197,8 @@ class HomeSlot:
     """Per owner how far it has acknowledged under this ballot; kept where more than one other must."""
 
 
-Ended: TypeAlias = tuple[HomeSlot, int, Peer | None, int, Reply]
-"""(slot; position that a quorum must have reached; who sent it, None: our own coordinator; counter; reply)"""
+Ended: TypeAlias = tuple[int, Peer, int, Reply]
+"""(position that a quorum must have reached; who sent the operation; ticket; reply)"""
 
 
 class Home:
@@ -164,7 +212,7 @@ class Home:
         operations: Operations,
         rng: Random,
         runs: Mapping[bytes, Run],
-        settle: Callable[[list[tuple[int, Reply]]], None],
+        settle: Callable[[Iterable[int], Iterable[Reply]], None],
         refused: Callable[[int, Status], None],
     ) -> None:
         self.view = view
@@ -175,6 +223,10 @@ class Home:
         """Owners (numbers) that are not known to be where we are, but for turns that they have not answered yet."""
         self.waiting: dict[HomeSlot, deque[Ended]] = {}
         """Operations that a quorum has not accepted, in order; most wait in their turns instead."""
+        self.alone = bytearray(SLOTS)
+        """1: we are home of that slot, and its only owner."""
+        self.timed = bytearray(SLOTS)
+        """1: we are home of that slot, and some cell has had a deadline."""
         self.expiry = Expiry()
         self.now = 0.0
         self.clock = 0
@@ -189,6 +241,8 @@ class Home:
         """Ends operations of our own coordinator."""
         self._refused = refused
         """Tells our own coordinator that an operation was not done here."""
+        self._group_of: list[Group | None] = [None] * SLOTS
+        """Of each slot that we are home of."""
         self._groups: dict[tuple[tuple[Peer, ...], int], Group] = {}
         self._open: list[Group] = []
         """Those with something to send at the end of this turn."""
@@ -223,75 +277,116 @@ class Home:
 
     # -- operations in
 
-    def enqueue(
-        self, number: int, origin: Peer | None, process: int, counter: int, request: Sequence[bytes], after: int
-    ) -> None:
-        """Run an operation on a slot, or as soon as we are its home; its end is reported to who sent it (rule H1)."""
+    def run(self, origin: Peer, forwards: Sequence[int], arguments: Sequence[bytes]) -> None:
+        """Run a coordinator's operations (columns as in `Peer`), each on its slot or as soon as we are home of that;
+        the ends are reported to the coordinator (rule H1).
+
+        Hot. What is usual is done in line: we are home, its copy is plain, the change is of one key. All else is
+        `_run_one`.
+        """
+        view = self.view
+        process = origin.process
+        mark = view.marks.get(process, 0)
+        recent = self._recent[process]
+        runs = self._runs
+        clock = self.clock
+        group_of, timed = self._group_of, self.timed
+        plain, positions, cells_of = view.copies.plain, view.copies.positions, view.copies.cells
+        rows_of: dict[Group, Rows] = {}
+        impaired = view.impaired
+        at = 0
+        items = iter(forwards)
+        for ticket, after, count in zip(items, items, items, strict=True):
+            request = arguments[at : at + count]
+            at += count
+            if ticket < mark:  # T4: a late copy of an operation that has ended
+                continue
+            number = ticket & TICKET_SLOT
+            group = group_of[number]
+            if (
+                group is None
+                or impaired
+                or not plain[number]
+                or ticket in recent
+                or (after and after not in recent)
+                or (timed[number] and self._finds_expired(number, request))
+            ):
+                rows_of.clear()
+                self._run_one(origin, ticket, request, after)
+                continue
+            changes, reply = runs[request[0]](cells_of[number], request, clock)
+            if changes is None or len(changes) != 1 or changes[0][1] is None:
+                rows_of.clear()
+                self._record(number, origin, ticket, changes, reply)
+                continue
+            ((key, value, deadline),) = changes
+            recent[ticket] = reply
+            positions[number] = to = positions[number] + 1
+            cells_of[number][key] = (to, value, deadline)
+            if deadline:
+                self._note_deadlines(number, changes)
+            rows = rows_of.get(group)
+            if rows is None:
+                turn = group.turn or self._begin_turn(group)
+                rows = rows_of[group] = turn.segment(origin, process).rows
+            rows += (ticket, to, key, value, deadline, reply)
+
+    def _run_one(self, origin: Peer, ticket: int, request: Sequence[bytes], after: int) -> None:
+        number = ticket & TICKET_SLOT
         home = self.homes.get(number)
         if home is None:
-            self._enqueue_elsewhere(number, (origin, process, counter, request, after))
+            self._enqueue_elsewhere(number, (origin, ticket, request, after))
             return
         view = self.view
         if view.impaired and not view.reachable(number):
-            self._end(origin, counter, Status.NO_QUORUM)
+            self._end(origin, ticket, Status.NO_QUORUM)
             return
+        process = origin.process
         recent = self._recent[process]
-        place = counter << SLOT_BITS | number
-        if place in recent:
-            self._extend(home, (), origin, 0, counter, recent[place])
+        if ticket in recent:
+            self._extend(home, (), origin, 0, ticket, recent[ticket])
             return
-        if after and not self._has_run(process, after, number):  # O3
-            self._end(origin, counter, Status.NOT_HERE)
+        if after and not self._has_run(process, after):  # O3
+            self._end(origin, ticket, Status.NOT_HERE)
             return
-        if home.timed:
+        if self.timed[number]:
             self._remove_expired(home, request)
-        changes, reply = self._runs[request[0]](home.slot.cells, request, self.clock)
+        self._record(number, origin, ticket, *self._runs[request[0]](home.slot.cells, request, self.clock))
+
+    def _record(self, number: int, origin: Peer, ticket: int, changes: Sequence[Change] | None, reply: Reply) -> None:
+        """What an operation has done becomes history."""
+        home = self.homes[number]
+        process = origin.process
         if changes is None:
-            self._unchanging.add((process, counter))
+            self._unchanging.add((process, ticket))
             if len(self._unchanging) > UNCHANGING_MAX:
                 self._unchanging.clear()
-            self._extend(home, (), origin, 0, counter, reply)
+            self._extend(home, (), origin, 0, ticket, reply)
             return
-        recent[place] = reply
-        self._extend(home, changes, origin, process, counter, reply)
+        self._recent[process][ticket] = reply
+        self._extend(home, changes, origin, process, ticket, reply)
 
     def _extend(
-        self, home: HomeSlot, changes: Sequence[Change], origin: Peer | None, process: int, counter: int, reply: Reply
+        self, home: HomeSlot, changes: Sequence[Change], origin: Peer, process: int, ticket: int, reply: Reply
     ) -> None:
         """Make an operation's changes the next position of the slot's history: in our copy at once, in the others' by
-        this turn's ACCEPTs; it ends when a quorum has accepted. One that is not to be remembered has process 0, what
-        is no operation counter 0."""
+        this turn's ACCEPTs; it ends when a quorum has accepted. One that is not to be remembered has process 0; what
+        is no operation has as its ticket the slot."""
         slot = home.slot
         to = slot.position + 1
         group = home.group
         turn = group.turn or self._begin_turn(group)
         if to >> SEQUENCE_BITS != home.ballot:
-            turn.accepts.starts[slot.number] = slot.position
+            turn.starts[slot.number] = slot.position
             to = first_position(home.ballot) + 1
             slot.apply(to, ())
-        id_ = counter if process else 0
+        slot.apply(to, changes)
+        rows = turn.segment(origin, process).rows
         if len(changes) == 1:
-            ((key, value, deadline),) = changes
-            slot.position = to  # `Slot.apply` in line
-            slot.cells[key] = (to, value, deadline)
-            if value is None:
-                slot.tombstones[key] = to
-            elif slot.tombstones:
-                slot.tombstones.pop(key, None)
-            turn.changes += (slot.number, to, key, value, deadline, process, id_, reply)
-            if deadline:
-                home.timed = True
-                self.expiry.add(deadline, slot.number, key)
+            rows += (ticket, to, *changes[0], reply)
         else:
-            slot.apply(to, changes)
-            flat = [item for change in changes for item in change] or None
-            turn.changes += (slot.number, to, flat, None, 0, process, id_, reply if process else None)
-            for key, _, deadline in changes:
-                if deadline:
-                    home.timed = True
-                    self.expiry.add(deadline, slot.number, key)
-        if counter and (origin is None or not process or not group.pair or origin not in group.peers):
-            turn.ended.append((home, to, origin, counter, reply))  # the others learn it from the change (A3)
+            rows += (ticket, to, [item for change in changes for item in change] or None, None, 0, reply)
+        self._note_deadlines(slot.number, changes)
 
     def _begin_turn(self, group: Group) -> Turn:
         self._turn += 1
@@ -304,31 +399,45 @@ class Home:
         if waiting is not None:
             waiting.append(queued)
         elif self.view.slots[number] is None:
-            self._end(queued[0], queued[2], Status.NOT_HERE)
+            self._end(queued[0], queued[1], Status.NOT_HERE)
         else:
             self.taking[number] = [queued]
             self._wanted.append(number)
 
-    def apply_alone(self, home: HomeSlot, run: Run, request: Sequence[bytes], now: int) -> Reply:
+    def apply_alone(self, number: int, run: Run, request: Sequence[bytes], now: int) -> Reply:
         """Run an operation on a slot whose only owner we are: done as soon as it is run."""
-        slot = home.slot
-        if home.timed:
+        copies = self.view.copies
+        if self.timed[number]:
             self.clock = now
-            self._remove_expired(home, request)
-        changes, reply = run(slot.cells, request, now)
+            self._remove_expired(self.homes[number], request)
+        changes, reply = run(copies.cells[number], request, now)
         if changes:
-            ballot = home.ballot
-            position = slot.position
-            to = position + 1 if position >> SEQUENCE_BITS == ballot else first_position(ballot) + 1
-            slot.apply(to, changes)
-            for key, _, deadline in changes:
-                if deadline:
-                    home.timed = True
-                    self.expiry.add(deadline, slot.number, key)
+            if len(changes) == 1 and copies.plain[number] and changes[0][1] is not None:
+                ((key, value, deadline),) = changes
+                copies.positions[number] = to = copies.positions[number] + 1
+                copies.cells[number][key] = (to, value, deadline)
+                if not deadline:
+                    return reply
+            else:
+                home = self.homes[number]
+                to = home.slot.position + 1
+                home.slot.apply(to if to >> SEQUENCE_BITS == home.ballot else first_position(home.ballot) + 1, changes)
+            self._note_deadlines(number, changes)
         return reply
 
+    def _note_deadlines(self, number: int, changes: Sequence[Change]) -> None:
+        for key, _, deadline in changes:
+            if deadline:
+                self.timed[number] = 1
+                self.expiry.add(deadline, number, key)
+
     def flush(self) -> None:
-        """End of a turn: send what was run in it to the other owners."""
+        """End of a turn: run what our own coordinator wants, and send what was run in the turn to the other owners."""
+        me = self.view.me
+        if me.forwards:
+            forwards, arguments = me.forwards, me.arguments
+            me.forwards, me.arguments = [], []
+            self.run(me, forwards, arguments)
         if self._wanted:
             self._take_over_wanted()
         groups, self._open = self._open, []
@@ -338,25 +447,27 @@ class Home:
             self._send(group, turn)
 
     def _send(self, group: Group, turn: Turn) -> None:
+        turn.ended = [segment for segment in turn.segments if not group.learns(segment)]
         if not group.peers:
             self._release(turn.ended)
             return
         if not group.pair:
             self._spill(turn)
+        accepts = turn.accepts()
         for peer in group.peers:
             if peer.up:
-                peer.changes += (turn.number, turn.accepts)
+                peer.changes += (turn.number, accepts)
                 peer.turns[turn.number] = turn
                 self.view.touched.add(peer)
             else:
                 self._mark_lagging(peer, turn)
 
-    def _has_run(self, process: int, counter: int, number: int) -> bool:
-        """Whether that operation is part of this slot's history (or has ended without a trace)."""
+    def _has_run(self, process: int, ticket: int) -> bool:
+        """Whether that operation is part of its slot's history (or has ended without a trace)."""
         return (
-            counter << SLOT_BITS | number in self._recent[process]
-            or (process, counter) in self._unchanging
-            or counter < self.view.marks.get(process, 0)
+            ticket in self._recent[process]
+            or (process, ticket) in self._unchanging
+            or ticket < self.view.marks.get(process, 0)
         )
 
     # -- acknowledgements
@@ -379,8 +490,7 @@ class Home:
 
     def _look_closer(self, peer: Peer, turn: Turn, missed: Collection[int]) -> None:
         """Slot by slot what an acknowledgement means."""
-        positions = dict(zip(turn.changes[::8], turn.changes[1::8], strict=True))
-        for number, to in positions.items():
+        for number, to in turn.positions().items():
             home = self.homes.get(number)
             if home is None or number in missed or to >> SEQUENCE_BITS != home.ballot:
                 continue
@@ -390,7 +500,7 @@ class Home:
 
     def _mark_lagging(self, peer: Peer, turn: Turn, numbers: Iterable[int] | None = None) -> None:
         """An owner may not have accepted a turn, or these slots of it."""
-        for number in set(turn.changes[::8] if numbers is None else numbers):
+        for number in turn.positions() if numbers is None else numbers:
             home = self.homes.get(number)
             if home is not None:
                 self.lagging.setdefault(home, set()).add(peer.number)
@@ -405,12 +515,16 @@ class Home:
     def _spill(self, turn: Turn) -> None:
         """What was to end with the turn as a whole now waits slot by slot."""
         ended, turn.ended = turn.ended, []
-        for entry in ended:
-            home = entry[0]
-            if self.homes.get(home.slot.number) is home:
-                self.waiting.setdefault(home, deque()).append(entry)
-            else:
-                self._end(entry[2], entry[3], Status.AGAIN)
+        for segment in ended:
+            rows, origin = segment.rows, segment.origin
+            for ticket, to, reply in zip(rows[::ROW], rows[1::ROW], rows[ROW - 1 :: ROW], strict=True):
+                home = self.homes.get(ticket & TICKET_SLOT)
+                if ticket <= TICKET_SLOT:
+                    continue  # of no operation
+                if home is not None and home.ballot == to >> SEQUENCE_BITS:
+                    self.waiting.setdefault(home, deque()).append((to, origin, ticket, reply))
+                else:
+                    self._end(origin, ticket, Status.AGAIN)
 
     def settled(self, peer: Peer, column: list[int]) -> None:
         """An owner has reached positions by catching up, or says after a probe that it is there."""
@@ -430,27 +544,30 @@ class Home:
             position = home.quorum.reached({**home.acked, self.view.me.number: home.slot.position})
             if home.quorum.joint:
                 self._note_filled(home)
+        self._release_upto(home, position)
+
+    def _release_upto(self, home: HomeSlot, position: int) -> None:
         waiting = self.waiting.get(home)
         if waiting is None:
             return
-        ended: list[Ended] = []
-        while waiting and waiting[0][1] <= position:
-            ended.append(waiting.popleft())
+        while waiting and waiting[0][0] <= position:
+            _, origin, ticket, reply = waiting.popleft()
+            self._report(origin, (ticket,), (reply,))
         if not waiting:
             del self.waiting[home]
-        self._release(ended)
 
-    def _release(self, ended: Iterable[Ended]) -> None:
+    def _release(self, ended: Iterable[Segment]) -> None:
         """A quorum has accepted these."""
-        ours: list[tuple[int, Reply]] = []
-        for _, _, origin, counter, reply in ended:
-            if origin is None:
-                ours.append((counter, reply))
-            else:
-                origin.outcomes += (counter, Status.DONE, reply)
-                self.view.touched.add(origin)
-        if ours:
-            self._settle(ours)
+        for segment in ended:
+            self._report(segment.origin, segment.rows[::ROW], segment.rows[ROW - 1 :: ROW])
+
+    def _report(self, origin: Peer, tickets: Sequence[int], replies: Sequence[Reply]) -> None:
+        if origin is self.view.me:
+            self._settle(tickets, replies)
+        else:
+            origin.done += tickets
+            origin.replies += replies
+            self.view.touched.add(origin)
 
     def refuse(self, number: int, ballot: int, promised: int) -> None:
         """NACK: an owner has promised a higher ballot."""
@@ -465,16 +582,19 @@ class Home:
         home = self.homes.pop(number, None)
         if home is None:
             return
+        self._group_of[number] = None
+        self.alone[number] = self.timed[number] = 0
         self._replica.counters.deposed += 1
         self.lagging.pop(home, None)
-        for _, _, origin, counter, _ in self.waiting.pop(home, ()):
-            self._end(origin, counter, Status.AGAIN)
+        for _, origin, ticket, _ in self.waiting.pop(home, ()):
+            self._end(origin, ticket, Status.AGAIN)
 
-    def _end(self, origin: Peer | None, counter: int, status: Status) -> None:
-        if origin is None:
-            self._refused(counter, status)
+    def _end(self, origin: Peer, ticket: int, status: Status) -> None:
+        """An operation was not done here, or is not known to be."""
+        if origin is self.view.me:
+            self._refused(ticket, status)
         else:
-            origin.outcomes += (counter, status, None)
+            origin.outcomes += (ticket, status)
             self.view.touched.add(origin)
 
     # -- taking over
@@ -609,16 +729,22 @@ class Home:
         if lagging:
             self.lagging[home] = lagging
         self._replica.counters.takeovers += 1
+        self._join_group(home)
         for key, cell in slot.cells.items():
             if cell[2]:
-                home.timed = True
+                self.timed[number] = 1
                 self.expiry.add(cell[2], number, key)
-        for origin, process, counter, request, after in self.taking.pop(number, ()):
-            if counter >= view.marks.get(process, 0):  # T4: what is older has ended
-                self.enqueue(number, origin, process, counter, request, after)
+        for origin, ticket, request, after in self.taking.pop(number, ()):
+            if ticket >= view.marks.get(origin.process, 0):  # T4: what is older has ended
+                self._run_one(origin, ticket, request, after)
+
+    def _join_group(self, home: HomeSlot) -> None:
+        number = home.slot.number
+        self._group_of[number] = home.group
+        self.alone[number] = not home.group.peers
 
     def _group(self, number: int) -> Group:
-        key = self.view.others[number], self.view.pair[number]
+        key = tuple(sorted(self.view.others[number], key=_process)), self.view.pair[number]
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(key[0], bool(key[1]))
@@ -626,8 +752,8 @@ class Home:
 
     def _give_up(self, numbers: Sequence[int], status: Status) -> None:
         for number in numbers:
-            for origin, _, counter, _, _ in self.taking.pop(number, ()):
-                self._end(origin, counter, status)
+            for origin, ticket, _, _ in self.taking.pop(number, ()):
+                self._end(origin, ticket, status)
 
     def enter_epoch(self) -> None:
         """A new topology is installed (protocol rule E2): what was under way may have met owners of another epoch, and
@@ -642,7 +768,7 @@ class Home:
         for number, home in list(self.homes.items()):
             if view.slots[number] is not home.slot:
                 self.deposed(number)
-            elif view.others[number] != home.group.peers or view.quorums[number] != home.quorum:
+            elif self._group(number) is not home.group or view.quorums[number] != home.quorum:
                 self._regroup(home)
         for home in list(self.waiting):
             self._probe(home, [peer for peer in home.group.peers if peer.up])
@@ -668,12 +794,13 @@ class Home:
         known = self.lagging.pop(home, ())
         former = home.group.peers
         group = home.group = self._group(number)
+        self._join_group(home)
         home.quorum = self.view.quorums[number]
         home.since = home.slot.position
         home.acked = {}
         home.purgeable = (0, 0)
         if not group.peers:
-            self._release(self.waiting.pop(home, ()))
+            self._release_upto(home, home.slot.position)
         joint = home.quorum.joint
         lagging = {p.number for p in group.peers if joint or p.number in known or p not in former}
         if lagging:
@@ -732,13 +859,13 @@ class Home:
         self._looked_upto = (first + ORPHAN_LOOKS) % SLOTS
         healthy = {peer.number for peer in view.peers.values() if peer.up and peer.number}
         found: list[int] = []
-        for number, slot in enumerate(view.slots[first : first + ORPHAN_LOOKS], first):
-            if slot is None or (slot.promised & MEMBER_MASK in healthy and number not in self._unclaimed):
+        unclaimed = self._unclaimed
+        for number, ballot in enumerate(view.copies.promised[first : first + ORPHAN_LOOKS], first):
+            member = ballot & MEMBER_MASK
+            if (member in healthy and number not in unclaimed) or not self._is_free(number):
                 continue
-            if self._is_free(number):
-                mine = ballot_member(slot.promised) == me.number
-                if mine or next((peer for peer in view.order[number] if peer.usable), None) is me:
-                    found.append(number)
+            if member == me.number or next((peer for peer in view.order[number] if peer.usable), None) is me:
+                found.append(number)
         return found
 
     def tend(self, now: float) -> None:
@@ -748,12 +875,12 @@ class Home:
             return
         self._tend_at = now + TEND_PERIOD_S
         purges: dict[Peer, list[int]] = {}
-        for home in list(self.homes.values()):
-            slot = home.slot
-            if slot.position & SEQUENCE_MASK > SEQUENCE_RENEWED:  # H3
-                self.deposed(slot.number)
-                self.want([slot.number])
-            elif slot.tombstones:
+        positions = self.view.copies.positions
+        for number, home in list(self.homes.items()):
+            if positions[number] & SEQUENCE_MASK > SEQUENCE_RENEWED:  # H3
+                self.deposed(number)
+                self.want([number])
+            elif home.slot.tombstones:
                 self._purge(home, purges)
         if not self._to_probe and now >= self._probe_again_at:
             self._probe_lagging()
@@ -770,16 +897,20 @@ class Home:
         if not self._comparing:
             self._comparing = list(self.homes)
         columns: dict[Peer, list[int]] = {}
+        positions = self.view.copies.positions
         while self._comparing and cells > 0:
-            home = self.homes.get(self._comparing.pop())
-            cells -= 1
-            if home is None or home.group.turn is not None or home in self.lagging or not home.slot.position:
+            number = self._comparing.pop()
+            home = self.homes.get(number)
+            position = positions[number]
+            cells -= COMPARE_SLOT
+            if home is None or home.group.turn is not None or home in self.lagging or not position:
                 continue
             slot = home.slot
             cells -= len(slot.cells)
-            oldest = min(slot.tombstones.values(), default=slot.position + 1)
+            oldest = min(slot.tombstones.values()) if slot.tombstones else position + 1
+            row = (number, position, slot.digest, oldest)
             for peer in home.group.peers:
-                columns.setdefault(peer, []).extend((slot.number, slot.position, slot.digest, oldest))
+                columns.setdefault(peer, []).extend(row)
         for peer, column in columns.items():
             if peer.up:
                 peer.tells.append(("compare", column))
@@ -808,7 +939,7 @@ class Home:
         slot = home.slot
         if slot.position >> SEQUENCE_BITS != home.ballot:
             if self.view.reachable(slot.number):
-                self._extend(home, (), None, 0, 0, None)
+                self._extend(home, (), self.view.me, 0, slot.number, None)
             return
         for peer in behind:
             peer.probes += (slot.number, slot.position)
@@ -841,6 +972,10 @@ class Home:
             else:
                 self._remove_expired(home, (key,))
 
+    def _finds_expired(self, number: int, keys: Sequence[bytes]) -> bool:
+        cells = self.view.copies.cells[number]
+        return any(key in cells and 0 < cells[key][2] <= self.clock for key in keys)
+
     def _remove_expired(self, home: HomeSlot, keys: Sequence[bytes]) -> None:
         """Remove those of `keys` that have expired. What an operation finds expired is removed before it runs,
         whichever of its arguments are keys, so that nobody sees it again."""
@@ -848,7 +983,11 @@ class Home:
         for key in keys:
             cell = cells.get(key)
             if cell is not None and 0 < cell[2] <= self.clock and cell[1] is not None:
-                self._extend(home, ((key, None, 0),), None, 0, 0, None)
+                self._extend(home, ((key, None, 0),), self.view.me, 0, home.slot.number, None)
+
+
+def _process(peer: Peer) -> int:
+    return peer.process
 
 
 def _answered(quorum: Quorum, me: int, answers: Answers) -> bool:

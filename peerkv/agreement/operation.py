@@ -59,7 +59,7 @@ class Page:
     lineage: list[int] = field(default_factory=list)
     """Flat: ballot, the position at which it ended."""
     recent: list[Any] = field(default_factory=list)
-    """Flat: process, counter, reply."""
+    """Flat: process, ticket, reply."""
     marks: list[int] = field(default_factory=list)
     """Flat: process, the oldest of its operations that it may repeat: `recent` says nothing of older ones."""
     digest: int = 0

@@ -5,7 +5,7 @@ Whoever orders a slot (`home`) or asks about it (`coordinator`) goes through the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -33,7 +33,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.resp import Reply
 from peerkv.store.cell import SEQUENCE_BITS, SEQUENCE_MASK, Cell, Change
-from peerkv.store.recent import SLOT_BITS, Recent
+from peerkv.store.recent import TICKET_SLOT, Recent
 from peerkv.store.slot import Slot, digest_of
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Replica:
     def __init__(
         self,
         view: View,
-        settle: Callable[[list[tuple[int, Reply]]], None],
+        settle: Callable[[Iterable[int], Iterable[Reply]], None],
         start: Callable[[Operation], None],
         fill_rate: int = 1 << 30,
     ) -> None:
@@ -111,48 +111,56 @@ class Replica:
     # -- what homes send
 
     def accept(self, home: Peer, turn: int, accepts: Accepts) -> None:
-        """ACCEPT: one turn's changes of slots, in order (protocol rules A1 to A5)."""
-        view = self.view
-        slots = view.slots
-        me = view.me.process
-        pair = view.pair
-        recent = self.recent
+        """ACCEPT: one turn's changes of slots, in order (protocol rules A1 to A5). Hot."""
+        copies = self.view.copies
+        plain, positions, cells = copies.plain, copies.positions, copies.cells
         missed: list[int] = []
-        settled: list[tuple[int, Reply]] = []
-        items = iter(accepts.changes)
-        columns = zip(items, items, items, items, items, items, items, items, strict=True)
-        for number, to, key, value, deadline, process, counter, reply in columns:
-            slot = slots[number]
-            if slot is not None and slot.position == to - 1 and slot.promised == to >> SEQUENCE_BITS:
-                slot.position = to  # A2, as most changes are: `Slot.apply` in line
-                if type(key) is bytes:
-                    slot.cells[key] = (to, value, deadline)
-                    if value is None:
-                        slot.tombstones[key] = to
-                    elif slot.tombstones:
-                        slot.tombstones.pop(key, None)
-                elif key is not None:
-                    slot.apply(to, _triples(key))
-            elif slot is None or not self._accept_unexpected(
-                slot, home, to, key, value, deadline, accepts.starts, counter > 0
-            ):
-                missed.append(number)
-                continue
-            if counter:
-                recent[process][counter << SLOT_BITS | number] = reply
-                if process == me and pair[number]:
-                    settled.append((counter, reply))  # A3: home and we are a majority
+        for process, columns in accepts.segments:
+            lost: list[int] = []
+            for ticket, to, key, value, deadline in zip(*columns[:5], strict=True):
+                number = ticket & TICKET_SLOT
+                if plain[number] and positions[number] == to - 1 and value is not None:  # A2, as most changes are
+                    positions[number] = to
+                    cells[number][key] = (to, value, deadline)
+                elif not self._accept_unexpected(home, number, to, key, value, deadline, accepts.starts, process != 0):
+                    missed.append(number)
+                    lost.append(ticket)
+            if process:
+                self._remember(process, columns[0], columns[5], lost)
         home.acks += (turn, missed)
-        view.touched.add(home)
-        if settled:
-            self._settle(settled)
+        self.view.touched.add(home)
+
+    def _remember(self, process: int, tickets: Sequence[int], replies: Sequence[Reply], lost: list[int]) -> None:
+        """What operations answered that we have accepted (all but the lost); our own coordinator learns it, too."""
+        if lost:
+            accepted = {ticket: reply for ticket, reply in zip(tickets, replies, strict=True) if ticket not in lost}
+            tickets, replies = list(accepted), list(accepted.values())
+        self.recent[process].update(zip(tickets, replies, strict=True))
+        if process == self.view.me.process:
+            self._settle_pairs(tickets, replies)
+
+    def _settle_pairs(self, tickets: Sequence[int], replies: Sequence[Reply]) -> None:
+        """The home of these operations and we have accepted them: where that is a majority, they have ended (A3)."""
+        pair = self.view.pair
+        if not all(pair[ticket & TICKET_SLOT] for ticket in tickets):
+            ended = [(t, reply) for t, reply in zip(tickets, replies, strict=True) if pair[t & TICKET_SLOT]]
+            tickets, replies = [ticket for ticket, _ in ended], [reply for _, reply in ended]
+        self._settle(tickets, replies)
 
     def _accept_unexpected(
-        self, slot: Slot, home: Peer, to: int, key: Any, value: Any, deadline: int, starts: dict[int, int], urgent: bool
+        self,
+        home: Peer,
+        number: int,
+        to: int,
+        key: Any,
+        value: Any,
+        deadline: int,
+        starts: dict[int, int],
+        urgent: bool,
     ) -> bool:
-        """A change that does not just follow: of another ballot, or of another position than ours."""
-        number = slot.number
-        if not self._follows(slot, to >> SEQUENCE_BITS, home):
+        """Another change than the usual: not of one key to a value, of another ballot or position than ours."""
+        slot = self.view.slots[number]
+        if slot is None or not self._follows(slot, to >> SEQUENCE_BITS, home):
             return False
         start = starts[number] if to & SEQUENCE_MASK == 1 else to - 1
         if slot.position == start:
@@ -233,10 +241,13 @@ class Replica:
     def compare(self, home: Peer, column: list[int]) -> None:
         """A home's digests, of copies that are complete: what differs is fetched anew, as a whole (rule F5). With each
         comes the oldest tombstone there: older ones were purged, and we have not been told (rule X1)."""
+        copies = self.view.copies
         items = iter(column)
         for number, position, digest, oldest in zip(items, items, items, items, strict=True):
-            slot = self.view.slots[number]
-            if slot is None or slot.position != position or slot.promised != position >> SEQUENCE_BITS:
+            if copies.positions[number] != position or copies.promised[number] != position >> SEQUENCE_BITS:
+                continue
+            slot = copies.slots[number]
+            if slot is None:
                 continue
             if slot.tombstones:
                 self.counters.purged += slot.purge(oldest - 1)
@@ -386,8 +397,8 @@ class Replica:
         if staged.whole:
             self.recent.forget((slot.number,))
         entries = iter(page.recent)
-        for process, counter, reply in zip(entries, entries, entries, strict=True):
-            self.recent[process][counter << SLOT_BITS | slot.number] = reply
+        for process, ticket, reply in zip(entries, entries, entries, strict=True):
+            self.recent[process][ticket] = reply
         marks = iter(page.marks)
         for process, mark in zip(marks, marks, strict=True):
             self.view.mark(process, mark)
@@ -400,11 +411,9 @@ class Replica:
     def settle_recent(self, slot: Slot) -> None:
         """End the operations of our own coordinator that a copy from its home shows to be chosen (rule A3)."""
         if self.view.pair[slot.number]:
-            mine = iter(self.recent.of_slot(slot.number, self.view.marks))
-            me = self.view.me.process
-            self._settle(
-                [(counter, reply) for process, counter, reply in zip(mine, mine, mine, strict=True) if process == me]
-            )
+            mine = self.recent[self.view.me.process]
+            tickets = [ticket for ticket in mine if ticket & TICKET_SLOT == slot.number]
+            self._settle(tickets, [mine[ticket] for ticket in tickets])
 
 
 def _fours(flat: list[Any]) -> Iterator[tuple[Any, Any, Any, Any]]:

@@ -6,7 +6,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.ring.keys import SLOTS
 from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
-from peerkv.store.slot import Slot
+from peerkv.store.slot import Copies
 
 
 class View:
@@ -19,7 +19,8 @@ class View:
         self.peers: dict[int, Peer] = {}
         """Every other process that we exchange frames with."""
         self.topology: Topology | None = None
-        self.slots: list[Slot | None] = [None] * SLOTS
+        self.copies = Copies(SLOTS)
+        self.slots = self.copies.slots
         """Our copies; None where we own nothing."""
         self.order: list[tuple[Peer, ...]] = [()] * SLOTS
         """For each slot its owners in order of preference, ourselves included."""
@@ -31,14 +32,12 @@ class View:
         """For each slot what decides; slots with the same owners share one."""
         self.pair = bytearray(SLOTS)
         """1 where any two owners are a quorum: three or two owners, no joint epoch."""
-        self.sole = bytearray(SLOTS)
-        """1 where we are the only owner."""
         self.impaired = False
         """Some member cannot be talked to."""
         self.touched: set[Peer] = set()
-        """Peers that something is to be sent to."""
+        """Peers that something is to be sent to, beside those with operations or reads; see `outgoing`."""
         self.marks: dict[int, int] = {}
-        """Per coordinator (process) the oldest operation that it may still repeat. Older ids are never sent again, so
+        """Per coordinator (process) the oldest ticket that it may still repeat. Older ids are never sent again, so
         what answers them is forgotten, and one that turns up is a late copy. Travels with every copy of a slot:
         whoever holds an operation's effect has its id in `recent` or a mark beyond it (RIFL, SOSP 2015, section 4)."""
 
@@ -67,27 +66,25 @@ class View:
             for peers, quorum, mine in zip(others, quorums, ours, strict=True)
         ]
         pair = [not quorum.joint and quorum.need == 2 for quorum in quorums]
-        sole = [mine and not peers for peers, mine in zip(others, ours, strict=True)]
         self.order = [orders[kind] for kind in kinds]
         self.others = [others[kind] for kind in kinds]
         self.partners = [partners[kind] for kind in kinds]
         self.quorums = [quorums[kind] for kind in kinds]
         self.pair[:] = bytes([pair[kind] for kind in kinds])
-        self.sole[:] = bytes([sole[kind] for kind in kinds])
         forgotten: set[int] = set()
         slots = self.slots
         for number, kind in enumerate(kinds):
             if ours[kind]:
                 if slots[number] is None:
-                    slots[number] = Slot(number)
+                    self.copies.add(number)
             elif slots[number] is not None:
-                slots[number] = None
+                self.copies.remove(number)
                 forgotten.add(number)
         self.links_changed()
         return forgotten
 
     def mark(self, process: int, oldest: int) -> None:
-        """A coordinator will not repeat operations older than this."""
+        """A coordinator will not repeat operations of tickets below this."""
         if oldest > self.marks.get(process, 0):
             self.marks[process] = oldest
 
@@ -105,6 +102,13 @@ class View:
             if self.topology is not None:
                 peer.number = self.topology.number_of(process)
         return peer
+
+    def outgoing(self) -> list[Peer]:
+        """Peers that something is to be sent to, in an order that a run of the simulator repeats; asked once a turn."""
+        touched = self.touched
+        found = [peer for peer in self.peers.values() if peer.forwards or peer.reads or peer in touched]
+        touched.clear()
+        return found
 
     def reachable(self, number: int) -> bool:
         """Whether a quorum of the slot's owners, us included, can be talked to now."""

@@ -8,17 +8,18 @@ from typing import Any, Final, TypeAlias
 from peerkv.resp import Reply
 
 OperationId: TypeAlias = tuple[int, int]
-"""(process of the coordinator, its counter): the same however often and to whomever the operation is sent."""
+"""(process of the coordinator, ticket): the same however often and to whomever the operation is sent."""
 
 TRIM_LEAST: Final = 256
-SLOT_BITS: Final = 14
-"""An operation's place in `Recent` is its counter << SLOT_BITS | its slot."""
-_SLOT: Final = (1 << SLOT_BITS) - 1
+TICKET_SLOT_BITS: Final = 14
+"""An operation's ticket is its coordinator's counter << TICKET_SLOT_BITS | its slot: later operations have higher
+tickets. One integer, as a hundred thousand tuples a second would keep the garbage collector busy."""
+TICKET_SLOT: Final = (1 << TICKET_SLOT_BITS) - 1
+"""ticket & TICKET_SLOT is the slot."""
 
 
 class Recent(dict[int, dict[int, Reply]]):
-    """Per coordinator (process): its counter and the slot, as one integer (`place`) -> reply, of every slot that this
-    node has a copy of. No tuple, as a hundred thousand of them a second keep the garbage collector busy.
+    """Per coordinator (process): ticket -> reply, of the operations of every slot that this node has a copy of.
 
     What a slot remembers is a part of its history and travels with its copy; it is kept by coordinator, as that is how
     it is found and how it is forgotten: a coordinator's mark passes thousands of operations at once.
@@ -37,21 +38,23 @@ class Recent(dict[int, dict[int, Reply]]):
         return made
 
     def of_slot(self, number: int, marks: Mapping[int, int]) -> list[Any]:
-        """Flat: process, counter, reply of what that slot remembers."""
+        """Flat: process, ticket, reply of what that slot remembers."""
         self.trim(marks)
         return [
             item
             for process, operations in self.items()
-            for place, reply in operations.items()
-            if place & _SLOT == number
-            for item in (process, place >> SLOT_BITS, reply)
+            for ticket, reply in operations.items()
+            if ticket & TICKET_SLOT == number
+            for item in (process, ticket, reply)
         ]
 
     def forget(self, forgotten: Collection[int]) -> None:
         """These slots' histories are no longer ours."""
         if forgotten:
             for process, operations in self.items():
-                self[process] = {at: reply for at, reply in operations.items() if at & _SLOT not in forgotten}
+                self[process] = {
+                    ticket: reply for ticket, reply in operations.items() if ticket & TICKET_SLOT not in forgotten
+                }
 
     def trim(self, marks: Mapping[int, int], gone: Collection[int] = ()) -> None:
         """Drop what is older than its coordinator's mark, or of processes that are gone for good. Cheap to ask for:
@@ -61,8 +64,8 @@ class Recent(dict[int, dict[int, Reply]]):
         if sum(map(len, self.values())) < 2 * self._kept + TRIM_LEAST:
             return
         for process, operations in list(self.items()):
-            mark = marks.get(process, 0) << SLOT_BITS
-            kept = {place: reply for place, reply in operations.items() if place >= mark}
+            mark = marks.get(process, 0)
+            kept = {ticket: reply for ticket, reply in operations.items() if ticket >= mark}
             if kept:
                 self[process] = kept
             else:

@@ -1,4 +1,8 @@
-"""A slot is everything one owner knows of one slot: a prefix of its one history, and how far along that prefix is."""
+"""A slot is everything one owner knows of one slot: a prefix of its one history, and how far along that prefix is.
+
+What the hot paths read and write of a slot stands in lists by slot number (`Copies`): a change of one of 16384 slots
+finds nothing of it in the processor's caches, and every object that need not be touched is a tenth of a microsecond.
+"""
 
 from __future__ import annotations
 
@@ -16,37 +20,87 @@ LINEAGE_MAX: Final = 64
 _digest_entry = Struct(">QQI").pack
 
 
+class Copies:
+    """The copies of slots that a node holds, by slot number."""
+
+    def __init__(self, count: int) -> None:
+        self.slots: list[Slot | None] = [None] * count
+        """None where it holds none."""
+        self.positions = [0] * count
+        """The last change accepted."""
+        self.promised = [0] * count
+        """The highest ballot promised."""
+        self.cells: list[dict[bytes, Cell]] = [{}] * count
+        self.plain = bytearray(count)
+        """1: there is a copy, its position is of the ballot that is promised, and it has no tombstones. A change to the
+        next position that sets one key is then these two lines and nothing else, and the hot paths have them in line:
+
+            positions[number] = to
+            cells[number][key] = (to, value, deadline)
+        """
+
+    def add(self, number: int) -> Slot:
+        """Begin an empty copy."""
+        self.positions[number] = self.promised[number] = 0
+        self.cells[number] = {}
+        slot = self.slots[number] = Slot(self, number)
+        return slot
+
+    def remove(self, number: int) -> None:
+        """Drop a copy; its `Slot` is no more."""
+        self.slots[number] = None
+        self.positions[number] = self.promised[number] = 0
+        self.cells[number] = {}
+        self.plain[number] = 0
+
+
 class Slot:
     """One owner's copy of one slot. Plain state; the rules are in `agreement`."""
 
-    __slots__ = ("_digest", "_digested_at", "cells", "lineage", "number", "position", "promised", "tombstones")
+    __slots__ = ("_copies", "_digest", "_digested_at", "lineage", "number", "tombstones")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, copies: Copies, number: int) -> None:
+        self._copies = copies
         self.number = number
-        self.promised = 0
-        """The highest ballot promised."""
-        self.position = 0
-        """The last change accepted."""
         self.lineage: dict[int, int] = {}
         """For each earlier ballot of this copy's history the position at which it ended, oldest first."""
-        self.cells: dict[bytes, Cell] = {}
         self.tombstones: dict[bytes, int] = {}
         """The cells without a value, and their versions."""
         self._digest = 0
         self._digested_at = 0
         """The position at which the digest was computed."""
 
-    def apply(self, to: int, changes: Sequence[Change]) -> None:
-        """Extend the history to position `to`: every change becomes a cell of that version.
+    @property
+    def position(self) -> int:
+        """The last change accepted."""
+        return self._copies.positions[self.number]
 
-        `agreement` does the usual case, one change under the same ballot, in line: a call costs as much as the work.
-        """
+    @property
+    def cells(self) -> dict[bytes, Cell]:
+        return self._copies.cells[self.number]
+
+    @property
+    def promised(self) -> int:
+        """The highest ballot promised."""
+        return self._copies.promised[self.number]
+
+    @promised.setter
+    def promised(self, ballot: int) -> None:
+        self._copies.promised[self.number] = ballot
+        self._note_plain()
+
+    def _note_plain(self) -> None:
+        plain = not self.tombstones and position_ballot(self.position) == self.promised
+        self._copies.plain[self.number] = plain
+
+    def apply(self, to: int, changes: Sequence[Change]) -> None:
+        """Extend the history to position `to`: every change becomes a cell of that version."""
         position = self.position
         if (position ^ to) >> SEQUENCE_BITS:
             self.lineage[position_ballot(position)] = position
             if len(self.lineage) > LINEAGE_MAX:
                 del self.lineage[next(iter(self.lineage))]
-        self.position = to
+        self._copies.positions[self.number] = to
         cells = self.cells
         tombstones = self.tombstones
         for key, value, deadline in changes:
@@ -55,6 +109,7 @@ class Slot:
                 tombstones[key] = to
             elif tombstones:
                 tombstones.pop(key, None)
+        self._note_plain()
 
     def on_history(self, position: int) -> bool:
         """Whether a copy at `position` is a prefix of this one, so that newer cells are all that it lacks."""
@@ -73,6 +128,7 @@ class Slot:
         for key in purged:
             del self.tombstones[key]
             del self.cells[key]
+        self._note_plain()
         return len(purged)
 
     def replace(
@@ -82,11 +138,12 @@ class Slot:
         cells: dict[bytes, Cell],
     ) -> None:
         """Become a copy at `position` that was put together elsewhere."""
-        self.position = position
+        self._copies.positions[self.number] = position
+        self._copies.cells[self.number] = cells
         self.lineage = lineage
-        self.cells = cells
         self.tombstones = {key: cell[0] for key, cell in cells.items() if cell[1] is None}
         self._digested_at = -1
+        self._note_plain()
 
     @property
     def live(self) -> int:

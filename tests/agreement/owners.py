@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
-from peerkv.agreement.coordinator import Coordinator
+from peerkv.agreement.coordinator import Coordinator, Sink
 from peerkv.agreement.home import Home
 from peerkv.agreement.operation import Operations
 from peerkv.agreement.peer import Peer
@@ -44,15 +43,23 @@ class Runs(dict[bytes, Any]):
         return run
 
 
-class Got:
+class Replies(dict[int, Reply]):
+    """By index; each comes once."""
+
+    def __setitem__(self, index: int, reply: Reply) -> None:
+        assert index not in self, "one reply per request"
+        super().__setitem__(index, reply)
+
+
+class Got(Sink):
     """Replies, as a client would get them."""
 
     def __init__(self) -> None:
-        self.replies: dict[int, Reply] = {}
+        super().__init__(0)
+        self.replies = Replies()  # type: ignore[assignment]
 
-    def deliver(self, index: int, reply: Reply, /) -> None:
-        assert index not in self.replies, "one reply per request"
-        self.replies[index] = reply
+    def complete(self) -> None:
+        pass
 
 
 class Member:
@@ -75,7 +82,6 @@ class Member:
             self.coordinator.settle,
             self.coordinator.refused,
         )
-        self.coordinator.home = self.home
         self.now = 0.0
         self.enter(topology)
 
@@ -151,9 +157,8 @@ class Owners:
         """End of a member's turn: flush, and deliver its columns to the others."""
         member.at(self.now)
         member.home.flush()
-        touched = list(member.view.touched)
-        member.view.touched.clear()
-        for peer in touched:
+        outgoing = member.view.outgoing()
+        for peer in outgoing:
             other = next(other for other in self.members if other.view.me.process == peer.process)
             if peer.reads:
                 member.coordinator.close_reads(peer)
@@ -166,6 +171,7 @@ class Owners:
                 (peer.forwards[:], peer.arguments[:]),
                 (peer.sequence, peer.reads[:]),
                 peer.confirms[:],
+                (peer.done[:], peer.replies[:]),
                 peer.outcomes[:],
                 peer.asks[:],
                 peer.tells[:],
@@ -173,7 +179,7 @@ class Owners:
             peer.clear()
             if (member.name, other.name) not in self.cut:
                 self.receive(other, other.peer(member), columns)
-        return bool(touched)
+        return bool(outgoing)
 
     def receive(self, member: Member, peer: Peer, columns: Any) -> None:
         member.at(self.now)
@@ -187,6 +193,7 @@ class Owners:
             (forwards, arguments),
             (sequence, reads),
             confirms,
+            done,
             outcomes,
             asks,
             tells,
@@ -198,13 +205,11 @@ class Owners:
         member.replica.probe(peer, probes)
         member.home.acknowledge(peer, acks)
         member.home.settled(peer, settled)
-        words = iter(arguments)
-        for counter, number, after, count in zip(*[iter(forwards)] * 4, strict=True):
-            request = list(islice(words, count))
-            member.home.enqueue(number, peer, peer.process, counter, request, after)
+        member.home.run(peer, forwards, arguments)
         if reads:
-            member.coordinator.answer_reads(peer, sequence, reads)
+            member.coordinator.answer_reads(peer, sequence, reads[::2], reads[1::2])
         member.coordinator.confirmed(peer, confirms)
+        member.coordinator.settle(*done)
         member.coordinator.outcomes(outcomes)
         for number, message in asks:
             peer.answers.append((number, member.replica.answer(message)))

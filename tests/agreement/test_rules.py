@@ -18,6 +18,11 @@ def written(owners: Owners, *texts: bytes) -> Got:
     return got
 
 
+def one_change(to: int, value: bytes, starts: dict[int, int]) -> Accepts:
+    """An ACCEPT that sets k, of no operation."""
+    return Accepts([(0, [[SLOT], [to], [b"k"], [value], [0]])], starts)
+
+
 def values(owners: Owners) -> list[object]:
     return [member.slot.cells.get(b"k", (0, None, 0))[1] for member in owners.members]
 
@@ -42,7 +47,8 @@ def test_operations_of_one_turn_go_out_together() -> None:
     home.home.flush()
     for peer in home.view.peers.values():
         ((_, accepts),) = zip(*[iter(peer.changes)] * 2, strict=True)
-        assert accepts.changes[1::8] == list(range(before + 1, before + 6))
+        positions = [to for _, columns in accepts.segments for to in columns[1]]
+        assert positions == list(range(before + 1, before + 6))
     owners.deliver()
     assert len(got.replies) == 5
     assert home.slot.position == before + 5
@@ -61,7 +67,7 @@ def test_a1_a_change_of_a_lower_ballot_is_refused() -> None:
     first, second, _ = owners.members
     second.replica.answer(Prepare([SLOT], [make_ballot(9, 3)]))
     to = first_position(make_ballot(8, 1)) + 1
-    second.replica.accept(second.peer(first), 1, Accepts([SLOT, to, b"k", b"x", 0, 0, 0, None], {SLOT: 0}))
+    second.replica.accept(second.peer(first), 1, one_change(to, b"x", {SLOT: 0}))
     assert second.slot.position == 0
     assert second.peer(first).tells == [("nack", SLOT, make_ballot(8, 1), make_ballot(9, 3))]
 
@@ -71,7 +77,7 @@ def test_a2_a_change_fits_only_where_it_begins() -> None:
     written(owners, b"a")
     first, second, _ = owners.members
     position = second.slot.position
-    second.replica.accept(second.peer(first), 1, Accepts([SLOT, position + 2, b"k", b"x", 0, 0, 0, None], {}))
+    second.replica.accept(second.peer(first), 1, one_change(position + 2, b"x", {}))
     assert (second.slot.position, second.slot.cells[b"k"][1]) == (position, b"a")
     assert second.peer(first).acks == [1, [SLOT]]
 
@@ -81,7 +87,7 @@ def test_a4_a_repeated_change_is_acknowledged_and_not_applied() -> None:
     written(owners, b"a", b"b")
     first, second, _ = owners.members
     position = second.slot.position
-    second.replica.accept(second.peer(first), 1, Accepts([SLOT, position, b"k", b"again", 0, 0, 0, None], {}))
+    second.replica.accept(second.peer(first), 1, one_change(position, b"again", {}))
     assert second.slot.cells[b"k"][1] == b"ab"
     assert second.peer(first).acks == [1, []]
 
@@ -180,12 +186,12 @@ def test_h1_what_changed_nothing_is_remembered_too() -> None:
     home, second, third = owners.members
     written(owners, b"a")
     got = Got()
-    counter = third.write(got, 0, b"TRY", b"k", b"x")
+    ticket = third.write(got, 0, b"TRY", b"k", b"x")
     owners.deliver()
     second.write(got, 1, b"DEL", b"k")
     owners.deliver()
     assert got.replies == {0: 0, 1: 1}
-    home.home.enqueue(SLOT, home.peer(third), third.view.me.process, counter, (b"TRY", b"k", b"x"), 0)
+    home.home.run(home.peer(third), [ticket, 0, 3], [b"TRY", b"k", b"x"])
     owners.deliver()
     assert values(owners) == [None] * 3
 
@@ -213,7 +219,7 @@ def test_o3_an_operation_is_not_run_before_the_one_that_it_follows() -> None:
     got = Got()
     first = third.write(got, 0, b"APPEND", b"k", b"1")
     second = third.write(got, 1, b"APPEND", b"k", b"2", after=first)
-    third.peer(home).forwards[:] = [second, SLOT, first, 3]  # the first one is lost
+    third.peer(home).forwards[:] = [second, first, 3]  # the first one is lost
     third.peer(home).arguments[:] = [b"APPEND", b"k", b"2"]
     owners.deliver()
     assert values(owners)[0] == b"-"
@@ -260,7 +266,7 @@ def test_r1_owners_that_agree_answer_without_the_home() -> None:
     second.peer(home).up = False
     second.coordinator.link_down(second.peer(home))
     got = Got()
-    second.coordinator.read(SLOT, (b"GET", b"k"), run, 0, got, 0)  # type: ignore[arg-type]
+    second.coordinator.read(SLOT, (b"GET", b"k"), run, 0, got, 0)
     owners.deliver()
     assert got.replies == {0: b"a"}
 
@@ -274,7 +280,7 @@ def test_r2_owners_that_differ_leave_it_to_the_home() -> None:
     owners.cut = set()
     got = Got()
     for index in range(4):
-        third.coordinator.read(SLOT, (b"GET", b"k"), run, 0, got, index)  # type: ignore[arg-type]
+        third.coordinator.read(SLOT, (b"GET", b"k"), run, 0, got, index)
     owners.deliver()
     assert got.replies == dict.fromkeys(range(4), b"ab")
     assert third.coordinator.counters.reads_by_home == 4

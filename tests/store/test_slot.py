@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerkv.store.cell import first_position, is_live, make_ballot
-from peerkv.store.slot import LINEAGE_MAX, Slot, digest_of, scan_order
+from peerkv.store.slot import LINEAGE_MAX, Copies, digest_of, scan_order
 
 
 def at(round_: int, sequence: int, member: int = 1) -> int:
@@ -20,7 +20,7 @@ def test_positions_order_by_round_then_member_then_sequence() -> None:
 
 
 def test_a_change_is_a_cell_of_its_position() -> None:
-    slot = Slot(1)
+    slot = Copies(2).add(1)
     slot.apply(at(1, 1), [(b"a", b"1", 0), (b"b", b"2", 99)])
     slot.apply(at(1, 2), [(b"a", None, 0)])
     assert slot.cells == {b"a": (at(1, 2), None, 0), b"b": (at(1, 1), b"2", 99)}
@@ -31,7 +31,7 @@ def test_a_change_is_a_cell_of_its_position() -> None:
 
 
 def test_only_prefixes_are_on_the_history() -> None:
-    slot = Slot(1)
+    slot = Copies(2).add(1)
     slot.apply(at(1, 3), [])
     slot.apply(at(4, 1, 2), [])
     slot.apply(at(4, 2, 2), [])
@@ -40,7 +40,7 @@ def test_only_prefixes_are_on_the_history() -> None:
 
 
 def test_the_lineage_is_bounded() -> None:
-    slot = Slot(1)
+    slot = Copies(2).add(1)
     for round_ in range(1, 200):
         slot.apply(at(round_, 1), [])
     assert len(slot.lineage) == LINEAGE_MAX
@@ -49,7 +49,7 @@ def test_the_lineage_is_bounded() -> None:
 
 
 def test_purging_takes_only_tombstones_that_all_have_passed() -> None:
-    slot = Slot(1)
+    slot = Copies(2).add(1)
     slot.apply(at(1, 1), [(b"a", None, 0), (b"b", b"x", 0)])
     slot.apply(at(1, 2), [(b"c", None, 0)])
     assert slot.purge(at(1, 1)) == 1
@@ -65,7 +65,7 @@ changes = st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c", b"d"]), st.none(
 
 @given(changes)
 def test_the_digest_says_whether_two_copies_agree(history: list[tuple[bytes, bytes | None]]) -> None:
-    one, other = Slot(1), Slot(1)
+    one, other = Copies(2).add(1), Copies(2).add(1)
     for sequence, (key, value) in enumerate(history, start=1):
         one.apply(at(1, sequence), [(key, value, 0)])
     shuffled = list(one.cells.items())
@@ -82,7 +82,7 @@ def test_the_digest_says_whether_two_copies_agree(history: list[tuple[bytes, byt
 
 @given(st.sets(st.binary(max_size=6), max_size=60), st.integers(1, 9))
 def test_pages_of_keys_leave_out_none_and_repeat_none(keys: set[bytes], count: int) -> None:
-    slot = Slot(1)
+    slot = Copies(2).add(1)
     slot.apply(at(1, 1), [(key, b"", 0) for key in keys] + [(b"deleted", None, 0)])
     found: list[bytes] = []
     start = 0
