@@ -21,6 +21,6 @@ USER peerkv
 # Clients; peers (TCP for frames, UDP for gossip).
 EXPOSE 6379 16379/tcp 16379/udp
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["peerkv", "status", "127.0.0.1:6379"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["peerkv", "connect", "127.0.0.1:6379", "PING"]
 ENTRYPOINT ["peerkv"]
 CMD ["node", "--host", "0.0.0.0"]

@@ -73,6 +73,7 @@ _config = click.option(
 @click.option(
     "--name",
     "own_name",
+    envvar="PEERKV_NODE_NAME",
     help="Without NAME: this node's name. [default: HOST:PORT, or the machine's name where HOST is any address]",
 )
 @click.option("--cluster", default="peerkv", show_default=True, help="The cluster's name.")
@@ -81,7 +82,14 @@ _config = click.option(
 @click.option("--port", type=click.IntRange(1, 55535), default=6379, show_default=True, help="For clients.")
 @click.option("--announce-host", default="", help="The address that others are told.")
 @click.option("--announce-port", type=click.IntRange(0, 55535), default=0, help="The client port that others are told.")
-@click.option("--join", "seeds", type=Address(), multiple=True, help="A node to meet first; may be repeated.")
+@click.option(
+    "--join",
+    "seeds",
+    type=Address(),
+    multiple=True,
+    envvar="PEERKV_NODE_JOIN",
+    help="A node to meet first; may be repeated (in the variable: separated by blanks).",
+)
 @click.option("--expect", type=click.IntRange(0, 1000), default=0, help="As master: how many data nodes begin.")
 @click.option("--replicas", type=click.IntRange(1, 7), default=3, show_default=True, help="Copies of every key.")
 @click.option("--zone", default="", help="Copies are in different zones as far as there are.")
@@ -331,13 +339,21 @@ class _Up:
 # -- connect, status, explain
 
 
-def _with_client(address: tuple[str, int], work: Callable[[Client], Any]) -> Any:
-    """Run an async function with a client; its errors are for people."""
+def _with_client(address: tuple[str, int], work: Callable[[Client], Any], patience: float = 0.0) -> Any:
+    """Run an async function with a client, once the node answers; its errors are for people."""
 
     async def run() -> Any:
         client = Client(address)
+        until = trio.current_time() + patience
         try:
-            await client.connect()
+            while True:
+                try:
+                    await client.connect()
+                    break
+                except Unreachable:
+                    if trio.current_time() >= until:
+                        raise
+                    await trio.sleep(0.2)
             return await work(client)
         finally:
             with trio.CancelScope(shield=True):
@@ -353,7 +369,7 @@ def _with_client(address: tuple[str, int], work: Callable[[Client], Any]) -> Any
         raise click.ClickException(str(error)) from None
 
 
-@main.command(context_settings={"ignore_unknown_options": True})
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("address", type=Address())
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--redis", is_flag=True, help="Plain Redis: SET overwrites, replies as redis-cli shows them.")
@@ -396,7 +412,13 @@ def status(address: tuple[str, int], wait: float, as_json: bool) -> None:
         ) as progress:
             bar = progress.add_task("", total=None, rate="")
             while True:
-                found = await client.status()
+                try:
+                    found = await client.status()
+                except (ConnectionLost, Unreachable):
+                    if trio.current_time() >= until:
+                        raise
+                    await trio.sleep(0.2)  # it is being restarted
+                    continue
                 rate = f"{found['change']['bytes_per_second'] / 1e6:.1f} MB/s"
                 done = found["slots_with_all_copies"]
                 progress.update(bar, total=found["slots"] or None, completed=done, rate=rate)
@@ -404,7 +426,7 @@ def status(address: tuple[str, int], wait: float, as_json: bool) -> None:
                     return found
                 await trio.sleep(0.2)
 
-    found = _with_client(address, work)
+    found = _with_client(address, work, patience=wait)
     if as_json:
         print(json.dumps(found, indent=2))
     else:

@@ -32,12 +32,16 @@ SCAN_ORDER_BITS: Final = 30
 """A SCAN cursor is slot << 30 | where in the slot; see `store.slot.scan_order`."""
 LIST_COUNT: Final = 10_000
 """Keys that KEYS asks for at a time, and the most that one SCAN returns."""
-FORGET_WITHIN_S: Final = 10.0
+FORGET_WITHIN_S: Final = 5.0
+"""Less than our own client's patience."""
+PATTERN_BYTES_MAX: Final = 4096
+"""A longer pattern takes more than 10 ms to read."""
 WAIT_MAX_S: Final = 3600.0
 """What WAIT's `0`, for ever, means here: a client that is gone must not be waited for."""
 
 CROSSSLOT: Final = ReplyError("CROSSSLOT Keys in request don't hash to the same slot")
 SYNTAX: Final = ReplyError("ERR syntax error")
+PATTERN_TOO_LONG: Final = ReplyError(f"ERR pattern is too long: at most {PATTERN_BYTES_MAX} bytes are allowed")
 NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
 
 
@@ -137,6 +141,12 @@ class Dispatcher:
             self._run(session, requests)
 
     def _run(self, session: Session, requests: list[list[bytes]]) -> None:
+        rest: list[list[bytes]] | None = requests
+        while rest:
+            rest = self._run_some(session, rest)
+
+    def _run_some(self, session: Session, requests: list[list[bytes]]) -> list[list[bytes]] | None:
+        """Run requests up to a change of the protocol; what is left then."""
         batch = Batch(self, session, len(requests))
         session.batches.append(batch)
         replies = batch.replies
@@ -151,6 +161,9 @@ class Dispatcher:
         quiet = session.muted or session.skips
         self.commands += len(requests)
         for index, request in enumerate(requests):
+            if quiet:
+                _silence(session, batch, index)
+                quiet = session.muted
             command = known.get(request[0]) or find(request[0])
             if command is None:
                 batch.deliver(index, unknown(request))
@@ -159,9 +172,6 @@ class Dispatcher:
             if len(request) != arity if arity > 0 else len(request) < -arity:
                 batch.deliver(index, arity_error(command))
                 continue
-            if quiet:
-                _silence(session, batch, index)
-                quiet = session.muted
             kind = command.kind
             if kind is read or kind is write:
                 number = slot_of(request[1])
@@ -179,7 +189,7 @@ class Dispatcher:
                     self._read(session, number, command, request, batch, index)
                 elif number in session.reading:
                     self._stall(session, batch, index, requests)
-                    return
+                    return None
                 else:
                     written[number] = send(number, request, batch, index, written.get(number, 0))
                     session.last_slot = number
@@ -191,12 +201,11 @@ class Dispatcher:
                     self._truncate(batch, index)
                     if not batch.left:
                         self.finished(session)
-                    batch = Batch(self, session, 1)
-                    session.batches.append(batch)
-                    batch.deliver(0, reply)
-                    if requests[index + 1 :]:
-                        self._run(session, requests[index + 1 :])
-                    return
+                    answer = Batch(self, session, 1)
+                    answer.silent = {0} if batch.silent and index in batch.silent else None
+                    session.batches.append(answer)
+                    answer.deliver(0, reply)
+                    return requests[index + 1 :]
                 batch.deliver(index, reply)
                 if session.closing:
                     self._truncate(batch, index + 1)
@@ -204,23 +213,25 @@ class Dispatcher:
             elif kind is spread:
                 if not self._spread(session, command, request, batch, index):
                     self._stall(session, batch, index, requests)
-                    return
+                    return None
             else:
                 if session.batches[0] is not batch or batch.left > len(replies) - index:
                     self._stall(session, batch, index, requests)
-                    return
+                    return None
                 self._start_whole(session, command, request, batch, index)
-                if batch.left > len(replies) - index - 1 and index + 1 < len(requests):
+                if batch.left > len(replies) - index - 1:
                     self._stall(session, batch, index + 1, requests)
-                    return
+                    return None
         if not batch.left:
             self.finished(session)
+        return None
 
     def break_off(self, session: Session, error: str) -> None:
-        """Input of the client cannot be read any further: say so behind what was answered before, and close."""
-        if not session.closing:
+        """Input of the client cannot be read any further: say so behind what was asked for before, and close."""
+        if session.held:
+            session.fault = error
+        elif not session.closing:
             session.closing = True
-            session.backlog.clear()
             batch = Batch(self, session, 1)
             session.batches.append(batch)
             batch.deliver(0, ReplyError(error))
@@ -253,10 +264,13 @@ class Dispatcher:
                     self._run(session, requests)
                 if not session.held:
                     self.holds.append((session, False))
+                    if session.fault:
+                        self.break_off(session, session.fault)
         return True
 
     def _stall(self, session: Session, batch: Batch, index: int, requests: list[list[bytes]]) -> None:
         session.held = True
+        session.skips = session.skips or bool(index < len(requests) and batch.silent and index in batch.silent)
         session.backlog = requests[index:] + session.backlog
         self.commands -= len(requests) - index
         self.holds.append((session, True))
@@ -369,6 +383,8 @@ class Dispatcher:
         return next((reply for reply in cleared.replies if isinstance(reply, ReplyError)), OK)
 
     def _keys(self, request: Sequence[bytes]) -> Asking[Reply]:
+        if len(request[1]) > PATTERN_BYTES_MAX:
+            return PATTERN_TOO_LONG
         matches = matcher(request[1])
         found: list[Reply] = []
         slot = start = 0
@@ -590,6 +606,8 @@ def _scan_options(request: Sequence[bytes]) -> tuple[int, int, bytes | None, byt
                     return SYNTAX
                 count = parsed
             case b"MATCH":
+                if len(value) > PATTERN_BYTES_MAX:
+                    return PATTERN_TOO_LONG
                 pattern = value
             case b"TYPE":
                 of_type = value.lower()

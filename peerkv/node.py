@@ -86,6 +86,8 @@ class Outbox:
     replies: list[tuple[Session, bytes]] = field(default_factory=list)
     closing: list[Session] = field(default_factory=list)
     """To be closed once what they were sent is written."""
+    kills: list[Session] = field(default_factory=list)
+    """To be closed at once."""
     holds: list[tuple[Session, bool]] = field(default_factory=list)
     """True: read no more from this client, until False."""
     frames: list[tuple[int, bytes]] = field(default_factory=list)
@@ -263,9 +265,10 @@ class Node:
         self.sessions.pop(session.id, None)
 
     def kill(self, session: Session) -> None:
-        """Close a client's connection from here."""
+        """Close a client's connection from here, whatever is owed to it."""
         session.closing = True
-        self.dispatcher.closing.append(session)
+        session.backlog.clear()
+        self._outbox.kills.append(session)
 
     # -- links between peers
 
@@ -601,6 +604,7 @@ class Node:
             mine = known is not None and known.process == owner.process
             if mine and known is not None and known.live and not known.leaving:
                 self._down_since.pop(owner.process, None)
+                self._given_up.discard(owner.process)
             elif (mine and known is not None and (known.leaving or known.liveness is Liveness.LEFT)) or (
                 now - self._down_since.setdefault(owner.process, now) >= self.settings.forget_after
                 or owner.process in self._given_up

@@ -93,8 +93,9 @@ class Shell:
 
 
 def _only_reads(name: bytes) -> bool:
+    """Whether a command may be sent once more, to another node: not, if it changes keys or the node that it meets."""
     row = COMMANDS.get(name.decode("ascii", "replace").lower())
-    return row is not None and "write" not in row.flags
+    return row is not None and not row.flags & {"write", "admin"}
 
 
 def _moved(before: tuple[str, int], now: tuple[str, int]) -> str:

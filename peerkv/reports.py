@@ -343,7 +343,13 @@ def _documented(row: Command) -> Reply:
         ],
     }
     if row.subcommands:
-        documented[b"subcommands"] = {f"{row.name}|{name}".encode(): {} for name in row.subcommands}
+        known: dict[Reply, Reply] = {
+            b"summary": b"",
+            b"since": row.since.encode(),
+            b"group": row.group.encode(),
+            b"complexity": b"",
+        }
+        documented[b"subcommands"] = {f"{row.name}|{name}".encode(): dict(known) for name in row.subcommands}
     return documented
 
 

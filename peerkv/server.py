@@ -470,6 +470,10 @@ class _Server:
                 client.reads = False
                 client.update()
                 self.ending.add(client)
+        for session in outbox.kills:
+            client = clients.get(session.id)
+            if client is not None:
+                client.close()
         for address, payload in outbox.datagrams:
             self._send_datagram(address, payload)
         for process in outbox.drops:

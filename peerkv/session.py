@@ -19,6 +19,8 @@ from peerkv.settings import Settings
 SYNTAX: Final = ReplyError("ERR syntax error")
 NO_REPLY: Final = ReplyError("no reply")
 """CLIENT REPLY OFF and SKIP answer nothing, not even this."""
+CLIENT_TYPES: Final = (b"NORMAL", b"MASTER", b"REPLICA", b"SLAVE", b"PUBSUB")
+WRONG_PASSWORD: Final = ReplyError("WRONGPASS invalid username-password pair or user is disabled.")
 NAME_BYTES_MAX: Final = 512
 
 
@@ -58,6 +60,8 @@ class Session:
     backlog: list[list[bytes]] = field(default_factory=list)
     """Requests that wait until what is under way has ended."""
     held: bool = False
+    fault: str = ""
+    """Why nothing more of it can be read, to be said once the backlog is done."""
     last_slot: int = -1
     """The slot written last, for WAIT."""
 
@@ -110,6 +114,8 @@ def run(services: Services, session: Session, command: Command, request: Sequenc
         case "auth":
             if len(request) > 3:
                 return SYNTAX
+            if len(request) == 3:
+                return OK if request[1] == b"default" else WRONG_PASSWORD
             return ReplyError(
                 "ERR AUTH <password> called without any password configured for the default user."
                 " Are you sure your configuration is correct?"
@@ -163,7 +169,7 @@ def _hello(session: Session, request: Sequence[bytes]) -> Reply:
                 if user is None or password is None:
                     return _hello_syntax(option)
                 if user != b"default":
-                    return ReplyError("WRONGPASS invalid username-password pair or user is disabled.")
+                    return WRONG_PASSWORD
             case b"SETNAME":
                 name = next(options, None)
                 if name is None:
@@ -328,7 +334,7 @@ def _list(services: Services, options: Sequence[bytes]) -> Reply:
         case []:
             pass
         case [b"TYPE", kind]:
-            if kind not in (b"NORMAL", b"MASTER", b"REPLICA", b"SLAVE", b"PUBSUB"):
+            if kind not in CLIENT_TYPES:
                 return ReplyError(f"ERR Unknown client type '{options[1].decode('utf-8', 'surrogateescape')}'")
             chosen = chosen if kind == b"NORMAL" else ()
         case [b"ID", _, *_]:
@@ -348,7 +354,7 @@ def _kill(services: Services, session: Session, options: Sequence[bytes]) -> Rep
         found = [other for other in sessions if other.address == address]
         if not found:
             return ReplyError("ERR No such client")
-        services.kill(found[0])
+        _end(services, session, found[0])
         return OK
     if len(options) % 2:
         return SYNTAX
@@ -367,17 +373,30 @@ def _kill(services: Services, session: Session, options: Sequence[bytes]) -> Rep
             case b"LADDR":
                 chosen = [other for other in chosen if other.local == text]
             case b"TYPE":
+                if text.upper().encode() not in CLIENT_TYPES:
+                    return ReplyError(f"ERR Unknown client type '{text}'")
                 chosen = chosen if text.lower() == "normal" else []
             case b"USER":
-                chosen = chosen if text == "default" else []
+                if text != "default":
+                    return ReplyError(f"ERR No such user '{text}'")
             case b"SKIPME":
+                if text.lower() not in ("yes", "no"):
+                    return SYNTAX
                 spares_me = text.lower() == "yes"
             case _:
                 return SYNTAX
     killed = [other for other in chosen if not (spares_me and other is session)]
     for other in killed:
-        services.kill(other)
+        _end(services, session, other)
     return len(killed)
+
+
+def _end(services: Services, session: Session, other: Session) -> None:
+    """Others are cut off at once; who kills itself gets its reply first."""
+    if other is session:
+        session.closing = True
+    else:
+        services.kill(other)
 
 
 # -- CONFIG
@@ -396,7 +415,7 @@ def _parameters(settings: Settings) -> dict[bytes, bytes]:
         b"maxmemory-policy": b"noeviction",
         b"notify-keyspace-events": b"",
         b"port": b"%d" % settings.port,
-        b"proto-max-bulk-len": b"%d" % (512 << 20),
+        b"proto-max-bulk-len": b"%d" % settings.request_bytes_max,
         b"save": b"",
         b"tcp-keepalive": b"300",
         b"timeout": b"0",

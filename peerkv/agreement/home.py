@@ -860,7 +860,11 @@ class Home:
         healthy = {peer.number for peer in view.peers.values() if peer.up and peer.number}
         found: list[int] = []
         unclaimed = self._unclaimed
-        for number, ballot in enumerate(view.copies.promised[first : first + ORPHAN_LOOKS], first):
+        part = slice(first, first + ORPHAN_LOOKS)
+        columns = zip(view.copies.promised[part], self._group_of[part], view.slots[part], strict=True)
+        for number, (ballot, group, slot) in enumerate(columns, first):
+            if group is not None or slot is None:
+                continue
             member = ballot & MEMBER_MASK
             if (member in healthy and number not in unclaimed) or not self._is_free(number):
                 continue
@@ -875,12 +879,9 @@ class Home:
             return
         self._tend_at = now + TEND_PERIOD_S
         purges: dict[Peer, list[int]] = {}
-        positions = self.view.copies.positions
-        for number, home in list(self.homes.items()):
-            if positions[number] & SEQUENCE_MASK > SEQUENCE_RENEWED:  # H3
-                self.deposed(number)
-                self.want([number])
-            elif home.slot.tombstones:
+        plain = self.view.copies.plain
+        for number, home in self.homes.items():
+            if not plain[number] and home.slot.tombstones:
                 self._purge(home, purges)
         if not self._to_probe and now >= self._probe_again_at:
             self._probe_lagging()
@@ -903,6 +904,10 @@ class Home:
             home = self.homes.get(number)
             position = positions[number]
             cells -= COMPARE_SLOT
+            if home is not None and position & SEQUENCE_MASK > SEQUENCE_RENEWED:  # H3
+                self.deposed(number)
+                self.want([number])
+                continue
             if home is None or home.group.turn is not None or home in self.lagging or not position:
                 continue
             slot = home.slot

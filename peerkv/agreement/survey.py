@@ -35,7 +35,8 @@ LIST_SLOTS: Final = 2048
 """Slots asked about in one message."""
 SETTLE_S: Final = 0.1
 """An owner that is behind has so long to catch up before its copy counts as missing."""
-WAIT_POLL_S: Final = 0.01
+WAIT_POLL_S: Final = (0.01, 0.5)
+"""How often WAIT asks: at first, and, as its client may be gone without a sign, less and less often."""
 
 Result = TypeVar("Result")
 Asking: TypeAlias = Generator[Round | Pause, Answers, Result]
@@ -203,6 +204,7 @@ def await_copies(
 ) -> Asking[int]:
     """How many owners beside the home have the slot as it is now, as soon as they are `copies` or the time is up."""
     goal = -1
+    pause = WAIT_POLL_S[0]
     while True:
         answers = yield Round(_asks(view, [number], Count), min(PATIENCE_S, max(0.0, until - clock())))
         row = _positions(view, replica, [number], answers)[0]
@@ -211,7 +213,8 @@ def await_copies(
         reached = sum(position >= goal for position in row.values()) - 1 if goal >= 0 else 0
         if reached >= copies or clock() >= until:
             return max(0, reached)
-        yield Pause(WAIT_POLL_S)
+        yield Pause(min(pause, max(0.0, until - clock())))
+        pause = min(2 * pause, WAIT_POLL_S[1])
 
 
 def _list_slots(first: int, start: int, count: int, numbers: list[int]) -> Message:

@@ -16,14 +16,17 @@ def matcher(pattern: bytes, *, ignore_case: bool = False) -> Callable[[bytes], o
 
 
 def _translate(pattern: bytes) -> bytes:
+    """What lies between two stars is found where it comes first and never looked for again (an atomic group): as it is
+    of fixed length, a later place could not help. Otherwise every star would multiply the time."""
+    segments: list[bytes] = []
     parts: list[bytes] = []
     at = 0
     while at < len(pattern):
         char = pattern[at : at + 1]
         at += 1
         if char == b"*":
-            if not parts or parts[-1] != b".*":  # a run of stars would take exponential time
-                parts.append(b".*")
+            segments.append(b"".join(parts))
+            parts = []
         elif char == b"?":
             parts.append(b".")
         elif char == b"[":
@@ -34,7 +37,11 @@ def _translate(pattern: bytes) -> bytes:
             at += 1
         else:
             parts.append(re.escape(char))
-    return b"".join(parts)
+    last = b"".join(parts)
+    if not segments:
+        return last
+    between = [b"(?>.*?%b)" % segment for segment in segments[1:] if segment]
+    return segments[0] + b"".join(between) + b".*" + last
 
 
 def _set(pattern: bytes, at: int) -> tuple[bytes, int]:

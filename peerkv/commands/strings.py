@@ -13,7 +13,8 @@ from peerkv.store.cell import Cells, Change, is_live
 
 READ, WRITE = Kind.READ, Kind.WRITE
 
-STRING_BYTES_MAX: Final = 512 << 20
+STRING_BYTES_MAX: Final = 64 << 20
+"""As much as a SET can bring (`request_bytes_max`): what a home has made must fit into a frame to the other owners."""
 SYNTAX: Final = ReplyError("ERR syntax error")
 NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
 NOT_A_FLOAT: Final = ReplyError("ERR value is not a valid float")
@@ -355,7 +356,10 @@ def decrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _add(cells, request[1], -amount, now)
 
 
-_EXPONENT_MAX: Final = 4932
+_EXPONENTS: Final = (-4950, 4932)
+"""Of the decimal numbers that a long double holds. Without a bound a short text is a number of a million digits."""
+_FLOAT_BYTES_MAX: Final = 5119
+"""Redis's MAX_LONG_DOUBLE_CHARS, less the end of the string."""
 _DECIMALS: Final = 10**17
 
 
@@ -372,18 +376,20 @@ def _long_double(exact: Fraction) -> Fraction:
 def _printed(number: Fraction) -> bytes:
     """With at most 17 decimals, and none that say nothing."""
     whole, decimals = divmod(abs(round(number * _DECIMALS)), _DECIMALS)
-    text = f"{whole}.{decimals:017}".rstrip("0").rstrip(".")
+    text = f"{Decimal(whole):f}.{decimals:017}".rstrip("0").rstrip(".")
     return f"-{text}".encode() if number < 0 and text != "0" else text.encode()
 
 
 def _float(text: bytes) -> Decimal | None:
-    if len(text) > 256 or b"_" in text or text != text.strip():
+    if len(text) > _FLOAT_BYTES_MAX or b"_" in text or text != text.strip():
         return None
     try:
         number = Decimal(text.decode("ascii"))
     except (InvalidOperation, ValueError):
         return None
-    return None if number.is_nan() or (number.is_finite() and number.adjusted() > _EXPONENT_MAX) else number
+    if number.is_nan() or (number and number.is_finite() and not _EXPONENTS[0] <= number.adjusted() <= _EXPONENTS[1]):
+        return None
+    return number
 
 
 @command(
