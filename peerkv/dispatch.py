@@ -8,6 +8,7 @@ write behind a read of the same slot, and a command that concerns every slot, wa
 from __future__ import annotations
 
 import json
+from binascii import crc_hqx
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,9 +19,9 @@ from peerkv.agreement.replica import Replica
 from peerkv.agreement.survey import Asking, Unanswered, await_copies, count_copies, count_keys, explain, list_keys
 from peerkv.agreement.view import View
 from peerkv.commands.patterns import matcher
-from peerkv.commands.table import SPELLED, Command, Kind, arity_error, find, find_part, keys_of, unknown
+from peerkv.commands.table import ONE_KEY, SPELLED, Command, Kind, arity_error, find, find_part, keys_of, unknown
 from peerkv.resp import OK, Reply, ReplyError, encode_all, parse_integer
-from peerkv.ring.keys import SLOTS, slot_of
+from peerkv.ring.keys import SLOT_MASK, SLOTS, slot_of
 from peerkv.session import NO_REPLY, Services, Session
 from peerkv.session import run as run_session
 from peerkv.store.cell import describe_position
@@ -150,21 +151,18 @@ class Dispatcher:
         batch = Batch(self, session, len(requests))
         session.batches.append(batch)
         replies = batch.replies
-        alone, timed = self._home.alone, self._home.timed
-        cells = self._view.copies.cells
-        apply_alone = self._home.apply_alone
-        known = SPELLED
-        send = self._coordinator.write
+        home = self._home
+        alone = home.alone
         written = session.written
         now = self.now
-        read, write, spread, session_kind = Kind.READ, Kind.WRITE, Kind.SPREAD, Kind.SESSION
+        read, write = Kind.READ, Kind.WRITE
         quiet = session.muted or session.skips
         self.commands += len(requests)
         for index, request in enumerate(requests):
             if quiet:
                 _silence(session, batch, index)
                 quiet = session.muted
-            command = known.get(request[0]) or find(request[0])
+            command = SPELLED.get(request[0]) or find(request[0])
             if command is None:
                 batch.deliver(index, unknown(request))
                 continue
@@ -174,15 +172,16 @@ class Dispatcher:
                 continue
             kind = command.kind
             if kind is read or kind is write:
-                number = slot_of(request[1])
-                if command.keys[1] != 1 and not _one_slot(command, request, number):
+                key = request[1]
+                number = slot_of(key) if b"{" in key else crc_hqx(key, 0) & SLOT_MASK  # `slot_of` in line
+                if command.keys is not ONE_KEY and not _one_slot(command, request, number):
                     batch.deliver(index, CROSSSLOT)
                     continue
                 if alone[number] and number not in written:
-                    if kind is read and not timed[number]:
-                        reply = command.run(cells[number], request, now)[1]  # type: ignore[misc]
+                    if kind is read and not home.timed[number]:
+                        reply = command.run(self._view.copies.cells[number], request, now)[1]  # type: ignore[misc]
                     else:
-                        reply = apply_alone(number, command.run, request, now)  # type: ignore[arg-type]
+                        reply = home.apply_alone(number, command.run, request, now)  # type: ignore[arg-type]
                     replies[index] = reply
                     batch.left -= 1
                 elif kind is read:
@@ -191,9 +190,10 @@ class Dispatcher:
                     self._stall(session, batch, index, requests)
                     return None
                 else:
-                    written[number] = send(number, request, batch, index, written.get(number, 0))
+                    before = written.get(number, 0)
+                    written[number] = self._coordinator.write(number, request, batch, index, before)
                     session.last_slot = number
-            elif kind is session_kind and not _asks_cluster(request):
+            elif kind is Kind.SESSION and not _asks_cluster(request):
                 protocol = session.protocol
                 reply = self._run_session(session, command, request, batch, index)
                 quiet = session.muted or session.skips
@@ -210,7 +210,7 @@ class Dispatcher:
                 if session.closing:
                     self._truncate(batch, index + 1)
                     break
-            elif kind is spread:
+            elif kind is Kind.SPREAD:
                 if not self._spread(session, command, request, batch, index):
                     self._stall(session, batch, index, requests)
                     return None

@@ -806,7 +806,7 @@ class Node:
                     outbox.frames.append((peer.process, frame))
                 peer.clear()
         outbox.replies, dispatcher.replies = dispatcher.replies, []
-        self._statistics.output_bytes += sum(len(data) for _, data in outbox.replies)
+        self._statistics.output_bytes += sum([len(data) for _, data in outbox.replies])
         outbox.closing, dispatcher.closing = dispatcher.closing, []
         outbox.holds, dispatcher.holds = dispatcher.holds, []
         outbox.wake_at = self._wake_at()

@@ -149,8 +149,8 @@ class Coordinator:
 
         Returns the operation's ticket.
         """
-        self._counter = counter = self._counter + 1
-        ticket = counter << TICKET_SLOT_BITS | number
+        self._counter += 1
+        ticket = self._counter << TICKET_SLOT_BITS | number
         pending = self.pending
         if after and after not in pending:
             after = 0

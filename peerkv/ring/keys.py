@@ -6,7 +6,7 @@ from binascii import crc_hqx
 from typing import Final
 
 SLOTS: Final = 16384
-_MASK: Final = SLOTS - 1
+SLOT_MASK: Final = SLOTS - 1
 
 
 def slot_of(key: bytes) -> int:
@@ -20,4 +20,4 @@ def slot_of(key: bytes) -> int:
         end = key.find(b"}", start)
         if end > start:
             key = key[start:end]
-    return crc_hqx(key, 0) & _MASK
+    return crc_hqx(key, 0) & SLOT_MASK

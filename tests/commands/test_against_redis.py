@@ -213,3 +213,14 @@ def test_hiredis_packs_what_we_read() -> None:
 
     requests = Requests(1 << 20, 1 << 16)
     assert requests.feed(hiredis.pack_command((b"SET", b"k", b"\r\n*1"))) == [[b"SET", b"k", b"\r\n*1"]]
+
+
+@pytest.mark.parametrize(("amount", "fits"), [(b"1e4900", True), (b"1e-400000", False), (b"1e5000", False)])
+def test_floats_have_the_limits_of_a_long_double(amount: bytes, fits: bool) -> None:
+    """Beyond them a few bytes were seconds of work, or a fault."""
+    row = find(b"INCRBYFLOAT")
+    assert row is not None
+    assert row.run is not None
+    changes, reply = row.run({}, [b"INCRBYFLOAT", b"x", amount], 0)
+    assert (len(changes) == 1 and isinstance(reply, bytes) and len(reply) == 4901) is fits
+    assert isinstance(reply, ReplyError) is not fits

@@ -1,0 +1,107 @@
+"""Clients of whole nodes under the simulated network: order, one reply each, and nobody hurt by another's input."""
+
+from __future__ import annotations
+
+import pytest
+
+from peerkv.resp import Reply, ReplyError, encode_request
+from tests.sim.world import Connection, World
+
+
+class Talk:
+    """One client, and what it was answered."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        connection = world.connect(name)
+        assert connection is not None
+        self.connection: Connection = connection
+        self.replies: list[Reply] = []
+        connection.on_reply = self.replies.append
+
+    def send(self, *requests: tuple[bytes, ...]) -> None:
+        self.connection.send(*requests)
+
+    def raw(self, data: bytes) -> None:
+        """One buffer, whatever is in it."""
+        self.connection._deliver(data)
+
+    def ask(self, *requests: tuple[bytes, ...]) -> list[Reply]:
+        self.replies.clear()
+        self.send(*requests)
+        self.world.run(self.world.now + 2.0)
+        return list(self.replies)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    running = World(3)
+    running.cluster(3)
+    running.run(8.0)
+    return running
+
+
+@pytest.fixture
+def talk(world: World) -> Talk:
+    return Talk(world, "db2")
+
+
+def test_an_error_that_repeats_bytes_that_are_no_text_comes_back_from_any_home(talk: Talk) -> None:
+    """It ended the home, and then the next one."""
+    for number in range(12):
+        key = b"k%d" % number
+        (reply,) = talk.ask((b"EXPIRE", key, b"10", b"\xff"))
+        assert reply == ReplyError("ERR Unsupported option \udcff")
+
+
+def test_flushall_is_over_before_what_the_same_client_sends_later(talk: Talk) -> None:
+    """A SET acknowledged behind a FLUSHALL was gone."""
+    for number in range(5):
+        talk.ask(*[(b"SET", b"key%d" % n, b"old") for n in range(50)])
+        talk.send((b"FLUSHALL",))
+        talk.world.run(talk.world.now + 0.002)
+        talk.send((b"SET", b"key%d" % number, b"new"))
+        assert talk.ask((b"GET", b"key%d" % number), (b"DBSIZE",))[-2:] == [b"new", 1]
+
+
+def test_a_protocol_changed_a_thousand_times_in_one_buffer_is_no_recursion(talk: Talk) -> None:
+    talk.raw(b"DBSIZE\r\n" + b"HELLO 3\r\nHELLO 2\r\n" * 600 + b"PING\r\n")
+    talk.world.run(talk.world.now + 2.0)
+    assert len(talk.replies) == 1202
+    assert talk.replies[-1] == "PONG"
+
+
+def test_what_came_before_a_protocol_error_is_run(talk: Talk) -> None:
+    requests = [(b"DBSIZE",), (b"SET", b"before", b"1"), (b"ECHO", b"done")]
+    talk.raw(b"".join(map(encode_request, requests)) + b"*1\r\nx\r\n")
+    talk.world.run(talk.world.now + 2.0)
+    assert talk.replies[1:3] == ["OK", b"done"]
+    assert isinstance(talk.replies[3], ReplyError)
+    assert talk.connection.session.closing
+
+
+def test_client_reply_skip_covers_the_next_command_and_no_other(talk: Talk) -> None:
+    skip = (b"CLIENT", b"REPLY", b"SKIP")
+    assert talk.ask(skip, (b"FOO",), (b"ECHO", b"x")) == [b"x"]
+    assert talk.ask(skip, (b"GET",), (b"ECHO", b"x")) == [b"x"]
+    assert talk.ask((b"GET", b"a"), skip, (b"SET", b"a", b"2"), (b"ECHO", b"x")) == [None, b"x"]
+    assert talk.ask((b"SET", b"a", b"1"), skip, (b"DBSIZE",), (b"ECHO", b"x")) == ["OK", b"x"]
+    assert talk.ask(skip, (b"HELLO", b"2"), (b"ECHO", b"x")) == [b"x"]
+
+
+def test_client_kill_cuts_off_a_client_that_waits(world: World, talk: Talk) -> None:
+    victim = Talk(world, "db2")
+    victim.send((b"WAIT", b"9", b"0"), (b"SET", b"never", b"1"))
+    world.run(world.now + 0.1)
+    session = victim.connection.session
+    assert talk.ask((b"CLIENT", b"KILL", b"ID", b"%d" % session.id)) == [1]
+    assert session.closing
+    assert not session.backlog
+    assert talk.ask((b"CLIENT", b"KILL", b"SKIPME", b"maybe")) == [ReplyError("ERR syntax error")]
+
+
+def test_a_value_that_no_frame_could_carry_is_refused(talk: Talk) -> None:
+    """It broke the links between the nodes, again and again."""
+    (reply,) = talk.ask((b"SETRANGE", b"large", b"%d" % (64 << 20), b"x"))
+    assert isinstance(reply, ReplyError)
+    assert "maximum allowed size" in reply.text
