@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import click
 import trio
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -130,6 +131,7 @@ def node(
 
     SIGTERM has it hand its share back before it ends; a second one, or Ctrl-C, ends it at once.
     """
+    _refuse_what_would_be_ignored(name, config)
     if name is not None:
         cluster = _load(config or Path("cluster.ini"))
         try:
@@ -148,6 +150,19 @@ def node(
         failed = _first(group)
     if failed:
         raise click.ClickException(failed)
+
+
+def _refuse_what_would_be_ignored(name: str | None, config: Path | None) -> None:
+    """Either the file describes the node or the options do."""
+    context = click.get_current_context()
+    if name is None and config is not None:
+        raise click.UsageError(
+            f"--config {config} goes with the NAME of one of its nodes: peerkv node NAME --config ..."
+        )
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if name is not None and given and option.name not in ("name", "config", "log_file", "log_level", "parent"):
+            raise click.UsageError(f"{option.opts[0]} does not go with NAME: {name} is described by its cluster.ini")
 
 
 def _default_name(host: str, port: int) -> str:
@@ -212,6 +227,8 @@ async def _end_with(parent: int, scope: trio.CancelScope) -> None:
 def up(config: Path, logs: Path | None) -> None:
     """Start every node of cluster.ini on this machine, then the prompt."""
     cluster = _load(config)
+    if not any(node.role is Role.DATA for node in cluster.nodes):
+        raise click.ClickException(f"{config} has no data node: nothing would hold keys; add a section with a port")
     for settings in cluster.nodes:
         for port in (settings.port, settings.peer_port):
             _check_free(settings, port)

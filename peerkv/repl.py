@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -178,8 +179,7 @@ async def converse(client: Client, *, redis: bool) -> None:
     )
     while True:
         try:
-            with patch_stdout():
-                line = await trio.to_thread.run_sync(lambda: session.prompt(shell.prompt, in_thread=True))
+            line = await _read_line(session, shell.prompt)
         except KeyboardInterrupt:
             continue
         except EOFError:
@@ -190,6 +190,22 @@ async def converse(client: Client, *, redis: bool) -> None:
         if text:
             print(text)
         await _learn(client)
+
+
+async def _read_line(session: PromptSession[str], prompt: str) -> str:
+    """A line at the terminal; cancelled, the prompt ends and leaves the terminal as it was."""
+
+    def read() -> str:
+        with patch_stdout():
+            return session.prompt(prompt, in_thread=True)
+
+    try:
+        return await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+    except trio.Cancelled:
+        loop = session.app.loop
+        if loop is not None:
+            loop.call_soon_threadsafe(partial(session.app.exit, exception=EOFError))
+        raise
 
 
 async def run_lines(client: Client, *, redis: bool) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from bench.processes import free_port
+from peerkv.cli import main
 
 PEERKV = [sys.executable, "-P", "-m", "peerkv"]
 
@@ -106,6 +107,14 @@ def test_one_command_and_its_exit_status(up: Up) -> None:
     assert run("connect", "--redis", address, "get", "no-such-key").stdout == "(nil)\n"
 
 
+def test_the_words_of_a_command_are_its_own(up: Up) -> None:
+    """`set k -h` printed a help text."""
+    at = f"127.0.0.1:{up.ports['db1']}"
+    assert run("connect", at, "set", "dash", "-h").stdout.strip() == "OK"
+    assert run("connect", at, "set", "dashes", "-1h").stdout.strip() == "OK"
+    assert run("connect", at, "echo", "--redis").stdout.strip() == '"--redis"'
+
+
 def test_status_and_explain(up: Up) -> None:
     address = f"127.0.0.1:{up.ports['db1']}"
     done = run("status", address, "--json", "--wait", "5")
@@ -177,3 +186,59 @@ def test_a_config_with_errors_is_refused(tmp_path: Path) -> None:
     done = run("up", "--config", str(config))
     assert done.returncode == 1
     assert "[db1] port = none: allowed is a whole number" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["node", "--config", "cluster.ini", "--port", "7009"], "goes with the NAME"),
+        (["node", "db1", "--port", "7009"], "--port does not go with NAME"),
+    ],
+)
+def test_what_a_node_would_ignore_is_refused(arguments: list[str], text: str) -> None:
+    refused = run(*arguments)
+    assert refused.returncode == 2
+    assert text in refused.stderr
+
+
+def test_every_option_of_a_node_is_a_variable_too() -> None:
+    """PEERKV_NODE_JOIN was ignored, and the node founded a cluster of its own."""
+    node = main.commands["node"]
+    for option in node.params:
+        name = option.opts[0].removeprefix("--").replace("-", "_").upper()
+        if option.opts[0].startswith("--") and option.name not in ("config", "parent"):
+            variable = option.envvar or f"PEERKV_NODE_{(option.name or '').upper()}"
+            assert variable == f"PEERKV_NODE_{name}"
+
+
+def test_status_waits_for_a_node_that_is_not_there_yet(tmp_path: Path) -> None:
+    """As in a rolling restart."""
+    port = free_port()
+    waiting = subprocess.Popen(
+        [*PEERKV, "status", f"127.0.0.1:{port}", "--wait", "20"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    time.sleep(1.0)
+    node = subprocess.Popen([*PEERKV, "node", "--port", str(port), "--log-file", str(tmp_path / "log")])
+    try:
+        output, _ = waiting.communicate(timeout=30)
+        assert waiting.returncode == 0
+        assert b"every slot has all its copies" in output
+    finally:
+        waiting.kill()
+        node.send_signal(signal.SIGINT)
+        node.wait(10)
+
+
+def test_sigterm_ends_up_at_its_prompt(tmp_path: Path) -> None:
+    """It waited until somebody pressed Enter."""
+    config = tmp_path / "cluster.ini"
+    config.write_text(f"[db1]\nport = {free_port()}\n")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*PEERKV, "up", "--config", str(config), "--logs", str(tmp_path)])
+    _read_until(terminal, b"]>>")
+    os.kill(pid, signal.SIGTERM)
+    _read_until(terminal, b"all nodes have stopped")
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0
