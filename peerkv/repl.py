@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import trio
 from prompt_toolkit import PromptSession
@@ -20,6 +21,9 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from peerkv.client import Client, ConnectionLost, Unreachable
 from peerkv.commands.table import COMMANDS
 from peerkv.resp import Reply, ReplyError, Verbatim, split_words
+
+PROMPT_ENDS_WITHIN_S: Final = 2.0
+"""After that the terminal may be left as the prompt had it."""
 
 
 class Shell:
@@ -195,9 +199,15 @@ async def converse(client: Client, *, redis: bool) -> None:
 async def _read_line(session: PromptSession[str], prompt: str) -> str:
     """A line at the terminal; cancelled, the prompt ends and leaves the terminal as it was."""
 
+    token = trio.lowlevel.current_trio_token()
+    ended = trio.Event()
+
     def read() -> str:
-        with patch_stdout():
-            return session.prompt(prompt, in_thread=True)
+        try:
+            with patch_stdout():
+                return session.prompt(prompt, in_thread=True)
+        finally:
+            token.run_sync_soon(ended.set)
 
     try:
         return await trio.to_thread.run_sync(read, abandon_on_cancel=True)
@@ -205,6 +215,8 @@ async def _read_line(session: PromptSession[str], prompt: str) -> str:
         loop = session.app.loop
         if loop is not None:
             loop.call_soon_threadsafe(partial(session.app.exit, exception=EOFError))
+        with trio.move_on_after(PROMPT_ENDS_WITHIN_S, shield=True):
+            await ended.wait()
         raise
 
 
