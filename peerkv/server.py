@@ -40,8 +40,8 @@ PAUSE_OUTPUT_BYTES: Final = 1 << 20
 EVENTS_MAX: Final = 1024
 EVENTS_PER_TURN: Final = 64
 COMMANDS_PER_TURN: Final = 160
-"""A turn reads again what has come while it read, until there is nothing, or so much. Larger turns cost less per command
-(of three nodes a fifth at -P 1); with still larger ones the other nodes have nothing to do meanwhile."""
+"""A turn reads again what has come while it read, until there is nothing, or so much. Larger turns cost less per
+command (of three nodes a fifth at -P 1); with still larger ones the other nodes have nothing to do meanwhile."""
 LINGER_S: Final = 0.001
 """After a turn that had something to do the next one is waited for so long right here: a way through trio's scheduler
 and its own epoll costs as much as a small turn."""
