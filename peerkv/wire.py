@@ -19,7 +19,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import cbor2
 
-from peerkv.agreement.home import ROW, Accepts
 from peerkv.agreement.operation import (
     CellAnswer,
     Count,
@@ -40,6 +39,7 @@ from peerkv.agreement.operation import (
 )
 from peerkv.agreement.operation import Message as RareMessage
 from peerkv.agreement.peer import Peer
+from peerkv.agreement.turn import ROW, Accepts
 from peerkv.gossip.member import PROTOCOL_VERSIONS, Claim, Liveness, Member
 from peerkv.gossip.messages import (
     Ack,

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerkv import wire
-from peerkv.agreement.home import Accepts
 from peerkv.agreement.operation import CellAnswer, Fetch, KeyPage, Page, Prepare, Refused
 from peerkv.agreement.peer import Peer
+from peerkv.agreement.turn import Accepts
 from peerkv.resp import ReplyError
 
 HELLO = wire.Hello("db1", 77, 5, 2, 99)

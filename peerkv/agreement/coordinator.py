@@ -8,6 +8,7 @@ where the first is silent.
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -39,7 +40,7 @@ SEND_CELL: Final = -1
 RETRY_FIRST_S: Final = 0.005
 
 
-class Sink:
+class Sink(ABC):
     """Where replies go: a client's batch, or the gathering of a command that was split."""
 
     __slots__ = ("left", "replies")
@@ -56,9 +57,9 @@ class Sink:
         if not self.left:
             self.complete()
 
+    @abstractmethod
     def complete(self) -> None:
         """All are here."""
-        raise NotImplementedError
 
 
 Write: TypeAlias = tuple[Sequence[bytes], Sink, int, int, Peer | None, float]

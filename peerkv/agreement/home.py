@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from peerkv.agreement.operation import Answers, Operation, Operations, Pause, Prepare, Promises, Round
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
+from peerkv.agreement.turn import ROW, Group, Rows, Segment, Turn
 from peerkv.agreement.view import View
 from peerkv.resp import Reply
 from peerkv.ring.keys import SLOTS
@@ -88,96 +89,6 @@ class Status(IntEnum):
 Queued: TypeAlias = tuple[Peer, int, Sequence[bytes], int]
 """(who sent it; ticket; request; the ticket of the operation that the same client sent before on this slot and that
 must have been run before, 0: none)"""
-
-Rows: TypeAlias = list[Any]
-"""Flat, per operation: ticket, the position that it leads to, key, value, deadline, reply. Key None: nothing is
-changed; a list: key, value, deadline of several changes."""
-ROW: Final = 6
-
-
-class Segment:
-    """Operations of one coordinator, one after another in the order in which a turn's changes were made."""
-
-    __slots__ = ("origin", "process", "rows")
-
-    def __init__(self, origin: Peer, process: int) -> None:
-        self.origin = origin
-        """Who is to be told of their ends."""
-        self.process = process
-        """Its process, where they are to be remembered; 0: these have changed nothing that a repetition could."""
-        self.rows: Rows = []
-
-
-class Accepts:
-    """ACCEPTs of one turn, as columns."""
-
-    __slots__ = ("segments", "starts")
-
-    def __init__(self, segments: list[tuple[int, list[Sequence[Any]]]], starts: dict[int, int]) -> None:
-        self.segments = segments
-        """(process, [tickets, positions, keys, values, deadlines, replies]), or (0, all but the replies); see `Segment`
-        and `Rows`."""
-        self.starts = starts
-        """Where the first change of a ballot begins, per slot; every other begins one position before its own."""
-
-
-class Group:
-    """The other owners of some slots of ours: as these are the same, so is what they are to accept."""
-
-    __slots__ = ("pair", "peers", "turn")
-
-    def __init__(self, peers: tuple[Peer, ...], pair: bool) -> None:
-        self.peers = peers
-        self.pair = pair
-        """Any one of them and we are a quorum."""
-        self.turn: Turn | None = None
-        """What was run in this turn of the node."""
-
-    def learns(self, segment: Segment) -> bool:
-        """Whether the coordinator learns the outcome from the change (rule A3)."""
-        return self.pair and segment.process != 0 and segment.origin in self.peers
-
-
-class Turn:
-    """What a group is to accept of one turn, and whom to tell."""
-
-    __slots__ = ("ended", "number", "pair", "segments", "starts")
-
-    def __init__(self, number: int, pair: bool) -> None:
-        self.number = number
-        self.pair = pair
-        self.segments: list[Segment] = []
-        self.starts: dict[int, int] = {}
-        self.ended: list[Segment] = []
-        """Those whose coordinators are to be told once a quorum has accepted them. All of a turn, as in the usual case
-        one owner's acknowledgement is good for all; those for which it is not wait slot by slot in `Home.waiting`."""
-
-    def segment(self, origin: Peer, process: int) -> Segment:
-        """Where to put what was run next."""
-        segments = self.segments
-        if segments:
-            last = segments[-1]
-            if last.origin is origin and last.process == process:
-                return last
-        segment = Segment(origin, process)
-        segments.append(segment)
-        return segment
-
-    def accepts(self) -> Accepts:
-        """For the other owners."""
-        columns: list[tuple[int, list[Sequence[Any]]]] = [
-            (segment.process, [segment.rows[column::ROW] for column in range(ROW if segment.process else ROW - 1)])
-            for segment in self.segments
-        ]
-        return Accepts(columns, self.starts)
-
-    def positions(self) -> dict[int, int]:
-        """How far it leads, per slot."""
-        return {
-            ticket & TICKET_SLOT: to
-            for segment in self.segments
-            for ticket, to in zip(segment.rows[::ROW], segment.rows[1::ROW], strict=True)
-        }
 
 
 @dataclass(slots=True, eq=False)

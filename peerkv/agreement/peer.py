@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peerkv.agreement.coordinator import Check, Read
-    from peerkv.agreement.home import Turn
+    from peerkv.agreement.turn import Turn
 
 
 class Peer:

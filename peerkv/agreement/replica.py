@@ -37,7 +37,7 @@ from peerkv.store.recent import TICKET_SLOT, Recent
 from peerkv.store.slot import Slot, digest_of
 
 if TYPE_CHECKING:
-    from peerkv.agreement.home import Accepts
+    from peerkv.agreement.turn import Accepts
 
 PAGE_BYTES_MAX: Final = 1 << 20
 """Values and keys in one page of a copy: about a millisecond of either end's time."""

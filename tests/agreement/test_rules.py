@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from peerkv.agreement.home import Accepts
 from peerkv.agreement.operation import Fetch, Page, Prepare, Promises, Refused
+from peerkv.agreement.turn import Accepts
 from peerkv.resp import ReplyError
 from peerkv.store.cell import SEQUENCE_BITS, first_position, make_ballot
 from tests.agreement.owners import SLOT, Got, Owners, run
