@@ -1,8 +1,8 @@
 """The owner that orders a slot's writes: run them, have the other owners accept them, and take a slot over.
 
 A home is no leader: any owner may become home of a slot at any moment by a higher ballot, safely. Agreeing on who it is
-only makes things fast. What is run for a slot within a turn goes out as one change, a step of the slot's history;
-nothing waits for the step before, since a change carries the position that it begins at.
+only makes things fast. Every operation is the next position of its slot's history; what was run within a turn goes out at
+its end, and nothing waits for the turn before, since a change tells the position that it begins at.
 """
 
 from __future__ import annotations
@@ -75,9 +75,8 @@ SEQUENCE_RENEWED: Final = SEQUENCE_MASK // 2
 
 
 class Status(IntEnum):
-    """How an operation ended at a home."""
+    """How an operation ended at a home that has not done it, or may not have."""
 
-    DONE = 0
     AGAIN = 1
     """Deposed: the change may or may not survive. Send the same id again."""
     NOT_HERE = 2

@@ -70,7 +70,7 @@ class Peer:
         self.outcomes: list[int] = []
         """Other ends of its operations: ticket, status."""
         self.changes: list[Any] = []
-        """ACCEPTs for it as owner, from us as home: turn, `home.Accepts`."""
+        """ACCEPTs for it as owner, from us as home: turn, `turn.Accepts`."""
         self.acks: list[Any] = []
         """Answers to its ACCEPTs: turn, the slots among them that we could not accept."""
         self.probes: list[int] = []
