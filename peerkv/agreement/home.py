@@ -1,8 +1,8 @@
 """The owner that orders a slot's writes: run them, have the other owners accept them, and take a slot over.
 
 A home is no leader: any owner may become home of a slot at any moment by a higher ballot, safely. Agreeing on who it is
-only makes things fast. Every operation is the next position of its slot's history; what was run within a turn goes out at
-its end, and nothing waits for the turn before, since a change tells the position that it begins at.
+only makes things fast. Every operation is the next position of its slot's history; what was run within a turn goes out
+at its end, and nothing waits for the turn before, since a change tells the position that it begins at.
 """
 
 from __future__ import annotations
