@@ -35,6 +35,8 @@ LIST_COUNT: Final = 10_000
 """Keys that KEYS asks for at a time, and the most that one SCAN returns."""
 FORGET_WITHIN_S: Final = 5.0
 """Less than our own client's patience."""
+MEASURED_REPLIES: Final = 4
+"""So many replies are measured before they are encoded: a buffer of GETs can ask for more than there is memory."""
 PATTERN_BYTES_MAX: Final = 4096
 """A longer pattern takes more than 10 ms to read."""
 WAIT_MAX_S: Final = 3600.0
@@ -83,6 +85,11 @@ class Gather(Sink):
     def complete(self) -> None:
         error = next((part for part in self.replies if isinstance(part, ReplyError)), None)
         self.sink.deliver(self.index, error if error is not None else self.join(self.replies))
+
+
+def _size(replies: Sequence[Reply]) -> int:
+    """Bytes of what replies hold, about."""
+    return sum([len(r) if type(r) is bytes else _size(r) if type(r) is list else 0 for r in replies])
 
 
 class Cleared(Sink):
@@ -240,7 +247,14 @@ class Dispatcher:
         """A batch has all its replies: send what is in order."""
         batches = session.batches
         while batches and not batches[0].left:
-            encoded = batches.popleft().encoded()
+            batch = batches.popleft()
+            replies = batch.replies
+            if len(replies) >= MEASURED_REPLIES or (replies and type(replies[-1]) is list):
+                size = _size(replies)
+                if size > self._services.settings.client_output_bytes_max:
+                    self._services.cut_off(session, f"has asked for {size} bytes at a time")
+                    return
+            encoded = batch.encoded()
             if encoded:
                 self.replies.append((session, encoded))
         if not batches:

@@ -100,6 +100,18 @@ def test_client_kill_cuts_off_a_client_that_waits(world: World, talk: Talk) -> N
     assert talk.ask((b"CLIENT", b"KILL", b"SKIPME", b"maybe")) == [ReplyError("ERR syntax error")]
 
 
+def test_a_client_that_asks_for_more_than_it_may_be_sent_is_cut_off(world: World) -> None:
+    """36 KB of requests were 1.5 GB of replies."""
+    talk = Talk(world, "db3")
+    talk.ask((b"SET", b"big", b"x" * 1_000_000))
+    many = [(b"GET", b"big")] * 300
+    for requests in (many, [(b"MGET", *[b"big"] * 300)]):
+        talk = Talk(world, "db3")
+        assert talk.ask(*requests) == []
+        assert talk.connection.session.closing
+    assert Talk(world, "db3").ask((b"PING",)) == ["PONG"]
+
+
 def test_a_value_that_no_frame_could_carry_is_refused(talk: Talk) -> None:
     """It broke the links between the nodes, again and again."""
     (reply,) = talk.ask((b"SETRANGE", b"large", b"%d" % (64 << 20), b"x"))
