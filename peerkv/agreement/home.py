@@ -823,7 +823,7 @@ class Home:
             slot = home.slot
             cells -= len(slot.cells)
             oldest = min(slot.tombstones.values()) if slot.tombstones else position + 1
-            row = (number, position, slot.digest, oldest)
+            row = (number, home.ballot, position, slot.digest, oldest)
             for peer in home.group.peers:
                 columns.setdefault(peer, []).extend(row)
         for peer, column in columns.items():

@@ -240,10 +240,15 @@ class Replica:
 
     def compare(self, home: Peer, column: list[int]) -> None:
         """A home's digests, of copies that are complete: what differs is fetched anew, as a whole (rule F5). With each
-        comes the oldest tombstone there: older ones were purged, and we have not been told (rule X1)."""
+        comes the oldest tombstone there: older ones were purged, and we have not been told (rule X1). A home whose
+        ballot is not the highest any more, and that has not noticed, as nothing was written since, is told."""
         copies = self.view.copies
         items = iter(column)
-        for number, position, digest, oldest in zip(items, items, items, items, strict=True):
+        for number, ballot, position, digest, oldest in zip(items, items, items, items, items, strict=True):
+            if ballot < copies.promised[number]:
+                home.tells.append(("nack", number, ballot, copies.promised[number]))
+                self.view.touched.add(home)
+                continue
             if copies.positions[number] != position or copies.promised[number] != position >> SEQUENCE_BITS:
                 continue
             slot = copies.slots[number]

@@ -219,6 +219,8 @@ class Owners:
                 member.home.refuse(*tell[1:])
             elif tell[0] == "purge":
                 member.replica.purge(tell[1])
+            elif tell[0] == "compare":
+                member.replica.compare(peer, tell[1])
 
     def pass_time(self, seconds: float) -> None:
         """Virtual time goes by in steps, with everything that is due."""

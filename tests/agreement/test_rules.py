@@ -142,6 +142,20 @@ def test_f2_a_copy_with_a_change_that_was_never_chosen_is_replaced() -> None:
     assert b"lost" not in (home.slot.cells[b"k"][1] or b"") or got.replies
 
 
+def test_f5_a_home_that_was_deposed_unnoticed_learns_it_from_a_comparison() -> None:
+    """The one that deposed it has left; nobody would have looked after the slot until somebody wrote to it."""
+    owners = Owners()
+    written(owners, b"a")
+    home, second, third = owners.members
+    for member in (second, third):
+        member.replica.answer(Prepare([SLOT], [make_ballot(9, 77)]))
+    owners.deliver()
+    assert SLOT in home.home.homes
+    home.home.compare(1 << 20)
+    owners.deliver()
+    assert SLOT not in home.home.homes
+
+
 def test_t2_a_new_home_has_what_was_acknowledged() -> None:
     owners = Owners()
     home, second, third = owners.members
