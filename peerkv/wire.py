@@ -436,7 +436,7 @@ def decode_frame(payload: bytes) -> Frame:
         fields = cbor2.loads(payload, tag_hook=_decode_tag)
     except Exception as error:
         raise ValueError(f"not a frame: {str(error)[:80]}") from error
-    if type(fields) is not list or len(fields) < 3 or len(fields) % 2 != 1:
+    if type(fields) is not list or len(fields) < 5 or len(fields) % 2 != 1:
         raise ValueError("not a frame: wrong fields")
     epoch, mark, clock = fields[:3]
     if not type(epoch) is type(mark) is type(clock) is int or not {list}.issuperset(map(type, fields[4::2])):

@@ -2,7 +2,7 @@
 
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from peerkv import wire
@@ -73,6 +73,8 @@ def test_bytes_that_are_no_frame_are_refused(payload: bytes) -> None:
 
 @given(st.recursive(st.none() | st.integers() | st.binary() | st.text(), st.lists, max_leaves=20))
 def test_values_that_are_no_frame_are_refused(value: object) -> None:
+    """Three integers, then codes and lists, would be one."""
+    assume(not (type(value) is list and len(value) >= 5 and {type(item) for item in value[:3]} == {int}))
     with pytest.raises(ValueError, match="not a frame"):
         wire.decode_frame(cbor2.dumps(value))
 
