@@ -20,7 +20,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.turn import ROW, Group, Rows, Segment, Turn
 from peerkv.agreement.view import View
-from peerkv.resp import Reply
+from peerkv.resp import Reply, ReplyError
 from peerkv.ring.keys import SLOTS
 from peerkv.ring.quorum import Quorum
 from peerkv.settings import Settings
@@ -224,7 +224,10 @@ class Home:
                 rows_of.clear()
                 self._run_one(origin, ticket, request, after)
                 continue
-            changes, reply = runs[request[0]](cells_of[number], request, clock)
+            try:
+                changes, reply = runs[request[0]](cells_of[number], request, clock)
+            except Exception as error:
+                changes, reply = None, _fault(request, error)
             if changes is None or len(changes) != 1 or changes[0][1] is None:
                 rows_of.clear()
                 self._record(number, origin, ticket, changes, reply)
@@ -261,7 +264,11 @@ class Home:
             return
         if self.timed[number]:
             self._remove_expired(home, request)
-        self._record(number, origin, ticket, *self._runs[request[0]](home.slot.cells, request, self.clock))
+        try:
+            changes, reply = self._runs[request[0]](home.slot.cells, request, self.clock)
+        except Exception as error:
+            changes, reply = None, _fault(request, error)
+        self._record(number, origin, ticket, changes, reply)
 
     def _record(self, number: int, origin: Peer, ticket: int, changes: Sequence[Change] | None, reply: Reply) -> None:
         """What an operation has done becomes history."""
@@ -899,6 +906,12 @@ class Home:
             cell = cells.get(key)
             if cell is not None and 0 < cell[2] <= self.clock and cell[1] is not None:
                 self._extend(home, ((key, None, 0),), self.view.me, 0, home.slot.number, None)
+
+
+def _fault(request: Sequence[bytes], error: Exception) -> ReplyError:
+    """A command that is faulty has changed nothing; it costs its client an error, and not one home after another."""
+    name = request[0].decode("ascii", "replace")
+    return ReplyError(f"ERR internal fault in '{name:.64}', nothing was done: {type(error).__name__}")
 
 
 def _process(peer: Peer) -> int:

@@ -24,6 +24,7 @@ SLOT = 42
 def run(cells: Cells, request: Sequence[bytes], _now: int) -> tuple[Sequence[Change] | None, Reply]:
     """APPEND key text, GET key, TRY key text (only if it is not there)."""
     name, key = request[0], request[1]
+    assert name != b"FAULTY", "a fault of ours"
     cell = cells.get(key)
     value = cell[1] if cell is not None else None
     if name == b"GET":

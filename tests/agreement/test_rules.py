@@ -194,6 +194,17 @@ def test_h1_an_operation_sent_to_two_homes_is_applied_once() -> None:
     assert values(owners)[1:] == [b"ab", b"ab"]
 
 
+def test_h1_a_faulty_command_ends_no_home() -> None:
+    owners = Owners()
+    got = written(owners, b"a")
+    for index, member in enumerate(owners.members, 1):
+        member.write(got, index, b"FAULTY", b"k")
+        owners.deliver()
+        assert isinstance(got.replies[index], ReplyError)
+    written(owners, b"b")
+    assert values(owners) == [b"ab"] * 3
+
+
 def test_h1_what_changed_nothing_is_remembered_too() -> None:
     """TRY finds the key; run again after a DEL it would set it, and its coordinator may already have the 0."""
     owners = Owners()
