@@ -173,7 +173,7 @@ def load(path: Path) -> Cluster:
 
 def _joined(nodes: list[Settings], expect: int, seeds: tuple[tuple[str, int], ...]) -> tuple[Settings, ...]:
     """Who joins whom: everybody everybody else, the masters first, so that whoever restarts finds who is left. Without
-    a master the first node founds the cluster."""
+    a master the first node lets the cluster be born."""
     masters = [node for node in nodes if node.role is Role.MASTER]
     ordered = masters + [node for node in nodes if node.role is not Role.MASTER]
     known = seeds or tuple((node.announce_host or node.host, node.port) for node in ordered)

@@ -67,8 +67,6 @@ TELL_TOPOLOGY_S: Final = 0.2
 """A peer that is behind is told the topology at most this often."""
 HEARD_INTERVAL_S: Final = 0.25
 """Frames count as a sign of life for gossip at most this often."""
-FOUND_AFTER_S: Final = 2.0
-"""How long a node that may found a cluster looks for one first."""
 CHANGE_SETTLE_S: Final = 1.0
 """A change is proposed once it has been wanted for so long: what arrives together is one change."""
 SURVEY_INTERVAL_S: Final = 0.5
@@ -192,7 +190,8 @@ class Node:
         """Who takes in which part of a frame."""
         self._session_id = 0
         self._watch_at = now
-        self._forget_at = now
+        self._redial_at = inf
+        """When the first of the links is to be dialled again, or earlier."""
         self._swim_dirty = True
         self._swim_wake_at = -inf
         self._reachable: bool | None = None
@@ -351,6 +350,7 @@ class Node:
         link.dialling = False
         link.redial_at = now + link.patience * self._rng.uniform(0.8, 1.2)
         link.patience = min(2 * link.patience, REDIAL_S[1])
+        self._redial_at = min(self._redial_at, link.redial_at)
         if not was_up:
             return
         link.down_since = now
@@ -511,28 +511,27 @@ class Node:
         self._enter(Topology.birth(self._rng.getrandbits(62) | 1, settings.replicas, [alone]))
 
     def _consider_birth(self) -> None:
-        """As master: have a cluster born once the data members that are expected have met and know of none."""
+        """As master, or as who founds in its place: have a cluster born once the data members that are expected have
+        met and know of none."""
+        settings = self.settings
         if self._proposing or self.view.topology is not None:
             return
-        if self.settings.founds and self._now - self.started_at >= FOUND_AFTER_S:
-            if not any(member.epoch and member.live for member in self.swim.members.values()):
-                self._found()
-            return
-        if self.settings.role is not Role.MASTER:
-            return
         live = [member for member in self.swim.members.values() if member.liveness is Liveness.ALIVE]
-        if any(member.epoch for member in live):
-            return
-        if min(member.name for member in live if member.role is Role.MASTER) != self.settings.name:
+        masters = [member.name for member in live if member.role is Role.MASTER]
+        if settings.name != (min(masters) if masters else settings.name if settings.founds else ""):
             return
         found = [member for member in live if member.role is Role.DATA]
-        peers = [link.peer for member in found if (link := self._links.get(member.process)) is not None]
-        if len(found) < max(1, self.settings.expect) or not all(peer.up for peer in peers) or len(peers) < len(found):
+        if any(member.epoch for member in live) or len(found) < max(1, settings.expect):
+            return
+        others = [member.process for member in found if member.process != self.process]
+        peers = [link.peer for process in others if (link := self._links.get(process)) is not None and link.peer.up]
+        if len(peers) < len(others):
             return
         members = [_owner(member) for member in found]
-        topology = Topology.birth(self._rng.getrandbits(62) | 1, self.settings.replicas, members)
+        topology = Topology.birth(self._rng.getrandbits(62) | 1, settings.replicas, members)
+        own = (self.process, self._register) if settings.role is Role.DATA else None
         self._proposing = True
-        self._start(propose(self._next_ballot(), peers, None, topology, born_by(members), self._decided))
+        self._start(propose(self._next_ballot(), peers, own, topology, born_by(members), self._decided))
 
     def _next_ballot(self) -> int:
         """Unique, as it ends with our process; higher than what others have used lately."""
@@ -748,31 +747,35 @@ class Node:
             self.swim.wake(now)
             self._swim_dirty = True
         self.operations.wake(now)
-        self.coordinator.wake([link.peer for link in self._links.values()])
+        self.coordinator.wake()
         self.home.expire(self.cluster_ms)
         if now >= self._watch_at:
             self._watch_at = now + WATCH_INTERVAL_S
             self._watch()
+        if now >= self._redial_at:
+            self._redial()
+
+    def _redial(self) -> None:
         for link in self._links.values():
-            if now >= link.redial_at:
+            if self._now >= link.redial_at:
                 link.redial_at = inf
                 if link.member.live:
                     self._dial(link)
+        self._redial_at = min([link.redial_at for link in self._links.values()], default=inf)
 
     def _watch(self) -> None:
         now = self._now
+        self.view.send_what_waits()
         self.home.tend(now)
         self._consider_birth()
         self._consider_change()
         self.home.compare(COMPARE_CELLS)
         if all(link.peer.up or now - link.down_since >= TAKEOVER_AFTER_S for link in self._links.values()):
             self.home.want(self.home.orphans())
-        if now >= self._forget_at:
-            self._forget_at = now + 1.0
-            gone = {process for process, since in self._gone.items() if now - since >= FORGET_PROCESS_AFTER_S}
-            self.replica.recent.trim(self.view.marks, gone)
-            for process in gone:
-                self._forget_process(process)
+        gone = {process for process, since in self._gone.items() if now - since >= FORGET_PROCESS_AFTER_S}
+        self.replica.recent.trim(self.view.marks, gone)
+        for process in gone:
+            self._forget_process(process)
         for link in self._links.values():
             peer = link.peer
             if peer.up and not link.member.live and now - peer.heard >= STALE_LINK_S:
@@ -801,6 +804,7 @@ class Node:
         outbox, self._outbox = self._outbox, Outbox()
         outgoing = view.outgoing()
         if outgoing:
+            self.coordinator.end_turn()
             mark = self.coordinator.mark
             encoded: dict[int, bytes] = {}
             view.mark(self.process, mark)
@@ -819,16 +823,14 @@ class Node:
         return outbox
 
     def _wake_at(self) -> float:
-        times = [self._swim_wake_at, self._watch_at]
+        at = min(self._swim_wake_at, self._watch_at, self._redial_at, self.coordinator.wake_at)
         operations = self.operations.wake_at
-        if operations is not None:
-            times.append(operations)
-        times.append(self.coordinator.wake_at([link.peer for link in self._links.values()]))
+        if operations is not None and operations < at:
+            at = operations
         deadline = self.home.expiry.next_deadline
         if deadline is not None:
-            times.append((deadline - self._offset) / 1000)
-        times += [link.redial_at for link in self._links.values()]
-        return min(times)
+            at = min(at, (deadline - self._offset) / 1000)
+        return at
 
     # -- for others to see
 

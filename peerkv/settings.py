@@ -60,9 +60,9 @@ class Settings:
     seeds: tuple[tuple[str, int], ...] = ()
     """Client addresses of nodes to meet first; none: a data node is a cluster of one, a master waits for others."""
     founds: bool = False
-    """A data node that is born as a cluster of one if none of its seeds knows a cluster."""
+    """A data node that, where no master is, lets the cluster be born."""
     expect: int = 0
-    """Data members that must have met before the master lets the cluster be born; used by role master only."""
+    """Data members that must have met before the cluster is born; used by who lets it be born only."""
     replicas: int = 3
     """Owners of each slot (as far as there are members)."""
     zone: str = ""

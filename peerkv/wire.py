@@ -456,7 +456,7 @@ def _encode_accepts(accepts: Accepts) -> bytes:
             segments.append([first] if alike else replies)
         else:
             segments.append([])
-    return cbor2.dumps([segments, accepts.starts], default=_encode_error)
+    return cbor2.dumps([segments, accepts.starts, accepts.awaited], default=_encode_error)
 
 
 def changes(content: list[Any]) -> list[tuple[int, Accepts]]:
@@ -467,7 +467,7 @@ def changes(content: list[Any]) -> list[tuple[int, Accepts]]:
 
 
 def _decode_accepts(chunk: bytes) -> Accepts:
-    flat, starts = cbor2.loads(chunk, tag_hook=_decode_tag)
+    flat, starts, awaited = cbor2.loads(chunk, tag_hook=_decode_tag)
     segments: list[tuple[int, list[Sequence[Any]]]] = []
     items = iter(flat)
     for process, tickets, positions, keys, values, deadlines, replies in zip(*[items] * 7, strict=True):
@@ -476,7 +476,7 @@ def _decode_accepts(chunk: bytes) -> Accepts:
         if process:
             columns.append(replies if len(replies) == count else replies * count)
         segments.append((process, columns))
-    return Accepts(segments, starts)
+    return Accepts(segments, starts, awaited=awaited)
 
 
 def forwards(content: list[Any]) -> tuple[list[int], list[bytes]]:

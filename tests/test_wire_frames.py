@@ -26,7 +26,7 @@ def test_a_frame_carries_every_column() -> None:
         (78, [[16426, 32810], [2, 3], [b"k", [b"k", b"v", 0]], [b"v", None], [5, 0], ["OK", "OK"]]),
         (0, [[42], [4], [None], [None], [0]]),
     ]
-    accepts = Accepts(segments, {42: 1 << 60})
+    accepts = Accepts(segments, {42: 1 << 60}, awaited=True)
     peer.changes += [7, accepts]
     peer.acks += [7, [42]]
     peer.probes += [42, 1 << 60]
@@ -45,7 +45,7 @@ def test_a_frame_carries_every_column() -> None:
     assert wire.done(parts[wire.DONE]) == ([3, 4, 5, 6], peer.replies)
     assert parts[wire.OUTCOMES] == [7, 1]
     ((turn, changes),) = wire.changes(parts[wire.CHANGES])
-    assert (turn, changes.segments, changes.starts) == (7, segments, accepts.starts)
+    assert (turn, changes.segments, changes.starts, changes.awaited) == (7, segments, accepts.starts, True)
     assert [parts[code] for code in (wire.ACKS, wire.PROBES, wire.SETTLED)] == [[7, [42]], [42, 1 << 60], [42, 1 << 61]]
     assert wire.reads(parts[wire.READS]) == (12, [b"k"], [-1])
     assert parts[wire.CONFIRMS] == [[3, [0], [1, 0, None, 0]]]

@@ -142,6 +142,7 @@ class Coordinator:
         self._hedged_upto = 0
         """Operations up to this ticket have been looked at."""
         self._turn = 0
+        """Changes with every turn, and with it the partner that the first read goes to."""
 
     # -- writes
 
@@ -268,9 +269,9 @@ class Coordinator:
                     return
             peer = partners[0]
             if len(partners) > 1:
-                self._turn += 1
-                if (self._turn & 1 and partners[1].usable) or not peer.usable:
-                    peer = partners[1]
+                other = partners[1]
+                if not peer.usable or (other.usable and not peer.reads and (other.reads or self._turn & 1)):
+                    peer = other  # where there is a frame of reads already: one is cheaper than two
             if peer.usable:
                 peer.reads += (key, version)
                 peer.reads_waiting.append((number, request, sink, index, run(cells, request, now)[1], run, now))
@@ -285,6 +286,10 @@ class Coordinator:
                     peer.reads_waiting.append(read)
                 return
         self._operations.start(self.now, self._read_slowly(Read(number, request, sink, index, run, now, 1)))
+
+    def end_turn(self) -> None:
+        """Of the node: everything up to here goes out together."""
+        self._turn += 1
 
     def close_reads(self, peer: Peer) -> None:
         """End of a turn: the reads in the peer's column are about to be sent."""
@@ -442,10 +447,10 @@ class Coordinator:
         for peer in self.view.peers.values():
             self._ask_again(peer)
 
-    def wake(self, peers: Sequence[Peer]) -> None:
+    def wake(self) -> None:
         """Hedge what has waited for too long, retry what is due."""
         now = self.now
-        for peer in peers:
+        for peer in self.view.peers.values():
             if peer.reads_sent:
                 self._hedge_reads(peer, now)
         if now >= self._hedge_at:
@@ -499,14 +504,16 @@ class Coordinator:
         """The oldest ticket that may still be repeated."""
         return next(iter(self.pending), (self._counter + 1) << TICKET_SLOT_BITS)
 
-    def wake_at(self, peers: Sequence[Peer]) -> float:
+    @property
+    def wake_at(self) -> float:
         """When `wake` has something to do."""
-        times = [self._hedge_at]
+        at = self._hedge_at
         if self._retries:
-            times.append(self._retries[0][0])
-        hedge = self._settings.read_hedge
-        times += [next(iter(peer.reads_sent.values()))[0] + hedge for peer in peers if peer.reads_sent]
-        return min(times)
+            at = min(at, self._retries[0][0])
+        for peer in self.view.peers.values():
+            if peer.reads_sent:
+                at = min(at, next(iter(peer.reads_sent.values()))[0] + self._settings.read_hedge)
+        return at
 
 
 def _cells(answers: Answers) -> dict[int, Cell]:

@@ -64,8 +64,9 @@ PROBED_GROUP: Final = 128
 """Slots whose other owners are asked at a time where they are; then others have their turn (SPACING_S)."""
 PROBED_AGAIN_PER_S: Final = 2000
 """Slots whose owners stay behind, as they wait to fetch: most answers come without being asked for."""
-COMPARE_SLOT: Final = 4
-"""What comparing the copies of a slot costs beside its cells, in cells."""
+COMPARE_SLOT: Final = 16
+"""What comparing the copies of a slot costs beside its cells, in cells: a round of slots with hardly a cell takes
+20 s or more, as there is no haste."""
 ORPHAN_LOOKS: Final = SLOTS // 4
 TEND_PERIOD_S: Final = 1.0
 """How often a home looks after owners that are behind and after tombstones."""
@@ -175,6 +176,10 @@ class Home:
         self._probe_again_at = 0.0
         self._looked_upto = 0
         """As far as we have looked for slots without a home in this round."""
+        self._unlooked = SLOTS
+        """Slots to look at until there is none without a home, unless something happens meanwhile."""
+        self._links_seen: list[tuple[int, bool, bool]] = []
+        """How the links stood at the last look."""
         self._unclaimed: set[int] = set()
         """Slots of ours whose owners this epoch has changed, and for which we have seen no ballot since."""
         self._unfilled: list[int] = []
@@ -495,6 +500,7 @@ class Home:
 
     def deposed(self, number: int) -> None:
         """Another member is home of this slot now, or will be."""
+        self._unlooked = SLOTS
         self._unclaimed.discard(number)
         home = self.homes.pop(number, None)
         if home is None:
@@ -668,6 +674,7 @@ class Home:
         return group
 
     def _give_up(self, numbers: Sequence[int], status: Status) -> None:
+        self._unlooked = SLOTS
         for number in numbers:
             for origin, ticket, _, _ in self.taking.pop(number, ()):
                 self._end(origin, ticket, status)
@@ -677,6 +684,7 @@ class Home:
         where the owners are others now, it begins anew who is known to be where we are. A home stays home, if it is
         still an owner."""
         view = self.view
+        self._unlooked = SLOTS
         for peer in view.peers.values():
             for turn in peer.turns.values():
                 self._mark_lagging(peer, turn)
@@ -772,6 +780,13 @@ class Home:
         """
         view = self.view
         me = view.me
+        links = [(peer.process, peer.up, peer.silent) for peer in view.peers.values()]
+        if links != self._links_seen:
+            self._links_seen = links
+            self._unlooked = SLOTS
+        if self._unlooked <= 0:
+            return []
+        self._unlooked -= ORPHAN_LOOKS
         first = self._looked_upto
         self._looked_upto = (first + ORPHAN_LOOKS) % SLOTS
         healthy = {peer.number for peer in view.peers.values() if peer.up and peer.number}
@@ -787,6 +802,8 @@ class Home:
                 continue
             if member == me.number or next((peer for peer in view.order[number] if peer.usable), None) is me:
                 found.append(number)
+        if found:
+            self._unlooked = SLOTS
         return found
 
     def tend(self, now: float) -> None:
@@ -796,9 +813,9 @@ class Home:
             return
         self._tend_at = now + TEND_PERIOD_S
         purges: dict[Peer, list[int]] = {}
-        plain = self.view.copies.plain
-        for number, home in self.homes.items():
-            if not plain[number] and home.slot.tombstones:
+        for number in list(self.view.copies.buried):
+            home = self.homes.get(number)
+            if home is not None:
                 self._purge(home, purges)
         if not self._to_probe and now >= self._probe_again_at:
             self._probe_lagging()

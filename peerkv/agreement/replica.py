@@ -128,7 +128,8 @@ class Replica:
             if process:
                 self._remember(process, columns[0], columns[5], lost)
         home.acks += (turn, missed)
-        self.view.touched.add(home)
+        if accepts.awaited or missed:
+            self.view.touched.add(home)
 
     def _remember(self, process: int, tickets: Sequence[int], replies: Sequence[Reply], lost: list[int]) -> None:
         """What operations answered that we have accepted (all but the lost); our own coordinator learns it, too."""

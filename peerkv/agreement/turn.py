@@ -33,14 +33,18 @@ class Segment:
 class Accepts:
     """ACCEPTs of one turn, as columns."""
 
-    __slots__ = ("segments", "starts")
+    __slots__ = ("awaited", "segments", "starts")
 
-    def __init__(self, segments: list[tuple[int, list[Sequence[Any]]]], starts: dict[int, int]) -> None:
+    def __init__(
+        self, segments: list[tuple[int, list[Sequence[Any]]]], starts: dict[int, int], *, awaited: bool
+    ) -> None:
         self.segments = segments
         """(process, [tickets, positions, keys, values, deadlines, replies]), or (0, all but the replies); see `Segment`
         and `Rows`."""
         self.starts = starts
         """Where the first change of a ballot begins, per slot; every other begins one position before its own."""
+        self.awaited = awaited
+        """Somebody waits for the acknowledgement; otherwise it can go with whatever else is to be sent."""
 
 
 class Group:
@@ -87,11 +91,12 @@ class Turn:
 
     def accepts(self) -> Accepts:
         """For the other owners."""
+        awaited = bool(self.ended) or not self.pair
         columns: list[tuple[int, list[Sequence[Any]]]] = [
             (segment.process, [segment.rows[column::ROW] for column in range(ROW if segment.process else ROW - 1)])
             for segment in self.segments
         ]
-        return Accepts(columns, self.starts)
+        return Accepts(columns, self.starts, awaited=awaited)
 
     def positions(self) -> dict[int, int]:
         """How far it leads, per slot."""

@@ -110,6 +110,10 @@ class View:
         touched.clear()
         return found
 
+    def send_what_waits(self) -> None:
+        """Acknowledgements that nobody waits for have waited long enough for a frame to go with."""
+        self.touched.update(peer for peer in self.peers.values() if peer.acks)
+
     def reachable(self, number: int) -> bool:
         """Whether a quorum of the slot's owners, us included, can be talked to now."""
         up = [peer.number for peer in self.others[number] if peer.up]

@@ -38,6 +38,8 @@ class Copies:
             positions[number] = to
             cells[number][key] = (to, value, deadline)
         """
+        self.buried: set[int] = set()
+        """Slots with tombstones."""
 
     def add(self, number: int) -> Slot:
         """Begin an empty copy."""
@@ -52,6 +54,7 @@ class Copies:
         self.positions[number] = self.promised[number] = 0
         self.cells[number] = {}
         self.plain[number] = 0
+        self.buried.discard(number)
 
 
 class Slot:
@@ -90,8 +93,13 @@ class Slot:
         self._note_plain()
 
     def _note_plain(self) -> None:
-        plain = not self.tombstones and position_ballot(self.position) == self.promised
-        self._copies.plain[self.number] = plain
+        copies, number = self._copies, self.number
+        if self.tombstones:
+            copies.buried.add(number)
+            copies.plain[number] = 0
+        else:
+            copies.buried.discard(number)
+            copies.plain[number] = copies.positions[number] >> SEQUENCE_BITS == copies.promised[number]
 
     def apply(self, to: int, changes: Sequence[Change]) -> None:
         """Extend the history to position `to`: every change becomes a cell of that version."""

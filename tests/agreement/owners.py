@@ -229,8 +229,9 @@ class Owners:
             self.now += 0.01
             for member in self.members:
                 member.at(self.now)
+                member.view.send_what_waits()
                 member.operations.wake(self.now)
-                member.coordinator.wake(list(member.view.peers.values()))
+                member.coordinator.wake()
                 member.home.tend(self.now)
                 member.home.expire(int(self.now * 1000))
             self.deliver()

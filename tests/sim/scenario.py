@@ -16,7 +16,8 @@ from tests.sim.history import GaveUp, Operation, violation
 from tests.sim.world import Connection, World
 
 CLIENTS: Final = 6
-THINK_S: Final = 0.02
+THINK_S: Final = (0.02, 0.1, 0.3)
+"""A client waits about one of these between its operations."""
 PATIENCE_S: Final = 8.0
 """A client gives an operation up after this long; whether it was done is not known then."""
 KEYS_PER_SECOND: Final = 2
@@ -51,7 +52,7 @@ class Client:
         self.connection: Connection | None = None
         self.waiting: list[tuple[float, bytes, Operation]] = []
         self.turn = 0
-        self.deadline = 0
+        self.think = self.rng.choice(THINK_S)
 
     def act(self) -> None:
         """Send something, unless replies are awaited."""
@@ -122,7 +123,7 @@ class Client:
         self.scenario.record(key, began, op, reply)
         if not self.waiting:
             self.turn += 1
-            self.scenario.world.after(self.rng.expovariate(1 / THINK_S), self.act)
+            self.scenario.world.after(self.rng.expovariate(1 / self.think), self.act)
 
     def _lost(self, connection: Connection) -> None:
         if connection is self.connection:
@@ -153,6 +154,7 @@ class Scenario:
         rng = self.world.rng
         self.data = rng.choice((3, 3, 3, 4, 5, 6))
         self.quiet = rng.random() < 0.1
+        self.master = rng.random() < 0.75
         self.world.forget_after = FORGET_AFTER_S
 
     def record(self, key: bytes, began: float, op: Operation, reply: Reply) -> None:
@@ -176,7 +178,7 @@ class Scenario:
 
     def run(self) -> Result:
         world = self.world
-        world.cluster(self.data)
+        world.cluster(self.data, master=self.master)
         world.run(4.0)
         ready = [host.node is not None and host.node.ready for host in world.hosts.values()]
         if not all(ready):
@@ -319,7 +321,7 @@ class Scenario:
         count = world.rng.choice((1, 1, 2, 3))
         names = []
         for _ in range(count):
-            number = len(world.hosts)
+            number = max(host.settings.port for host in world.hosts.values()) - 6999
             if number > DATA_MAX:
                 break
             seeds = tuple(("127.0.0.1", host.settings.port) for host in world.hosts.values())
@@ -344,7 +346,9 @@ class Scenario:
         return f"{name} leaves"
 
     def _master(self) -> str:
-        host = self.world.hosts["master"]
+        host = self.world.hosts.get("master")
+        if host is None:
+            return ""
         if host.node is None:
             host.start()
             return "master starts"

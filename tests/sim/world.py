@@ -323,10 +323,12 @@ class World:
             run(*arguments)
         self.now = until
 
-    def cluster(self, data: int, replicas: int = 3) -> None:
-        """A master and data nodes that join it."""
+    def cluster(self, data: int, replicas: int = 3, *, master: bool = True) -> None:
+        """A master and data nodes that join it; without it the first data node has the cluster born."""
         names = ["master", *(f"db{number}" for number in range(1, data + 1))]
         for number, name in enumerate(names):
+            if name == "master" and not master:
+                continue
             role = Role.MASTER if name == "master" else Role.DATA
             seeds = tuple(("127.0.0.1", 7000 + other) for other in range(len(names)) if other != number)
             settings = Settings(
@@ -334,6 +336,7 @@ class World:
                 role=role,
                 port=7000 + number,
                 seeds=seeds,
+                founds=number == 1 and not master,
                 expect=data,
                 replicas=replicas,
                 forget_after=self.forget_after,
