@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from binascii import crc_hqx
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -121,6 +122,8 @@ class Dispatcher:
         self.closing: list[Session] = []
         self.holds: list[tuple[Session, bool]] = []
         self.commands = 0
+        self.errors: Counter[str] = Counter()
+        """Error replies by their codes (ERR, NOQUORUM, ...)."""
         self._services = services
         self._view = view
         self._operations = operations
@@ -249,6 +252,8 @@ class Dispatcher:
         while batches and not batches[0].left:
             batch = batches.popleft()
             replies = batch.replies
+            if ReplyError in map(type, replies):
+                self.errors.update([reply.text.split(" ", 1)[0] for reply in replies if type(reply) is ReplyError])
             if len(replies) >= MEASURED_REPLIES or (replies and type(replies[-1]) is list):
                 size = _size(replies)
                 if size > self._services.settings.client_output_bytes_max:

@@ -43,7 +43,7 @@ from peerkv.gossip.member import (
     NameTaken,
 )
 from peerkv.gossip.swim import Swim
-from peerkv.reports import Statistics
+from peerkv.reports import Statistics, Usage
 from peerkv.resp import Requests
 from peerkv.ring.topology import Owner, Topology
 from peerkv.session import Session
@@ -126,6 +126,8 @@ class Node:
         self.settings = settings
         self.process = rng.getrandbits(62) | 1
         self.started_at = now
+        self.usage = Usage()
+        """For INFO; kept up to date from outside."""
         self.sessions: dict[int, Session] = {}
         self.swim = Swim(
             settings.gossip,
@@ -864,6 +866,7 @@ class Node:
             uptime_s=int(self._now - self.started_at),
             clients=len(self.sessions),
             commands=self.dispatcher.commands,
+            errors=self.dispatcher.errors,
             keys=sum(slot.live for slot in slots),
             expiring=len(self.home.expiry),
             copies=len(slots),
@@ -885,12 +888,14 @@ class Node:
             pending=len(self.coordinator.pending),
             peers_up=sum(link.peer.up for link in self._links.values()),
             members_alive=sum(member.live for member in self.swim.members.values()),
+            usage=self.usage,
         )
 
     def reset_statistics(self) -> None:
         """CONFIG RESETSTAT."""
         self._statistics = Statistics()
         self.dispatcher.commands = 0
+        self.dispatcher.errors.clear()
 
     def slots_state(self) -> dict[int, tuple[int, int, int]]:
         """Of each copy held here: position, digest, tombstones."""

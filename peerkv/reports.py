@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
 from peerkv import __version__
+from peerkv.commands.patterns import matcher
 from peerkv.commands.table import COMMANDS, Command, arity_error, find, keys_of
 from peerkv.gossip.member import Liveness, Member
 from peerkv.resp import Reply, ReplyError, Verbatim
@@ -33,6 +34,16 @@ SECTIONS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the node's process uses, as who runs it has last seen."""
+
+    resident_bytes: int = 0
+    peak_bytes: int = 0
+    user_s: float = 0.0
+    system_s: float = 0.0
+
+
 @dataclass(slots=True)
 class Statistics:
     """What a node counts of itself, for INFO."""
@@ -46,7 +57,8 @@ class Statistics:
     commands: int = 0
     input_bytes: int = 0
     output_bytes: int = 0
-    errors: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    """Error replies by their codes."""
     keys: int = 0
     """In this node's copies."""
     expiring: int = 0
@@ -72,6 +84,7 @@ class Statistics:
     """Operations under way here as coordinator."""
     peers_up: int = 0
     members_alive: int = 0
+    usage: Usage = field(default_factory=Usage)
 
 
 def info(settings: Settings, process: int, statistics: Statistics, wanted: Sequence[bytes]) -> Reply:
@@ -113,7 +126,14 @@ def _section(
                 ("blocked_clients", 0),
             )
         case "memory":
-            return (("used_memory", 0), ("maxmemory", 0), ("maxmemory_policy", "noeviction"))
+            return (
+                ("used_memory", s.usage.resident_bytes),
+                ("used_memory_human", f"{s.usage.resident_bytes / (1 << 20):.2f}M"),
+                ("used_memory_rss", s.usage.resident_bytes),
+                ("used_memory_peak", s.usage.peak_bytes),
+                ("maxmemory", 0),
+                ("maxmemory_policy", "noeviction"),
+            )
         case "persistence":
             return (("loading", 0), ("rdb_changes_since_last_save", 0), ("aof_enabled", 0))
         case "stats":
@@ -123,14 +143,16 @@ def _section(
                 ("total_net_input_bytes", s.input_bytes),
                 ("total_net_output_bytes", s.output_bytes),
                 ("rejected_connections", s.refused),
-                ("total_error_replies", s.errors),
+                ("total_error_replies", sum(s.errors.values())),
             )
         case "replication":
             return (("role", "master"), ("connected_slaves", 0), ("master_replid", node_id(process)))
-        case "cpu" | "modules":
+        case "cpu":
+            return (("used_cpu_sys", f"{s.usage.system_s:.6f}"), ("used_cpu_user", f"{s.usage.user_s:.6f}"))
+        case "modules":
             return ()
         case "errorstats":
-            return (("errorstat_ERR", f"count={s.errors}"),) if s.errors else ()
+            return [(f"errorstat_{code}", f"count={count}") for code, count in sorted(s.errors.items())]
         case "cluster":
             return (("cluster_enabled", 0),)
         case "keyspace":
@@ -296,16 +318,34 @@ def command(request: Sequence[bytes]) -> Reply:
         case b"DOCS":
             return {name.encode(): _documented(COMMANDS[name]) for name in names or COMMANDS if name in COMMANDS}
         case b"LIST":
-            return [name.encode() for name in COMMANDS]
+            return _listed(request[2:])
         case b"GETKEYS" if names:
             return _keys(request[2:])
         case b"HELP":
             return [
                 b"COMMAND -- all commands",
-                b"COMMAND COUNT | LIST | INFO [name ...] | DOCS [name ...] | GETKEYS command ...",
+                b"COMMAND COUNT | LIST [FILTERBY MODULE | ACLCAT | PATTERN what] | INFO [name ...]",
+                b"COMMAND DOCS [name ...] | GETKEYS command ...",
             ]
         case subcommand:
             return unknown_subcommand("command", subcommand)
+
+
+def _listed(options: Sequence[bytes]) -> Reply:
+    rows = list(COMMANDS.values())
+    match [option.upper() for option in options[:2]]:
+        case []:
+            pass
+        case [b"FILTERBY", b"MODULE"] if len(options) == 3:
+            rows = []
+        case [b"FILTERBY", b"ACLCAT"] if len(options) == 3:
+            rows = [row for row in rows if row.group.encode() == options[2].lower().removeprefix(b"@")]
+        case [b"FILTERBY", b"PATTERN"] if len(options) == 3:
+            matches = matcher(options[2])
+            rows = [row for row in rows if matches(row.name.encode())]
+        case _:
+            return ReplyError("ERR syntax error")
+    return [row.name.encode() for row in rows]
 
 
 def _keys(request: Sequence[bytes]) -> Reply:

@@ -13,6 +13,7 @@ import gc
 import logging
 import os
 import random
+import resource
 import select
 import socket
 import struct
@@ -22,11 +23,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
 from math import inf
+from pathlib import Path
 from typing import Final
 
 import trio
 
 from peerkv.node import Node, Outbox
+from peerkv.reports import Usage
 from peerkv.session import Session
 from peerkv.settings import Settings
 
@@ -47,6 +50,7 @@ LINGER_S: Final = 0.001
 and its own epoll costs as much as a small turn."""
 TURNS_PER_CHECKPOINT: Final = 8
 LEAVE_POLL_S: Final = 0.05
+LOOK_AFTER_S: Final = 1.0
 ACCEPTS_MAX: Final = 64
 """New connections per turn."""
 DATAGRAMS_MAX: Final = 64
@@ -358,6 +362,16 @@ class _Link(_Stream):
                 del self.server.links[self.process]
 
 
+def _usage() -> Usage:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    peak = used.ru_maxrss * 1024
+    try:
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:  # where there is no /proc
+        resident = peak
+    return Usage(resident, peak, used.ru_utime, used.ru_stime)
+
+
 def _framed(payload: bytes) -> bytes:
     return _LENGTH.pack(len(payload)) + payload
 
@@ -558,9 +572,11 @@ class _Server:
         self._watch(inbound.fd, inbound.mask, inbound.on_event)
 
     async def look_after(self) -> None:
-        """Close connections to the peer port that say nothing; listen again where descriptors had run out."""
+        """Close connections to the peer port that say nothing; listen again where descriptors had run out; see what
+        this process uses."""
         while True:
-            await trio.sleep(1.0)
+            self.node.usage = _usage()
+            await trio.sleep(LOOK_AFTER_S)
             now = trio.current_time()
             self._inbound = {inbound for inbound in self._inbound if not inbound.closed}
             for inbound in list(self._inbound):

@@ -54,6 +54,14 @@ def test_an_error_that_repeats_bytes_that_are_no_text_comes_back_from_any_home(t
         assert reply == ReplyError("ERR Unsupported option \udcff")
 
 
+def test_error_replies_are_counted_by_their_codes(talk: Talk) -> None:
+    talk.ask((b"CONFIG", b"RESETSTAT"))
+    talk.ask((b"NONSENSE",), (b"SET", b"k", b"text"), (b"INCR", b"k"), (b"MGET", b"k"))
+    (reply,) = talk.ask((b"INFO", b"stats", b"errorstats"))
+    assert isinstance(reply, bytes)
+    assert {b"total_error_replies:2", b"errorstat_ERR:count=2"} <= set(reply.split())
+
+
 def test_flushall_is_over_before_what_the_same_client_sends_later(talk: Talk) -> None:
     """A SET acknowledged behind a FLUSHALL was gone."""
     for number in range(5):

@@ -84,7 +84,7 @@ def set_(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
             wants_old = True
         elif option == b"KEEPTTL" and lifetime in (b"", option):
             lifetime = option
-        elif (option in _RELATIVE or option in _ABSOLUTE) and not lifetime:
+        elif (option in _RELATIVE or option in _ABSOLUTE) and lifetime in (b"", option):
             lifetime = option
             amount = next(options, None)
             if amount is None:

@@ -87,7 +87,12 @@ def test_what_clients_ask_of_a_server(client: redis.Redis) -> None:
         assert client.client_id() > 0
         assert any(entry["name"] == "me" for entry in client.client_list())
         assert client.config_get("maxmemory")
+        assert client.info("memory")["used_memory"] > 1 << 20
+        assert client.info("cpu")["used_cpu_user"] > 0
         assert client.command_count() > 60
+        assert sorted(client.command_list(pattern="*getrange")) == ["getrange"]
+        assert "get" in client.command_list(category="string")
+        assert client.command_list(module="none") == []
         assert len(client.time()) == 2
         assert client.echo("x") == "x"
         assert client.wait(0, 100) >= 0

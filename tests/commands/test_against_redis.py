@@ -90,6 +90,7 @@ def same(ours: Reply, theirs: Reply) -> bool:
 SEQUENCES = [
     ("set a 1|get a|set a 2 nx|set a 2 xx get|get a|set b 1 xx|set a 3 nx get|set a b c|set a 1 ex|set a 1 ex 0"),
     ("set a 1 ex 10 px 10|set a 1 keepttl ex 10|set a 1 nx xx|set a 1 ex abc|set a 1 px -5|set a 1 exat 0|get a b"),
+    "set a 1 exat 1800000000 exat 1900000000|expiretime a|set a 1 exat 1800000000 pxat 1900000000000|set a 1 px 9 px 0",
     ("set a 1 ex 9223372036854775807|setex a 0 x|psetex a -1 x|setex a x x|getex a ex 0|getex a persist ex 10"),
     ("set n 10|incr n|decr n|incrby n 5|decrby n 20|incrby n x|incr n n|set n 9223372036854775807|incr n|decrby n -1"),
     (
