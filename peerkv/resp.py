@@ -20,9 +20,8 @@ an error can repeat what a client sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final, TypeAlias
 
 import hiredis
@@ -51,21 +50,30 @@ OK = "OK"
 
 _SIMPLE: Final = {text: b"+%b\r\n" % text.encode() for text in (OK, "PONG", "QUEUED", "string", "none")}
 _INTEGERS: Final = {number: b":%d\r\n" % number for number in range(-2, 1024)}
+_BULK_HEADS: Final = [b"$%d\r\n" % length for length in range(1024)]
+_END: Final = b"\r\n"
 _LINE_ENDS: Final = str.maketrans("\r\n", "  ")
 
 
-def encode_all(replies: Iterable[Reply], protocol: int) -> bytes:
-    """A batch's replies, one after another, for a client of RESP 2 or 3. Hot: 0.15 us for a short bulk string."""
+def encode_all(replies: Sequence[Reply], protocol: int) -> bytes:
+    """A batch's replies, one after another, for a client of RESP 2 or 3. Hot: what is usual is put together from what
+    is encoded already, at two thirds of the time of formatting it."""
+    if replies and replies[0] is OK and replies.count(OK) == len(replies):
+        return _SIMPLE[OK] * len(replies)
     parts: list[bytes] = []
     add = parts.append
     for reply in replies:
         kind = type(reply)
         if kind is bytes:
-            add(b"$%d\r\n%b\r\n" % (len(reply), reply))  # type: ignore[arg-type, str-format]
+            length = len(reply)  # type: ignore[arg-type]
+            if length < len(_BULK_HEADS):
+                parts += (_BULK_HEADS[length], reply, _END)  # type: ignore[arg-type]
+            else:
+                _encode_into(add, reply, protocol)
         elif kind is str and reply in _SIMPLE:
             add(_SIMPLE[reply])
-        elif kind is int and reply in _INTEGERS:
-            add(_INTEGERS[reply])  # type: ignore[index]
+        elif kind is int:
+            add(_INTEGERS.get(reply) or b":%d\r\n" % reply)  # type: ignore[arg-type, str-format]
         else:
             _encode_into(add, reply, protocol)
     return b"".join(parts)
@@ -128,6 +136,9 @@ BULK_BYTES_MAX: Final = 512 << 20
 _SENTINEL: Final = b"*0\r\n"
 """An empty request behind what a client sent: that it is read as one proves that the client's last one is complete."""
 
+_ARRAY: Final = ord("*")
+_RETURN: Final = ord("\r")
+_JOIN: Final = b"".join
 _TRAPS: Final = re.compile(rb"\n(?:[+=(>~|%]|\*[0-9]{7})").search
 """What hiredis must not see: sizes of arrays (*, >, ~, |) that it would allocate before their elements have come, and
 types that it returns as if they were arrays or bulk strings. Values that happen to hold the same bytes are found, too:
@@ -190,7 +201,7 @@ class Requests:
             data = bytes(self._buffer[self._at :])
             self._buffer.clear()
             self._at = 0
-        if data[:1] == b"*" and len(data) <= self._request_max:
+        if data and data[0] == _ARRAY and len(data) <= self._request_max:
             # What was cut somewhere is whole up to its last header, if that is one and not part of a value.
             end = len(data) if data.endswith(b"\r\n") else data.rfind(b"\r\n*") + 2
             whole = self._read_whole(data[:end]) if end > 1 else None
@@ -204,20 +215,19 @@ class Requests:
 
     def _read_whole(self, data: bytes) -> list[list[bytes]] | None:
         """The requests in these bytes if they are nothing but complete, faultless command arrays; otherwise None."""
-        if _TRAPS(data) is not None or data[1:8].isdigit():
+        if _TRAPS(data) is not None or (data[2] != _RETURN and data[1:8].isdigit()):
             return None
         reader = self._reader
         requests: list[list[bytes]] = []
-        add = requests.append
         next_request = reader.gets
         try:
             reader.feed(data + _SENTINEL)
             request = next_request()
             while request:
-                add(request)
+                _JOIN(request)  # a TypeError unless all are bytes
+                requests.append(request)
                 request = next_request()
             if request == [] and not reader.has_data():
-                b"".join(chain.from_iterable(requests))  # a TypeError unless all are bytes
                 return requests
         except (hiredis.ProtocolError, TypeError):
             pass
