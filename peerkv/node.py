@@ -31,6 +31,7 @@ from peerkv.agreement.operation import (
 )
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
+from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
 from peerkv.commands.table import RUNS
 from peerkv.dispatch import Dispatcher
@@ -152,6 +153,7 @@ class Node:
             self.coordinator.settle,
             self.coordinator.refused,
         )
+        self.upkeep = Upkeep(self.view, self.operations, self.replica, self.home)
         self.dispatcher = Dispatcher(
             self, self.view, self.operations, self.replica, self.home, self.coordinator, rng, self.clock
         )
@@ -335,7 +337,7 @@ class Node:
         self._links_changed()
         if answer.epoch < self.view.epoch:
             self._tell_topology(link)
-        self.home.link_up()
+        self.upkeep.probe_lagging()
         return True
 
     def link_down(self, now: float, process: int) -> None:
@@ -490,6 +492,7 @@ class Node:
         self.swim.update(epoch=topology.epoch, cluster_id=topology.cluster_id)
         self._swim_dirty = True
         self.home.enter_epoch()
+        self.upkeep.enter_epoch()
         self.coordinator.enter_epoch()
         names = ", ".join(member.name for member in topology.members)
         following = ", ".join(member.name for member in topology.next_members)
@@ -750,7 +753,7 @@ class Node:
             self._swim_dirty = True
         self.operations.wake(now)
         self.coordinator.wake()
-        self.home.expire(self.cluster_ms)
+        self.upkeep.expire(self.cluster_ms)
         if now >= self._watch_at:
             self._watch_at = now + WATCH_INTERVAL_S
             self._watch()
@@ -768,12 +771,12 @@ class Node:
     def _watch(self) -> None:
         now = self._now
         self.view.send_what_waits()
-        self.home.tend(now)
+        self.upkeep.tend(now)
         self._consider_birth()
         self._consider_change()
-        self.home.compare(COMPARE_CELLS)
+        self.upkeep.compare(COMPARE_CELLS)
         if all(link.peer.up or now - link.down_since >= TAKEOVER_AFTER_S for link in self._links.values()):
-            self.home.want(self.home.orphans())
+            self.home.want(self.upkeep.orphans())
         gone = {process for process, since in self._gone.items() if now - since >= FORGET_PROCESS_AFTER_S}
         self.replica.recent.trim(self.view.marks, gone)
         for process in gone:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
-from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from peerkv.agreement.operation import Answers, Operation, Operations, Pause, Prepare, Promises, Round
@@ -25,9 +24,7 @@ from peerkv.ring.keys import SLOTS
 from peerkv.ring.quorum import Quorum
 from peerkv.settings import Settings
 from peerkv.store.cell import (
-    MEMBER_MASK,
     SEQUENCE_BITS,
-    SEQUENCE_MASK,
     Cells,
     Change,
     ballot_round,
@@ -56,23 +53,6 @@ UNCHANGING_MAX: Final = 16384
 """Forgetting one costs its successor a retry, no more."""
 FILLED_LOOKS: Final = 256
 """Slots looked at per survey of a change; most are noted as filled by the acknowledgement that makes them so."""
-EXPIRE_GROUP: Final = 1024
-"""Keys expired in one turn at most, so that a storm of deadlines does not stop the node."""
-EXPIRE_RETRY_MS: Final = 500
-"""When to try again while no majority can be reached."""
-PROBED_GROUP: Final = 128
-"""Slots whose other owners are asked at a time where they are; then others have their turn (SPACING_S)."""
-PROBED_AGAIN_PER_S: Final = 2000
-"""Slots whose owners stay behind, as they wait to fetch: most answers come without being asked for."""
-COMPARE_SLOT: Final = 16
-"""What comparing the copies of a slot costs beside its cells, in cells: a round of slots with hardly a cell takes
-20 s or more, as there is no haste."""
-ORPHAN_LOOKS: Final = SLOTS // 4
-TEND_PERIOD_S: Final = 1.0
-"""How often a home looks after owners that are behind and after tombstones."""
-
-
-SEQUENCE_RENEWED: Final = SEQUENCE_MASK // 2
 
 
 class Status(IntEnum):
@@ -139,6 +119,14 @@ class Home:
         self.timed = bytearray(SLOTS)
         """1: we are home of that slot, and some cell has had a deadline."""
         self.expiry = Expiry()
+        self.unclaimed: set[int] = set()
+        """Slots of ours whose owners this epoch has changed, and for which we have seen no ballot since."""
+        self.unsettled = True
+        """There may be slots that have lost their home since `upkeep` looked for such."""
+        self.group_of: list[Group | None] = [None] * SLOTS
+        """Of each slot that we are home of."""
+        self.turn = 0
+        """The last turn that was begun."""
         self.now = 0.0
         self.clock = 0
         """Cluster time in milliseconds."""
@@ -152,12 +140,9 @@ class Home:
         """Ends operations of our own coordinator."""
         self._refused = refused
         """Tells our own coordinator that an operation was not done here."""
-        self._group_of: list[Group | None] = [None] * SLOTS
-        """Of each slot that we are home of."""
         self._groups: dict[tuple[tuple[Peer, ...], int], Group] = {}
         self._open: list[Group] = []
         """Those with something to send at the end of this turn."""
-        self._turn = 0
         self._recent = replica.recent
         self._unchanging: set[OperationId] = set()
         """Reads run here lately; what may be run after them need not wait for their coordinator's mark."""
@@ -168,26 +153,10 @@ class Home:
         self._spacing = False
         """Whether that is under way."""
         self._seen_round: dict[int, int] = {}
-        self._tend_at = 0.0
-        self._to_probe: deque[HomeSlot] = deque()
-        """Slots some of whose owners will be asked where they are."""
-        self._probing = False
-        """Whether that is under way."""
-        self._probe_again_at = 0.0
-        self._looked_upto = 0
-        """As far as we have looked for slots without a home in this round."""
-        self._unlooked = SLOTS
-        """Slots to look at until there is none without a home, unless something happens meanwhile."""
-        self._links_seen: list[tuple[int, bool, bool]] = []
-        """How the links stood at the last look."""
-        self._unclaimed: set[int] = set()
-        """Slots of ours whose owners this epoch has changed, and for which we have seen no ballot since."""
         self._unfilled: list[int] = []
         """Slots that this epoch changes, but for those ..."""
         self._filled = bytearray(SLOTS // 8)
         """... whose bits are set here: of which we, as home, have seen all copies made."""
-        self._comparing: list[int] = []
-        """Slots whose digests are still to be compared in this round."""
         replica.on_deposed = self.deposed
 
     # -- operations in
@@ -205,7 +174,7 @@ class Home:
         recent = self._recent[process]
         runs = self._runs
         clock = self.clock
-        group_of, timed = self._group_of, self.timed
+        group_of, timed = self.group_of, self.timed
         plain, positions, cells_of = view.copies.plain, view.copies.positions, view.copies.cells
         rows_of: dict[Group, Rows] = {}
         impaired = view.impaired
@@ -268,7 +237,7 @@ class Home:
             self._end(origin, ticket, Status.NOT_HERE)
             return
         if self.timed[number]:
-            self._remove_expired(home, request)
+            self.remove_expired(home, request)
         try:
             changes, reply = self._runs[request[0]](home.slot.cells, request, self.clock)
         except Exception as error:
@@ -310,10 +279,14 @@ class Home:
             rows += (ticket, to, [item for change in changes for item in change] or None, None, 0, reply)
         self._note_deadlines(slot.number, changes)
 
+    def write_nothing(self, home: HomeSlot) -> None:
+        """A position of the home's own ballot that changes nothing: whoever accepts it has all that was before."""
+        self._extend(home, (), self.view.me, 0, home.slot.number, None)
+
     def _begin_turn(self, group: Group) -> Turn:
-        self._turn += 1
+        self.turn += 1
         self._open.append(group)
-        turn = group.turn = Turn(self._turn, group.pair)
+        turn = group.turn = Turn(self.turn, group.pair)
         return turn
 
     def _enqueue_elsewhere(self, number: int, queued: Queued) -> None:
@@ -331,7 +304,7 @@ class Home:
         copies = self.view.copies
         if self.timed[number]:
             self.clock = now
-            self._remove_expired(self.homes[number], request)
+            self.remove_expired(self.homes[number], request)
         changes, reply = run(copies.cells[number], request, now)
         if changes:
             if len(changes) == 1 and copies.plain[number] and changes[0][1] is not None:
@@ -500,12 +473,12 @@ class Home:
 
     def deposed(self, number: int) -> None:
         """Another member is home of this slot now, or will be."""
-        self._unlooked = SLOTS
-        self._unclaimed.discard(number)
+        self.unsettled = True
+        self.unclaimed.discard(number)
         home = self.homes.pop(number, None)
         if home is None:
             return
-        self._group_of[number] = None
+        self.group_of[number] = None
         self.alone[number] = self.timed[number] = 0
         self._replica.counters.deposed += 1
         self.lagging.pop(home, None)
@@ -524,7 +497,7 @@ class Home:
 
     def want(self, numbers: Sequence[int]) -> None:
         """Take these slots over although no operation waits for that: a few at a time."""
-        parts = self._by_owners([number for number in numbers if self._is_free(number)], SPACED_GROUP)
+        parts = self._by_owners([number for number in numbers if self.is_free(number)], SPACED_GROUP)
         for part in parts:
             if self.view.others[part[0]]:
                 self._spaced.append(part)
@@ -536,13 +509,14 @@ class Home:
 
     def _take_over_spaced(self) -> Operation:
         while self._spaced:
-            part = [number for number in self._spaced.popleft() if self._is_free(number)]
+            part = [number for number in self._spaced.popleft() if self.is_free(number)]
             if part:
                 self._start_takeover(part)
                 yield Pause(SPACING_S)
         self._spacing = False
 
-    def _is_free(self, number: int) -> bool:
+    def is_free(self, number: int) -> bool:
+        """Whether we have a copy, and are neither home nor about to be."""
         return number not in self.homes and number not in self.taking and self.view.slots[number] is not None
 
     def _start_takeover(self, part: list[int]) -> None:
@@ -663,7 +637,7 @@ class Home:
 
     def _join_group(self, home: HomeSlot) -> None:
         number = home.slot.number
-        self._group_of[number] = home.group
+        self.group_of[number] = home.group
         self.alone[number] = not home.group.peers
 
     def _group(self, number: int) -> Group:
@@ -674,7 +648,7 @@ class Home:
         return group
 
     def _give_up(self, numbers: Sequence[int], status: Status) -> None:
-        self._unlooked = SLOTS
+        self.unsettled = True
         for number in numbers:
             for origin, ticket, _, _ in self.taking.pop(number, ()):
                 self._end(origin, ticket, status)
@@ -684,7 +658,7 @@ class Home:
         where the owners are others now, it begins anew who is known to be where we are. A home stays home, if it is
         still an owner."""
         view = self.view
-        self._unlooked = SLOTS
+        self.unsettled = True
         for peer in view.peers.values():
             for turn in peer.turns.values():
                 self._mark_lagging(peer, turn)
@@ -695,24 +669,10 @@ class Home:
                 self.deposed(number)
             elif self._group(number) is not home.group or view.quorums[number] != home.quorum:
                 self._regroup(home)
-        for home in list(self.waiting):
-            self._probe(home, [peer for peer in home.group.peers if peer.up])
         self._filled = bytearray(SLOTS // 8)
         self._spaced.clear()
-        self._probe_lagging()
         topology = view.topology
-        if topology is None:
-            return
-        self._unfilled = list(topology.changing)
-        kinds, orders = topology.kinds[0], topology.orders
-        self._unclaimed = {
-            number
-            for number, (slot, kind) in enumerate(zip(view.slots, kinds, strict=True))
-            if slot is not None and slot.promised & MEMBER_MASK not in orders[kind]
-        }
-        if not topology.is_joint:
-            first = [order[:1] == (view.me.number,) for order in orders]
-            self.want([number for number, kind in enumerate(kinds) if first[kind]])
+        self._unfilled = list(topology.changing) if topology is not None else []
 
     def _regroup(self, home: HomeSlot) -> None:
         number = home.slot.number
@@ -754,168 +714,22 @@ class Home:
             peer.number in have or not peer.up for peer in home.group.peers if peer.number in home.quorum.joint
         )
 
-    # -- looking after
-
-    def link_up(self) -> None:
-        """An owner can be talked to again: see what it has missed."""
-        self._probe_lagging()
-
     def link_down(self, peer: Peer) -> None:
         """What an owner has not acknowledged may never have reached it."""
-        self._give_up_turns(peer, self._turn)
+        self.give_up_turns(peer, self.turn)
 
-    def _give_up_turns(self, peer: Peer, upto: int) -> None:
+    def give_up_turns(self, peer: Peer, upto: int) -> None:
+        """What an owner has not acknowledged of the turns up to this one it may lack."""
         for number in [number for number in peer.turns if number <= upto]:
             turn = peer.turns.pop(number)
             self._mark_lagging(peer, turn)
             self._spill(turn)
 
-    def orphans(self) -> list[int]:
-        """Slots that nobody is home of, as far as can be seen, and that are ours to take (protocol rule T5): of the
-        next `ORPHAN_LOOKS` slots.
-
-        Whose ballot we have promised is home, or tried to be. If that is ourselves, in vain, or one that cannot be
-        talked to, or no owner any more, the first owner that can be takes over, though no operation asks for it:
-        someone must look after copies that are behind, deadlines and tombstones.
-        """
-        view = self.view
-        me = view.me
-        links = [(peer.process, peer.up, peer.silent) for peer in view.peers.values()]
-        if links != self._links_seen:
-            self._links_seen = links
-            self._unlooked = SLOTS
-        if self._unlooked <= 0:
-            return []
-        self._unlooked -= ORPHAN_LOOKS
-        first = self._looked_upto
-        self._looked_upto = (first + ORPHAN_LOOKS) % SLOTS
-        healthy = {peer.number for peer in view.peers.values() if peer.up and peer.number}
-        found: list[int] = []
-        unclaimed = self._unclaimed
-        part = slice(first, first + ORPHAN_LOOKS)
-        columns = zip(view.copies.promised[part], self._group_of[part], view.slots[part], strict=True)
-        for number, (ballot, group, slot) in enumerate(columns, first):
-            if group is not None or slot is None:
-                continue
-            member = ballot & MEMBER_MASK
-            if (member in healthy and number not in unclaimed) or not self._is_free(number):
-                continue
-            if member == me.number or next((peer for peer in view.order[number] if peer.usable), None) is me:
-                found.append(number)
-        if found:
-            self._unlooked = SLOTS
-        return found
-
-    def tend(self, now: float) -> None:
-        """Once a period: purge tombstones that every owner has (protocol rule X1), give up on turns not acknowledged,
-        and ask owners that are behind where they are."""
-        if now < self._tend_at:
-            return
-        self._tend_at = now + TEND_PERIOD_S
-        purges: dict[Peer, list[int]] = {}
-        for number in list(self.view.copies.buried):
-            home = self.homes.get(number)
-            if home is not None:
-                self._purge(home, purges)
-        if not self._to_probe and now >= self._probe_again_at:
-            self._probe_lagging()
-        for peer in self.view.peers.values():
-            self._give_up_turns(peer, peer.overdue)
-            peer.overdue = self._turn
-        for peer, column in purges.items():
-            if peer.up:
-                peer.tells.append(("purge", column))
-                self.view.touched.add(peer)
-
-    def compare(self, cells: int) -> None:
-        """Send the other owners the digests of some of our slots, about so many cells further in every round (F5)."""
-        if not self._comparing:
-            self._comparing = list(self.homes)
-        columns: dict[Peer, list[int]] = {}
-        positions = self.view.copies.positions
-        while self._comparing and cells > 0:
-            number = self._comparing.pop()
-            home = self.homes.get(number)
-            position = positions[number]
-            cells -= COMPARE_SLOT
-            if home is not None and position & SEQUENCE_MASK > SEQUENCE_RENEWED:  # H3
-                self.deposed(number)
-                self.want([number])
-                continue
-            if home is None or home.group.turn is not None or home in self.lagging or not position:
-                continue
-            slot = home.slot
-            cells -= len(slot.cells)
-            oldest = min(slot.tombstones.values()) if slot.tombstones else position + 1
-            row = (number, home.ballot, position, slot.digest, oldest)
-            for peer in home.group.peers:
-                columns.setdefault(peer, []).extend(row)
-        for peer, column in columns.items():
-            if peer.up:
-                peer.tells.append(("compare", column))
-                self.view.touched.add(peer)
-
-    def _probe_lagging(self) -> None:
-        self._to_probe = deque(self.lagging)
-        self._probe_again_at = self.now + TEND_PERIOD_S + len(self.lagging) / PROBED_AGAIN_PER_S
-        if self._to_probe and not self._probing:
-            self._probing = True
-            self._operations.start(self.now, self._probe_spaced())
-
-    def _probe_spaced(self) -> Operation:
-        while self._to_probe:
-            for _ in range(min(PROBED_GROUP, len(self._to_probe))):
-                home = self._to_probe.popleft()
-                lagging = self.lagging.get(home, ())
-                behind = [peer for peer in home.group.peers if peer.up and peer.number in lagging]
-                if behind:
-                    self._probe(home, behind)
-            yield Pause(SPACING_S)
-        self._probing = False
-
-    def _probe(self, home: HomeSlot, behind: list[Peer]) -> None:
-        """Have owners catch up that have missed something: a change does that, or else the position alone."""
-        slot = home.slot
-        if slot.position >> SEQUENCE_BITS != home.ballot:
-            if self.view.reachable(slot.number):
-                self._extend(home, (), self.view.me, 0, slot.number, None)
-            return
-        for peer in behind:
-            peer.probes += (slot.number, slot.position)
-            self.view.touched.add(peer)
-
-    def _purge(self, home: HomeSlot, purges: dict[Peer, list[int]]) -> None:
-        slot = home.slot
-        peers = home.group.peers
-        turn, upto = home.purgeable
-        if home in self.lagging or home.group.turn is not None:
-            return
-        if upto and all(next(iter(peer.turns), inf) > turn for peer in peers):
-            self._replica.counters.purged += slot.purge(upto)
-            for peer in peers:
-                purges.setdefault(peer, []).extend((slot.number, home.ballot, upto))
-        home.purgeable = (self._turn, slot.position)
-
-    def expire(self, now: int) -> None:
-        """Write tombstones for keys whose deadline has passed; expiry is a change like any other (rule X2)."""
-        self.clock = now
-        for _, number, key in self.expiry.due(now, EXPIRE_GROUP):
-            home = self.homes.get(number)
-            if home is None:
-                continue
-            cell = home.slot.cells.get(key)
-            if cell is None or not 0 < cell[2] <= now or cell[1] is None:
-                continue
-            if self.view.impaired and not self.view.reachable(number):
-                self.expiry.add(now + EXPIRE_RETRY_MS, number, key)
-            else:
-                self._remove_expired(home, (key,))
-
     def _finds_expired(self, number: int, keys: Sequence[bytes]) -> bool:
         cells = self.view.copies.cells[number]
         return any(key in cells and 0 < cells[key][2] <= self.clock for key in keys)
 
-    def _remove_expired(self, home: HomeSlot, keys: Sequence[bytes]) -> None:
+    def remove_expired(self, home: HomeSlot, keys: Sequence[bytes]) -> None:
         """Remove those of `keys` that have expired. What an operation finds expired is removed before it runs,
         whichever of its arguments are keys, so that nobody sees it again."""
         cells = home.slot.cells

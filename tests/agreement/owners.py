@@ -11,6 +11,7 @@ from peerkv.agreement.home import Home
 from peerkv.agreement.operation import Operations
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
+from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
 from peerkv.resp import Reply
 from peerkv.ring.topology import Owner, Topology
@@ -83,6 +84,7 @@ class Member:
             self.coordinator.settle,
             self.coordinator.refused,
         )
+        self.upkeep = Upkeep(self.view, self.operations, self.replica, self.home)
         self.now = 0.0
         self.enter(topology)
 
@@ -94,6 +96,7 @@ class Member:
                 self.view.peer(owner.process, owner.name).up = True
         self.view.install(topology)
         self.home.enter_epoch()
+        self.upkeep.enter_epoch()
         self.coordinator.enter_epoch()
 
     def start(self, operation: Any) -> None:
@@ -232,6 +235,6 @@ class Owners:
                 member.view.send_what_waits()
                 member.operations.wake(self.now)
                 member.coordinator.wake()
-                member.home.tend(self.now)
-                member.home.expire(int(self.now * 1000))
+                member.upkeep.tend(self.now)
+                member.upkeep.expire(int(self.now * 1000))
             self.deliver()

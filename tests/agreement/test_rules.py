@@ -135,7 +135,7 @@ def test_f2_a_copy_with_a_change_that_was_never_chosen_is_replaced() -> None:
     for member in (second, third):
         member.peer(home).up = True
         member.view.links_changed()
-        member.home.link_up()
+        member.upkeep.probe_lagging()
     owners.pass_time(4.0)
     assert values(owners)[1:] == values(owners)[:1] * 2
     assert home.replica.counters.replaced >= 1
@@ -151,7 +151,7 @@ def test_f5_a_home_that_was_deposed_unnoticed_learns_it_from_a_comparison() -> N
         member.replica.answer(Prepare([SLOT], [make_ballot(9, 77)]))
     owners.deliver()
     assert SLOT in home.home.homes
-    home.home.compare(1 << 20)
+    home.upkeep.compare(1 << 20)
     owners.deliver()
     assert SLOT not in home.home.homes
 

@@ -1,0 +1,222 @@
+"""What a home does unasked: slots that nobody is home of, owners that are behind, deadlines, tombstones, digests.
+
+None of it is needed for an operation to be right; all of it is needed for copies to become equal again by themselves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import Final
+
+from peerkv.agreement.home import SPACING_S, Home, HomeSlot
+from peerkv.agreement.operation import Operation, Operations, Pause
+from peerkv.agreement.peer import Peer
+from peerkv.agreement.replica import Replica
+from peerkv.agreement.view import View
+from peerkv.ring.keys import SLOTS
+from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK
+
+ORPHAN_LOOKS: Final = SLOTS // 4
+"""Slots looked at in one look: a millisecond."""
+TEND_PERIOD_S: Final = 1.0
+"""How often a home looks after owners that are behind and after tombstones."""
+PROBED_GROUP: Final = 128
+"""Slots whose other owners are asked at a time where they are; then others have their turn (SPACING_S)."""
+PROBED_AGAIN_PER_S: Final = 2000
+"""Slots whose owners stay behind, as they wait to fetch: most answers come without being asked for."""
+EXPIRE_GROUP: Final = 1024
+"""Keys expired in one turn at most, so that a storm of deadlines does not stop the node."""
+EXPIRE_RETRY_MS: Final = 500
+"""When to try again while no majority can be reached."""
+COMPARE_SLOT: Final = 16
+"""What comparing the copies of a slot costs beside its cells, in cells: a round of slots with hardly a cell takes
+20 s or more, as there is no haste."""
+SEQUENCE_RENEWED: Final = SEQUENCE_MASK // 2
+
+
+class Upkeep:
+    """Looks after the slots that this node is home of, or should be."""
+
+    def __init__(self, view: View, operations: Operations, replica: Replica, home: Home) -> None:
+        self._view = view
+        self._operations = operations
+        self._replica = replica
+        self._home = home
+        self._unlooked = SLOTS
+        """Slots to look at until there is none without a home, unless something happens meanwhile."""
+        self._looked_upto = 0
+        """As far as we have looked for slots without a home in this round."""
+        self._links_seen: list[tuple[int, bool, bool]] = []
+        """How the links stood at the last look."""
+        self._tend_at = 0.0
+        self._to_probe: deque[HomeSlot] = deque()
+        """Slots some of whose owners will be asked where they are."""
+        self._probing = False
+        """Whether that is under way."""
+        self._probe_again_at = 0.0
+        self._comparing: list[int] = []
+        """Slots whose digests are still to be compared in this round."""
+
+    def enter_epoch(self) -> None:
+        """A new topology is installed, and `home` has entered it: who is behind is asked, and what is ours first is
+        claimed (protocol rule T5)."""
+        view, home = self._view, self._home
+        for waiting in list(home.waiting):
+            self._probe(waiting, [peer for peer in waiting.group.peers if peer.up])
+        self.probe_lagging()
+        topology = view.topology
+        if topology is None:
+            return
+        kinds, orders = topology.kinds[0], topology.orders
+        home.unclaimed = {
+            number
+            for number, (slot, kind) in enumerate(zip(view.slots, kinds, strict=True))
+            if slot is not None and slot.promised & MEMBER_MASK not in orders[kind]
+        }
+        if not topology.is_joint:
+            first = [order[:1] == (view.me.number,) for order in orders]
+            home.want([number for number, kind in enumerate(kinds) if first[kind]])
+
+    def orphans(self) -> list[int]:
+        """Slots that nobody is home of, as far as can be seen, and that are ours to take (protocol rule T5): of the
+        next `ORPHAN_LOOKS` slots.
+
+        Whose ballot we have promised is home, or tried to be. If that is ourselves, in vain, or one that cannot be
+        talked to, or no owner any more, the first owner that can be takes over, though no operation asks for it:
+        someone must look after copies that are behind, deadlines and tombstones.
+        """
+        view = self._view
+        me = view.me
+        links = [(peer.process, peer.up, peer.silent) for peer in view.peers.values()]
+        if links != self._links_seen or self._home.unsettled:
+            self._links_seen = links
+            self._home.unsettled = False
+            self._unlooked = SLOTS
+        if self._unlooked <= 0:
+            return []
+        self._unlooked -= ORPHAN_LOOKS
+        first = self._looked_upto
+        self._looked_upto = (first + ORPHAN_LOOKS) % SLOTS
+        healthy = {peer.number for peer in view.peers.values() if peer.up and peer.number}
+        found: list[int] = []
+        unclaimed = self._home.unclaimed
+        part = slice(first, first + ORPHAN_LOOKS)
+        columns = zip(view.copies.promised[part], self._home.group_of[part], view.slots[part], strict=True)
+        for number, (ballot, group, slot) in enumerate(columns, first):
+            if group is not None or slot is None:
+                continue
+            member = ballot & MEMBER_MASK
+            if (member in healthy and number not in unclaimed) or not self._home.is_free(number):
+                continue
+            if member == me.number or next((peer for peer in view.order[number] if peer.usable), None) is me:
+                found.append(number)
+        if found:
+            self._unlooked = SLOTS
+        return found
+
+    def tend(self, now: float) -> None:
+        """Once a period: purge tombstones that every owner has (protocol rule X1), give up on turns not acknowledged,
+        and ask owners that are behind where they are."""
+        if now < self._tend_at:
+            return
+        self._tend_at = now + TEND_PERIOD_S
+        purges: dict[Peer, list[int]] = {}
+        for number in list(self._view.copies.buried):
+            home = self._home.homes.get(number)
+            if home is not None:
+                self._purge(home, purges)
+        if not self._to_probe and now >= self._probe_again_at:
+            self.probe_lagging()
+        for peer in self._view.peers.values():
+            self._home.give_up_turns(peer, peer.overdue)
+            peer.overdue = self._home.turn
+        for peer, column in purges.items():
+            if peer.up:
+                peer.tells.append(("purge", column))
+                self._view.touched.add(peer)
+
+    def probe_lagging(self) -> None:
+        """Ask owners that may be behind where they are: an answer, or their fetching, follows."""
+        self._to_probe = deque(self._home.lagging)
+        self._probe_again_at = self._home.now + TEND_PERIOD_S + len(self._home.lagging) / PROBED_AGAIN_PER_S
+        if self._to_probe and not self._probing:
+            self._probing = True
+            self._operations.start(self._home.now, self._probe_spaced())
+
+    def _probe_spaced(self) -> Operation:
+        while self._to_probe:
+            for _ in range(min(PROBED_GROUP, len(self._to_probe))):
+                home = self._to_probe.popleft()
+                lagging = self._home.lagging.get(home, ())
+                behind = [peer for peer in home.group.peers if peer.up and peer.number in lagging]
+                if behind:
+                    self._probe(home, behind)
+            yield Pause(SPACING_S)
+        self._probing = False
+
+    def _probe(self, home: HomeSlot, behind: list[Peer]) -> None:
+        """Have owners catch up that have missed something: a change does that, or else the position alone."""
+        slot = home.slot
+        if slot.position >> SEQUENCE_BITS != home.ballot:
+            if self._view.reachable(slot.number):
+                self._home.write_nothing(home)
+            return
+        for peer in behind:
+            peer.probes += (slot.number, slot.position)
+            self._view.touched.add(peer)
+
+    def _purge(self, home: HomeSlot, purges: dict[Peer, list[int]]) -> None:
+        slot = home.slot
+        peers = home.group.peers
+        turn, upto = home.purgeable
+        if home in self._home.lagging or home.group.turn is not None:
+            return
+        if upto and all(next(iter(peer.turns), inf) > turn for peer in peers):
+            self._replica.counters.purged += slot.purge(upto)
+            for peer in peers:
+                purges.setdefault(peer, []).extend((slot.number, home.ballot, upto))
+        home.purgeable = (self._home.turn, slot.position)
+
+    def expire(self, now: int) -> None:
+        """Write tombstones for keys whose deadline has passed; expiry is a change like any other (rule X2)."""
+        self._home.clock = now
+        for _, number, key in self._home.expiry.due(now, EXPIRE_GROUP):
+            home = self._home.homes.get(number)
+            if home is None:
+                continue
+            cell = home.slot.cells.get(key)
+            if cell is None or not 0 < cell[2] <= now or cell[1] is None:
+                continue
+            if self._view.impaired and not self._view.reachable(number):
+                self._home.expiry.add(now + EXPIRE_RETRY_MS, number, key)
+            else:
+                self._home.remove_expired(home, (key,))
+
+    def compare(self, cells: int) -> None:
+        """Send the other owners the digests of some of our slots, about so many cells further in every round (F5)."""
+        if not self._comparing:
+            self._comparing = list(self._home.homes)
+        columns: dict[Peer, list[int]] = {}
+        positions = self._view.copies.positions
+        while self._comparing and cells > 0:
+            number = self._comparing.pop()
+            home = self._home.homes.get(number)
+            position = positions[number]
+            cells -= COMPARE_SLOT
+            if home is not None and position & SEQUENCE_MASK > SEQUENCE_RENEWED:  # H3
+                self._home.deposed(number)
+                self._home.want([number])
+                continue
+            if home is None or home.group.turn is not None or home in self._home.lagging or not position:
+                continue
+            slot = home.slot
+            cells -= len(slot.cells)
+            oldest = min(slot.tombstones.values()) if slot.tombstones else position + 1
+            row = (number, home.ballot, position, slot.digest, oldest)
+            for peer in home.group.peers:
+                columns.setdefault(peer, []).extend(row)
+        for peer, column in columns.items():
+            if peer.up:
+                peer.tells.append(("compare", column))
+                self._view.touched.add(peer)
