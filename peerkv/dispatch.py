@@ -495,7 +495,7 @@ class Dispatcher:
                 return ReplyError(f"ERR unknown subcommand '{name:.128}'. Try PEERKV HELP.")
 
     def _forget(self, name: str) -> Asking[Reply]:
-        wrong = self._services.give_up(name)
+        wrong = self._services.steward.give_up(name)
         if wrong:
             return ReplyError(f"ERR {wrong}")
         until = self._clock() + FORGET_WITHIN_S
@@ -547,7 +547,7 @@ class Dispatcher:
             "slots_with_all_copies": copies.whole,
             "slots_without_quorum": copies.undecided,
             "changing": topology is not None and topology.is_joint,
-            "change": self._services.change,
+            "change": self._services.steward.change,
             "joining": [
                 entry["name"]
                 for entry in listed

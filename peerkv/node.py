@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from peerkv import wire
 from peerkv.agreement.coordinator import Coordinator
-from peerkv.agreement.epochs import Register, born_by, decided_by, next_topology, propose, survey_change
 from peerkv.agreement.home import Home
 from peerkv.agreement.operation import (
     EpochAccept,
@@ -26,8 +24,6 @@ from peerkv.agreement.operation import (
     Operation,
     Operations,
     Progress,
-    Progressed,
-    Refused,
 )
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
@@ -46,9 +42,10 @@ from peerkv.gossip.member import (
 from peerkv.gossip.swim import Swim
 from peerkv.reports import Statistics, Usage
 from peerkv.resp import Requests
-from peerkv.ring.topology import Owner, Topology
+from peerkv.ring.topology import Topology
 from peerkv.session import Session
 from peerkv.settings import PEER_PORT_OFFSET, Role, Settings
+from peerkv.steward import Steward
 
 if TYPE_CHECKING:
     from random import Random
@@ -68,10 +65,6 @@ TELL_TOPOLOGY_S: Final = 0.2
 """A peer that is behind is told the topology at most this often."""
 HEARD_INTERVAL_S: Final = 0.25
 """Frames count as a sign of life for gossip at most this often."""
-CHANGE_SETTLE_S: Final = 1.0
-"""A change is proposed once it has been wanted for so long: what arrives together is one change."""
-SURVEY_INTERVAL_S: Final = 0.5
-"""How often members are asked how far a change is."""
 COMPARE_CELLS: Final = 1000
 """Cells whose digests a home computes per look: half a percent of its time."""
 SLEW: Final = 0.001
@@ -154,6 +147,17 @@ class Node:
             self.coordinator.refused,
         )
         self.upkeep = Upkeep(self.view, self.operations, self.replica, self.home)
+        self.steward = Steward(
+            settings,
+            self.process,
+            self.swim.members,
+            self.view,
+            self.operations,
+            self.replica,
+            self.home,
+            rng,
+            self._enter,
+        )
         self.dispatcher = Dispatcher(
             self, self.view, self.operations, self.replica, self.home, self.coordinator, rng, self.clock
         )
@@ -165,18 +169,6 @@ class Node:
         self._links: dict[int, _Link] = {}
         self._gone: dict[int, float] = {}
         """Processes without a link, since when: see FORGET_PROCESS_AFTER_S."""
-        self._register = Register(1)
-        self._proposing = False
-        self._ballot = 0
-        self._down_since: dict[int, float] = {}
-        """Processes of the topology that are down, since when."""
-        self._given_up: set[int] = set()
-        """Processes that an operator has given up."""
-        self._wanted_change: tuple[frozenset[int], float] = (frozenset(), 0.0)
-        """Processes that come or go, since when they are the same."""
-        self._progress: dict[int, Progressed] = {}
-        """What each member has said of the present change."""
-        self._survey_at = -inf
         self._parts: dict[int, Callable[[Peer, list[Any]], None]] = {
             wire.ANSWERS: self._take_answers,
             wire.CHANGES: self._take_changes,
@@ -203,14 +195,14 @@ class Node:
         self._statistics = Statistics()
         self._at(now)
         if settings.role is Role.DATA and not settings.seeds:
-            self._found()
+            self.steward.found()
 
     # -- time
 
     def _at(self, now: float) -> None:
         if now == self._now:
             return
-        self._now = self.home.now = self.coordinator.now = self.replica.now = now
+        self._now = self.home.now = self.coordinator.now = self.replica.now = self.steward.now = now
         self._set_clock()
 
     def _set_clock(self) -> None:
@@ -455,9 +447,9 @@ class Node:
 
     def _answer(self, message: Message) -> Message:
         if isinstance(message, (EpochPrepare, EpochAccept)):
-            return self._register.answer(message) if self.settings.role is Role.DATA else Refused()
+            return self.steward.answer(message)
         if isinstance(message, Progress):
-            return self.replica.progress(self.home.filled())
+            return self.steward.progress()
         return self.replica.answer(message)
 
     def _other_epoch(self, peer: Peer, link: _Link | None, frame: wire.Frame) -> None:
@@ -486,8 +478,7 @@ class Node:
         self.home.flush()  # what was run in the epoch that ends
         forgotten = self.view.install(topology)
         self.replica.recent.forget(forgotten)
-        self._register = Register(topology.epoch + 1)
-        self._progress = {}
+        self.steward.enter_epoch()
         self._reachable = None
         self.swim.update(epoch=topology.epoch, cluster_id=topology.cluster_id)
         self._swim_dirty = True
@@ -509,135 +500,6 @@ class Node:
             link.peer.tells.append(("topology", topology.to_wire()))
             self.view.touched.add(link.peer)
 
-    def _found(self) -> None:
-        """Be born as a cluster of one."""
-        settings = self.settings
-        alone = Owner(0, settings.name, self.process, settings.zone, settings.weight)
-        self._enter(Topology.birth(self._rng.getrandbits(62) | 1, settings.replicas, [alone]))
-
-    def _consider_birth(self) -> None:
-        """As master, or as who founds in its place: have a cluster born once the data members that are expected have
-        met and know of none."""
-        settings = self.settings
-        if self._proposing or self.view.topology is not None:
-            return
-        live = [member for member in self.swim.members.values() if member.liveness is Liveness.ALIVE]
-        masters = [member.name for member in live if member.role is Role.MASTER]
-        if settings.name != (min(masters) if masters else settings.name if settings.founds else ""):
-            return
-        found = [member for member in live if member.role is Role.DATA]
-        if any(member.epoch for member in live) or len(found) < max(1, settings.expect):
-            return
-        others = [member.process for member in found if member.process != self.process]
-        peers = [link.peer for process in others if (link := self._links.get(process)) is not None and link.peer.up]
-        if len(peers) < len(others):
-            return
-        members = [_owner(member) for member in found]
-        topology = Topology.birth(self._rng.getrandbits(62) | 1, settings.replicas, members)
-        own = (self.process, self._register) if settings.role is Role.DATA else None
-        self._proposing = True
-        self._start(propose(self._next_ballot(), peers, own, topology, born_by(members), self._decided))
-
-    def _next_ballot(self) -> int:
-        """Unique, as it ends with our process; higher than what others have used lately."""
-        self._ballot = max(self._ballot + (1 << 62), self.cluster_ms << 62 | self.process)
-        return self._ballot
-
-    def _decided(self, topology: Topology | None) -> None:
-        self._proposing = False
-        if topology is not None and topology.epoch > self.view.epoch:
-            self._enter(topology)
-
-    def _consider_change(self) -> None:
-        """As the first living member: propose what the topology should be, once that has been so for a while; in a
-        joint epoch, end it when every copy is there."""
-        topology = self.view.topology
-        if topology is None:
-            return
-        candidates, gone = self._who_is_here(topology)
-        if not self._is_steward():
-            self._progress = {}
-            if self._given_up & gone:
-                self._propose_change(topology, candidates, gone)
-            return
-        if topology.is_joint and self._now >= self._survey_at:
-            self._survey_at = self._now + SURVEY_INTERVAL_S
-            peers = [peer for peer in self.view.peers.values() if peer.number and peer.up]
-            own = self.replica.progress(self.home.filled())
-            self._start(survey_change(peers, own, partial(self._surveyed, topology.epoch), self.process))
-        changed = frozenset(owner.process for owner in candidates if not topology.number_of(owner.process)) | gone
-        if changed != self._wanted_change[0]:
-            self._wanted_change = (changed, self._now)
-        if self._now - self._wanted_change[1] >= CHANGE_SETTLE_S or self._given_up & gone:
-            self._propose_change(topology, candidates, gone)
-
-    def _surveyed(self, epoch: int, found: dict[int, Progressed]) -> None:
-        if epoch == self.view.epoch:
-            self._progress = found
-
-    def _propose_change(self, topology: Topology, candidates: list[Owner], gone: frozenset[int]) -> None:
-        if self._proposing:
-            return
-        following = next_topology(topology, candidates, gone, filled=self._is_filled(topology))
-        if following is None:
-            return
-        peers = [peer for peer in self.view.peers.values() if peer.number and peer.up]
-        own = (self.process, self._register) if self.view.me.number else None
-        self._proposing = True
-        self._start(propose(self._next_ballot(), peers, own, following, decided_by(topology), self._decided))
-
-    def _is_filled(self, topology: Topology) -> bool:
-        """Whether every changing slot has a home that knows all its copies made."""
-        if not topology.is_joint:
-            return False
-        return self._progress != {} and not topology.changing_bits & ~_filled(self._progress)
-
-    def _is_steward(self) -> bool:
-        """The living member of the least number looks after changes; should two think so, agreement decides."""
-        living = [peer.number for peer in self.view.peers.values() if peer.number and peer.usable]
-        me = self.view.me.number
-        return me > 0 and me <= min(living, default=me)
-
-    def _who_is_here(self, topology: Topology) -> tuple[list[Owner], frozenset[int]]:
-        """Data members that live, mean to stay and can be talked to; processes of the topology that are not coming
-        back: that have left or are about to, have been replaced, or have been down for `forget_after`."""
-        now = self._now
-        members = self.swim.members
-        candidates: list[Owner] = []
-        for member in members.values():
-            peer = self.view.me if member.process == self.process else self.view.peers.get(member.process)
-            if member.role is Role.DATA and member.live and not member.leaving and peer is not None and peer.up:
-                candidates.append(_owner(member))
-        gone: set[int] = set()
-        for owner in topology.by_process.values():
-            known = members.get(owner.name)
-            mine = known is not None and known.process == owner.process
-            if mine and known is not None and known.live and not known.leaving:
-                self._down_since.pop(owner.process, None)
-                self._given_up.discard(owner.process)
-            elif (mine and known is not None and (known.leaving or known.liveness is Liveness.LEFT)) or (
-                now - self._down_since.setdefault(owner.process, now) >= self.settings.forget_after
-                or owner.process in self._given_up
-            ):
-                gone.add(owner.process)
-        for process in self._down_since.keys() - topology.by_process.keys():
-            del self._down_since[process]
-        return candidates, frozenset(gone)
-
-    def give_up(self, name: str) -> str:
-        """PEERKV FORGET: remove a member that is down, now. Returns what is wrong with that, or nothing."""
-        topology = self.view.topology
-        owners = [owner for owner in topology.by_process.values() if owner.name == name] if topology is not None else []
-        known = self.swim.members.get(name)
-        if topology is None or not owners:
-            return f"{name} is not a member: nothing has to be done to forget it"
-        if known is not None and known.live and any(owner.process == known.process for owner in owners):
-            return f"{name} is alive: have it leave (peerkv leave), or stop it first"
-        self._given_up |= {owner.process for owner in owners}
-        candidates, gone = self._who_is_here(topology)
-        self._propose_change(topology, candidates, gone)
-        return ""
-
     def drain(self, now: float) -> None:
         """Hand our share back; see `drained`."""
         self._at(now)
@@ -650,32 +512,6 @@ class Node:
     def leaving(self) -> bool:
         """Whether it was told to go."""
         return self.swim.me.leaving
-
-    @property
-    def drained(self) -> bool:
-        """Whether nothing is lost if this node ends now, or nobody is there who could take its share."""
-        topology = self.view.topology
-        if topology is None or not self.view.me.number:
-            return True
-        others = {member.process for member in self.swim.members.values() if member.role is Role.DATA and member.live}
-        others |= topology.by_process.keys()  # one that is held down may be cut off: it is not nobody
-        others -= {member.process for member in self.swim.members.values() if member.leaving or member.gone}
-        return others <= {self.process}
-
-    @property
-    def change(self) -> dict[str, int]:
-        """How far the present change of the topology is, as far as we know: slots in all and still to go, bytes
-        fetched and per second, copies that wait to be brought up to date, over all members."""
-        topology = self.view.topology
-        changing = topology.changing_bits if topology is not None else 0
-        found = self._progress or {self.process: self.replica.progress(self.home.filled())}
-        return {
-            "slots": changing.bit_count(),
-            "slots_to_go": (changing & ~_filled(self._progress)).bit_count(),
-            "copies_to_go": sum(progressed.to_go for progressed in found.values()),
-            "bytes": sum(progressed.bytes_fetched for progressed in found.values()),
-            "bytes_per_second": sum(progressed.rate for progressed in found.values()),
-        }
 
     # -- gossip
 
@@ -772,8 +608,8 @@ class Node:
         now = self._now
         self.view.send_what_waits()
         self.upkeep.tend(now)
-        self._consider_birth()
-        self._consider_change()
+        self.steward.consider_birth()
+        self.steward.consider_change()
         self.upkeep.compare(COMPARE_CELLS)
         if all(link.peer.up or now - link.down_since >= TAKEOVER_AFTER_S for link in self._links.values()):
             self.home.want(self.upkeep.orphans())
@@ -932,15 +768,3 @@ def _myself(settings: Settings, process: int, wall: float) -> Member:
         zone=settings.zone,
         weight=settings.weight,
     )
-
-
-def _filled(progress: dict[int, Progressed]) -> int:
-    """A bit for each slot that some home knows to be filled."""
-    bits = 0
-    for progressed in progress.values():
-        bits |= int.from_bytes(progressed.filled, "little")
-    return bits
-
-
-def _owner(member: Member) -> Owner:
-    return Owner(0, member.name, member.process, member.zone, member.weight)

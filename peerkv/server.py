@@ -593,9 +593,9 @@ class _Server:
             await trio.sleep(LEAVE_POLL_S)
         began = trio.current_time()
         await trio.sleep(min(2 * self.settings.gossip.gossip_interval, self.settings.leave_grace))
-        while not node.drained and trio.current_time() - began < self.settings.leave_grace:
+        while not node.steward.drained and trio.current_time() - began < self.settings.leave_grace:
             await trio.sleep(LEAVE_POLL_S)
-        if node.drained:
+        if node.steward.drained:
             log.info("the share is handed back, in %.1f s", trio.current_time() - began)
         else:
             log.warning("the grace of %g s is over: going with copies that nobody has taken", self.settings.leave_grace)

@@ -15,6 +15,7 @@ from peerkv.resp import OK, Reply, ReplyError, Requests, Verbatim, parse_integer
 from peerkv.ring.keys import slot_of
 from peerkv.ring.topology import Topology
 from peerkv.settings import Settings
+from peerkv.steward import Steward
 
 SYNTAX: Final = ReplyError("ERR syntax error")
 NO_REPLY: Final = ReplyError("no reply")
@@ -72,6 +73,7 @@ class Services(Protocol):
     settings: Settings
     process: int
     sessions: dict[int, Session]
+    steward: Steward
 
     @property
     def topology(self) -> Topology | None: ...
@@ -93,11 +95,6 @@ class Services(Protocol):
     def kill(self, session: Session) -> None: ...
 
     def cut_off(self, session: Session, why: str) -> None: ...
-
-    @property
-    def change(self) -> dict[str, int]: ...
-
-    def give_up(self, name: str) -> str: ...
 
     def drain(self, now: float) -> None: ...
 

@@ -10,9 +10,9 @@ import pytest
 from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.home import Home
 from peerkv.agreement.replica import Replica
-from peerkv.node import Node
 from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
+from peerkv.steward import Steward
 from tests.sim.scenario import run_seed
 
 SEEDS_MAX = 12
@@ -55,8 +55,8 @@ def report_before_a_majority_has_it(patch: pytest.MonkeyPatch) -> None:
 
 def end_a_change_before_it_is_filled(patch: pytest.MonkeyPatch) -> None:
     """The new owners of a slot are on their own although they have no copy (E6)."""
-    patch.setattr(Node, "_is_filled", lambda _self, topology: topology.is_joint)
-    patch.setattr("peerkv.node.CHANGE_SETTLE_S", 0.0)
+    patch.setattr(Steward, "_is_filled", lambda _self, topology: topology.is_joint)
+    patch.setattr("peerkv.steward.CHANGE_SETTLE_S", 0.0)
 
 
 def ask_the_old_owners_only(patch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ class Host:
 
     def _go(self, node: Node) -> None:
         """Drained: the process ends, as `server` has it."""
-        if self.node is node and node.drained:
+        if self.node is node and node.steward.drained:
             if not self.paused:
                 node.leave(self.local())
                 self.turn()
@@ -139,7 +139,7 @@ class Host:
         if node is None:
             return
         world = self.world
-        if node.leaving and node.drained and not self._going:
+        if node.leaving and node.steward.drained and not self._going:
             self._going = True
             world.after(LEAVE_LINGERS_S, self._go, node)
         outbox = node.take(self.local())
