@@ -43,6 +43,7 @@ PATTERN_BYTES_MAX: Final = 4096
 WAIT_MAX_S: Final = 3600.0
 """What WAIT's `0`, for ever, means here: a client that is gone must not be waited for."""
 
+READ, WRITE = Kind.READ, Kind.WRITE
 CROSSSLOT: Final = ReplyError("CROSSSLOT Keys in request don't hash to the same slot")
 SYNTAX: Final = ReplyError("ERR syntax error")
 PATTERN_TOO_LONG: Final = ReplyError(f"ERR pattern is too long: at most {PATTERN_BYTES_MAX} bytes are allowed")
@@ -55,7 +56,8 @@ class Batch(Sink):
     __slots__ = ("dispatcher", "protocol", "session", "silent")
 
     def __init__(self, dispatcher: Dispatcher, session: Session, count: int) -> None:
-        super().__init__(count)
+        self.replies = [None] * count  # `Sink.__init__` in line: a batch is made per buffer
+        self.left = count
         self.dispatcher = dispatcher
         self.session = session
         self.protocol = session.protocol
@@ -66,10 +68,9 @@ class Batch(Sink):
         self.dispatcher.finished(self.session)
 
     def encoded(self) -> bytes:
-        replies = self.replies
-        if self.silent:
-            replies = [reply for index, reply in enumerate(replies) if index not in self.silent]
-        return encode_all(replies, self.protocol)
+        """The replies that are wanted."""
+        silent = self.silent or ()
+        return encode_all([reply for index, reply in enumerate(self.replies) if index not in silent], self.protocol)
 
 
 class Gather(Sink):
@@ -165,7 +166,6 @@ class Dispatcher:
         alone = home.alone
         written = session.written
         now = self.now
-        read, write = Kind.READ, Kind.WRITE
         quiet = session.muted or session.skips
         self.commands += len(requests)
         for index, request in enumerate(requests):
@@ -181,20 +181,20 @@ class Dispatcher:
                 batch.deliver(index, arity_error(command))
                 continue
             kind = command.kind
-            if kind is read or kind is write:
+            if kind is READ or kind is WRITE:
                 key = request[1]
                 number = slot_of(key) if b"{" in key else crc_hqx(key, 0) & SLOT_MASK  # `slot_of` in line
                 if command.keys is not ONE_KEY and not _one_slot(command, request, number):
                     batch.deliver(index, CROSSSLOT)
                     continue
                 if alone[number] and number not in written:
-                    if kind is read and not home.timed[number]:
+                    if kind is READ and not home.timed[number]:
                         reply = command.run(self._view.copies.cells[number], request, now)[1]  # type: ignore[misc]
                     else:
                         reply = home.apply_alone(number, command.run, request, now)  # type: ignore[arg-type]
                     replies[index] = reply
                     batch.left -= 1
-                elif kind is read:
+                elif kind is READ:
                     self._read(session, number, command, request, batch, index)
                 elif number in session.reading:
                     self._stall(session, batch, index, requests)
@@ -259,7 +259,7 @@ class Dispatcher:
                 if size > self._services.settings.client_output_bytes_max:
                     self._services.cut_off(session, f"has asked for {size} bytes at a time")
                     return
-            encoded = batch.encoded()
+            encoded = encode_all(replies, batch.protocol) if batch.silent is None else batch.encoded()
             if encoded:
                 self.replies.append((session, encoded))
         if not batches:
@@ -326,7 +326,7 @@ class Dispatcher:
         parts = [(slot_of(key), part) for key, part in split]
         part_command = find_part(parts[0][1][0])
         assert part_command is not None, "parts are requests of the table"
-        if part_command.kind is Kind.WRITE:
+        if part_command.kind is WRITE:
             if any(number in session.reading for number, _ in parts):
                 return False
             if spread.merge is not None:
@@ -338,7 +338,7 @@ class Dispatcher:
         for place, (number, part) in enumerate(parts):
             if self._home.alone[number] and number not in session.written:
                 gather.deliver(place, self._home.apply_alone(number, part_command.run, part, self.now))  # type: ignore[arg-type]
-            elif part_command.kind is Kind.READ:
+            elif part_command.kind is READ:
                 self._read(session, number, part_command, part, gather, place)
             else:
                 before = session.written.get(number, 0)

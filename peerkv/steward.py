@@ -136,7 +136,7 @@ class Steward:
             return
         live = [member for member in self._members.values() if member.liveness is Liveness.ALIVE]
         masters = [member.name for member in live if member.role is Role.MASTER]
-        if settings.name != (min(masters) if masters else settings.name if settings.founds else ""):
+        if settings.name != min(masters, default=settings.name if settings.founds else ""):
             return
         found = [member for member in live if member.role is Role.DATA]
         if any(member.epoch for member in live) or len(found) < max(1, settings.expect):
