@@ -147,6 +147,11 @@ _NODE: Final[dict[str, Callable[[str], Any]]] = {
 }
 
 
+def parse_value(key: str, text: str) -> Any:
+    """What a key of cluster.ini means. Raises ValueError that says what is allowed."""
+    return {**_CLUSTER, **_NODE, **_SHARED}[key](text)
+
+
 def load(path: Path) -> Cluster:
     """Read a cluster.ini. Raises ConfigError with everything that is wrong with it."""
     parser = configparser.ConfigParser(interpolation=None, default_section="\0")

@@ -23,9 +23,17 @@ from peerkv.cli import main
 PEERKV = [sys.executable, "-P", "-m", "peerkv"]
 
 
-def run(*arguments: str, lines: str = "", timeout: float = 30) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, lines: str = "", timeout: float = 30, directory: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*PEERKV, *arguments], input=lines, capture_output=True, text=True, timeout=timeout, check=False
+        [*PEERKV, *arguments],
+        input=lines,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=directory,
     )
 
 
@@ -199,6 +207,69 @@ def test_what_a_node_would_ignore_is_refused(arguments: list[str], text: str) ->
     refused = run(*arguments)
     assert refused.returncode == 2
     assert text in refused.stderr
+
+
+TEXT = "allowed is 1 to 64 printable characters without blanks"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--name", "x" * 100, TEXT),
+        ("--name", "a b", TEXT),
+        ("--zone", "a b", TEXT),
+        ("--cluster", "a\x01", TEXT),
+        ("--host", "a..b", "allowed is a host name or an address"),
+        ("--forget-after", "nan", "allowed is seconds, more than 0 and at most 86400"),
+    ],
+)
+def test_an_option_takes_what_cluster_ini_takes(option: str, value: str, allowed: str) -> None:
+    """Such a node ran, and its name was in everybody's logs and tables."""
+    refused = run("node", option, value)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1] == f"Error: Invalid value for '{option}': {value!r}: {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["node", "--log-file", "none/log"], "--log-file none/log cannot be written: No such file or directory; "),
+        (["node", "--log-file", "."], "'.' is a directory"),
+        (
+            ["node", "--host", "::1%none"],
+            "on ::1%none: Name or service not known; the host must be a name or an address of this machine",
+        ),
+        (
+            ["node", "--host", "192.0.2.1"],
+            r"on 192.0.2.1: Cannot assign requested address; the host must be a name or an address of this machine",
+        ),
+        (["up", "--logs", "cluster.ini"], "'cluster.ini' is a file"),
+        (["up", "--logs", "cluster.ini/logs"], "the log cluster.ini/logs cannot be written: Not a directory"),
+        (["up", "--config", "elsewhere.ini"], r"\(clients of a\) on ::1%none: Name or service not known; the host"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(tmp_path: Path, arguments: list[str], text: str) -> None:
+    """These were tracebacks, or "Unknown error -2"."""
+    (tmp_path / "cluster.ini").write_text(f"[a]\nport = {free_port()}\n")
+    (tmp_path / "elsewhere.ini").write_text("[a]\nport = 6379\nhost = ::1%none\n")
+    refused = run(*arguments, directory=tmp_path)
+    assert refused.returncode in (1, 2)
+    assert re.search(text, refused.stderr.splitlines()[-1])
+    assert "Traceback" not in refused.stderr
+
+
+def test_up_logs_for_any_name(tmp_path: Path) -> None:
+    """[a/b] was a log in a directory that did not exist: a traceback."""
+    config = tmp_path / "cluster.ini"
+    config.write_text(f"[a/b]\nport = {free_port()}\n")
+    command = [*PEERKV, "up", "--config", str(config), "--logs", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as up:
+        assert up.stdout is not None
+        assert any("the cluster is ready" in line for line in up.stdout)
+        up.terminate()
+        up.communicate(timeout=20)
+    assert up.returncode == 0
+    assert (tmp_path / "a%2Fb.log").exists()
 
 
 def test_every_option_of_a_node_is_a_variable_too() -> None:
