@@ -80,6 +80,10 @@ _config = click.option(
 )
 
 
+_address = click.argument("address", type=Address(), default="127.0.0.1:7001")
+"""The first data node of the repository's cluster.ini; the help of each command says so."""
+
+
 # -- node
 
 
@@ -419,7 +423,10 @@ def _with_client(address: tuple[str, int], work: Callable[[Client], Any], patien
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--redis", is_flag=True, help="Plain Redis: SET overwrites, replies as redis-cli shows them.")
 def connect(address: tuple[str, int], command: tuple[str, ...], redis: bool) -> None:
-    """The prompt on any node; with COMMAND, run that one and leave. Lines of a pipe are commands, too."""
+    """The prompt on any node; with COMMAND, run that one and leave. Lines of a pipe are commands, too.
+
+    ADDRESS is any node's, HOST:PORT; there is no default, as a COMMAND may follow.
+    """
 
     async def work(client: Client) -> bool:
         good: bool
@@ -437,11 +444,14 @@ def connect(address: tuple[str, int], command: tuple[str, ...], redis: bool) -> 
 
 
 @main.command()
-@click.argument("address", type=Address(), default="127.0.0.1:7001")
+@_address
 @click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait until all copies are there.")
 @click.option("--json", "as_json", is_flag=True)
 def status(address: tuple[str, int], wait: float, as_json: bool) -> None:
-    """Members, shares, missing copies. Exit status 0 only when every slot has all its copies."""
+    """Members, shares, missing copies. Exit status 0 only when every slot has all its copies.
+
+    ADDRESS is any node's; the default is 127.0.0.1:7001.
+    """
 
     async def work(client: Client) -> dict[str, Any]:
         until = trio.current_time() + wait
@@ -503,12 +513,18 @@ def _show(found: dict[str, Any]) -> None:
         console.print("the cluster is not born yet")
         return
     missing = found["slots"] - found["slots_with_all_copies"]
+    wanted, owners = found["replicas"], sum(member["owner"] for member in found["members"])
     whole = "every slot has all its copies" if not missing else f"{missing} slots lack a copy"
+    if not missing and owners < wanted:
+        whole += f" that {owners} data node{'s' if owners > 1 else ''} can hold"
+    # a slot that changes owners has copies at the old ones and at the new ones
+    there = min(sum(member["copies"] for member in found["members"]) / found["slots"], wanted)
+    each = f"{there:.3g} copies each" if there == wanted else f"{there:.3g} of {wanted} wanted copies each"
     if found["slots_without_quorum"]:
         whole += f", {found['slots_without_quorum']} have no majority and cannot be used"
     if found["joining"]:
         whole += f"; {', '.join(found['joining'])} will join"
-    console.print(f"cluster {found['cluster']}, epoch {found['epoch']}, {found['replicas']} copies each: {whole}")
+    console.print(f"cluster {found['cluster']}, epoch {found['epoch']}, {each}: {whole}", soft_wrap=True)
 
     change = found["change"]
     if found["changing"] or change["copies_to_go"]:
@@ -521,14 +537,20 @@ def _show(found: dict[str, Any]) -> None:
 
 @main.command()
 @click.argument("name")
-@click.argument("address", type=Address(), default="127.0.0.1:7001")
+@_address
 def leave(name: str, address: tuple[str, int]) -> None:
-    """Have node NAME hand its share back and end. ADDRESS is any node's."""
+    """Have node NAME hand its share back and end.
+
+    ADDRESS is any node's; the default is 127.0.0.1:7001.
+    """
 
     async def work(client: Client) -> None:
         member = next((member for member in (await client.status())["members"] if member["name"] == name), None)
         if member is None or member["liveness"] not in ("alive", "suspect"):
             raise click.ClickException(f"there is no living node {name!r}; peerkv status shows who there is")
+        if member["me"]:  # who is alone on 0.0.0.0 does not know an address of its own
+            _expect_ok(await client.ask([b"PEERKV", b"LEAVE"]))
+            return
         host, _, port = member["client"].rpartition(":")
         there = Client((host, int(port)))
         try:
@@ -542,9 +564,12 @@ def leave(name: str, address: tuple[str, int]) -> None:
 
 @main.command()
 @click.argument("name")
-@click.argument("address", type=Address(), default="127.0.0.1:7001")
+@_address
 def forget(name: str, address: tuple[str, int]) -> None:
-    """Give up on the dead node NAME: its copies are made again elsewhere. ADDRESS is any living node's."""
+    """Give up on the dead node NAME: its copies are made again elsewhere.
+
+    ADDRESS is any living node's; the default is 127.0.0.1:7001.
+    """
 
     async def work(client: Client) -> None:
         _expect_ok(await client.ask([b"PEERKV", b"FORGET", os.fsencode(name)]))
@@ -560,9 +585,12 @@ def _expect_ok(reply: Any) -> None:
 
 @main.command()
 @click.argument("key")
-@click.argument("address", type=Address(), default="127.0.0.1:7001")
+@_address
 def explain(key: str, address: tuple[str, int]) -> None:
-    """Where KEY is: its slot, owners, home, versions, time to live, who answered."""
+    """Where KEY is: its slot, owners, home, versions, time to live, who answered.
+
+    ADDRESS is any node's; the default is 127.0.0.1:7001.
+    """
 
     async def work(client: Client) -> Any:
         return await client.ask([b"PEERKV", b"EXPLAIN", os.fsencode(key)])

@@ -80,7 +80,7 @@ class Client:
         for member in status["members"]:
             host, _, port = member["client"].rpartition(":")
             address = host, int(port)
-            if member["liveness"] == "alive" and address not in self.known:
+            if host and member["liveness"] == "alive" and address not in self.known:
                 self.known.append(address)
         return status
 

@@ -130,7 +130,7 @@ def test_status_and_explain(up: Up) -> None:
     assert done.returncode == 0
     assert status["slots"] == status["slots_with_all_copies"] == 16384
     assert {member["name"] for member in status["members"]} == set(up.ports)
-    assert "every slot has all its copies" in run("status", address).stdout
+    assert "3 copies each: every slot has all its copies\n" in run("status", address).stdout
     run("connect", address, "set", "explained", "value")
     explained = json.loads(run("explain", "explained", address).stdout)
     assert explained["value_bytes"] == 5
@@ -283,7 +283,7 @@ def test_every_option_of_a_node_is_a_variable_too() -> None:
 
 
 def test_status_waits_for_a_node_that_is_not_there_yet(tmp_path: Path) -> None:
-    """As in a rolling restart."""
+    """As in a rolling restart. And its one copy was told to be "3 copies each"."""
     port = free_port()
     waiting = subprocess.Popen(
         [*PEERKV, "status", f"127.0.0.1:{port}", "--wait", "20"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -293,11 +293,35 @@ def test_status_waits_for_a_node_that_is_not_there_yet(tmp_path: Path) -> None:
     try:
         output, _ = waiting.communicate(timeout=30)
         assert waiting.returncode == 0
-        assert b"every slot has all its copies" in output
+        assert b"1 of 3 wanted copies each: every slot has all its copies that 1 data node can hold" in output
     finally:
         waiting.kill()
         node.send_signal(signal.SIGINT)
         node.wait(10)
+
+
+def test_a_node_leaves_that_knows_no_address_of_its_own(tmp_path: Path) -> None:
+    """Alone on 0.0.0.0 it was looked for at ":PORT", where nobody is."""
+    address = f"127.0.0.1:{free_port()}"
+    options = ["--name", "one", "--host", "0.0.0.0", "--port", address.partition(":")[2]]
+    node = subprocess.Popen([*PEERKV, "node", *options, "--log-file", str(tmp_path / "log")])
+    try:
+        assert run("status", address, "--wait", "20").returncode == 0
+        left = run("leave", "one", address)
+        assert left.stdout == "one is leaving; peerkv status shows how far it is\n", left.stderr
+        assert node.wait(10) == 0
+    finally:
+        node.kill()
+        node.wait()
+
+
+def test_help_says_whom_a_command_asks() -> None:
+    """It did not, and whoever had other ports found no node at 127.0.0.1:7001."""
+    for name in ("status", "explain", "leave", "forget", "connect"):
+        command = main.commands[name]
+        address = next(parameter for parameter in command.params if parameter.name == "address")
+        assert command.help is not None
+        assert ("there is no default" if address.required else f"the default is {address.default}.") in command.help
 
 
 def test_sigterm_ends_up_at_its_prompt(tmp_path: Path) -> None:
