@@ -412,8 +412,8 @@ def _with_client(address: tuple[str, int], work: Callable[[Client], Any], patien
         return trio.run(run)
     except Unreachable as error:
         raise click.ClickException(str(error)) from None
-    except ConnectionLost:
-        raise click.ClickException("the node broke the connection; try another one") from None
+    except ConnectionLost as lost:
+        raise click.ClickException(f"the node {lost}; try another one") from None
     except ValueError as error:
         raise click.ClickException(str(error)) from None
 

@@ -62,6 +62,10 @@ class Up:
             if "the cluster is ready" in line:
                 break
 
+    def pid_of(self, name: str) -> int:
+        command = ["pgrep", "-f", f"peerkv node {name} --config {self.config}"]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0])
+
     def end(self) -> str:
         self.process.send_signal(signal.SIGTERM)
         rest, _ = self.process.communicate(timeout=20)
@@ -148,6 +152,32 @@ def test_a_taken_port_is_one_line(up: Up) -> None:
     assert f"port {up.ports['db1']} (clients of db1)" in node.stderr.splitlines()[-1]
 
 
+def test_the_prompt_moves_on_when_its_node_hangs(up: Up) -> None:
+    """A node that is stopped takes connections: the prompt came back to it again and again."""
+    at = f"127.0.0.1:{up.ports['db3']}"
+    os.kill(up.pid_of("db3"), signal.SIGSTOP)
+    try:
+        refused = run("connect", at, "set", "hung", "1")
+        assert refused.stderr == f"Error: no node answers at {at}\n"
+    finally:
+        os.kill(up.pid_of("db3"), signal.SIGCONT)
+    prompt = subprocess.Popen([*PEERKV, "connect", at], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert prompt.stdin is not None
+    assert prompt.stdout is not None
+    with prompt:
+        prompt.stdin.write("set hung 1\n")
+        prompt.stdin.flush()
+        assert prompt.stdout.readline() == "OK\n"
+        os.kill(up.pid_of("db3"), signal.SIGSTOP)
+        try:
+            output, _ = prompt.communicate("incr hung\nget hung\n", timeout=30)
+        finally:
+            os.kill(up.pid_of("db3"), signal.SIGCONT)
+    moved, value = output.splitlines()
+    assert re.fullmatch(rf"{at} does not answer any more; now at 127.0.0.1:\d+; whether INCR was done .*: look", moved)
+    assert value == "1"
+
+
 def test_the_prompt_moves_on_when_its_node_dies(up: Up) -> None:
     """On a terminal; last, as it kills a node."""
     pid, terminal = pty.fork()
@@ -156,10 +186,7 @@ def test_the_prompt_moves_on_when_its_node_dies(up: Up) -> None:
     seen = _read_until(terminal, b">>")
     os.write(terminal, b"set prompt 1\r")
     seen += _read_until(terminal, b"OK")
-    pids = subprocess.run(
-        ["pgrep", "-f", f"peerkv node db3 --config {up.config}"], capture_output=True, text=True, check=True
-    )
-    os.kill(int(pids.stdout.split()[0]), signal.SIGKILL)
+    os.kill(up.pid_of("db3"), signal.SIGKILL)
     os.write(terminal, b"get prompt\r")
     seen += _read_until(terminal, b"now at")
     seen += _read_until(terminal, b">>")
