@@ -23,10 +23,10 @@ from rich.table import Table
 
 from peerkv import __version__
 from peerkv.client import Client, ConnectionLost, Unreachable
-from peerkv.config import NAME_MAX, Cluster, ConfigError, load, parse_address
+from peerkv.config import NAME_MAX, Cluster, ConfigError, load, parse_address, parse_value
 from peerkv.repl import Shell, converse, run_lines
 from peerkv.resp import ReplyError
-from peerkv.server import NameInUse, PortTaken, Serving, serve
+from peerkv.server import NameInUse, PortTaken, Serving, listening, serve
 from peerkv.settings import Role, Settings
 
 STOP_WITHIN_S: Final = 5.0
@@ -47,6 +47,21 @@ class Address(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is not {allowed}", param, ctx)
 
 
+class Value(click.ParamType):  # type: ignore[type-arg]
+    """What a key of cluster.ini takes, refused in the same words."""
+
+    name = "text"
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return parse_value(self._key, value)
+        except ValueError as allowed:
+            self.fail(f"{value!r}: allowed is {allowed}", param, ctx)
+
+
 @click.group(context_settings={"auto_envvar_prefix": "PEERKV", "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="peerkv")
 def main() -> None:
@@ -65,6 +80,10 @@ _config = click.option(
 )
 
 
+_address = click.argument("address", type=Address(), default="127.0.0.1:7001")
+"""The first data node of the repository's cluster.ini; the help of each command says so."""
+
+
 # -- node
 
 
@@ -74,14 +93,15 @@ _config = click.option(
 @click.option(
     "--name",
     "own_name",
+    type=Value("name"),
     envvar="PEERKV_NODE_NAME",
     help="Without NAME: this node's name. [default: HOST:PORT, or the machine's name where HOST is any address]",
 )
-@click.option("--cluster", default="peerkv", show_default=True, help="The cluster's name.")
+@click.option("--cluster", type=Value("name"), default="peerkv", show_default=True, help="The cluster's name.")
 @click.option("--role", type=click.Choice(["data", "master"]), default="data", show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--host", type=Value("host"), default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(1, 55535), default=6379, show_default=True, help="For clients.")
-@click.option("--announce-host", default="", help="The address that others are told.")
+@click.option("--announce-host", type=Value("announce_host"), help="The address that others are told.")
 @click.option("--announce-port", type=click.IntRange(0, 55535), default=0, help="The client port that others are told.")
 @click.option(
     "--join",
@@ -93,21 +113,23 @@ _config = click.option(
 )
 @click.option("--expect", type=click.IntRange(0, 1000), default=0, help="As master: how many data nodes begin.")
 @click.option("--replicas", type=click.IntRange(1, 7), default=3, show_default=True, help="Copies of every key.")
-@click.option("--zone", default="", help="Copies are in different zones as far as there are.")
+@click.option("--zone", type=Value("zone"), help="Copies are in different zones as far as there are.")
 @click.option("--weight", type=click.IntRange(1, 16), default=1, show_default=True, help="Share relative to others.")
 @click.option(
     "--forget-after",
-    type=click.FloatRange(min=0, min_open=True, max=86400),
+    type=Value("forget_after"),
+    metavar="SECONDS",
     default=60.0,
     show_default=True,
-    help="Seconds after which a member that is down is removed.",
+    help="A member that has been down for so long is removed.",
 )
 @click.option(
     "--leave-grace",
-    type=click.FloatRange(0, 86400),
+    type=Value("leave_grace"),
+    metavar="SECONDS",
     default=30.0,
     show_default=True,
-    help="Seconds to hand the share back after SIGTERM; 0: none.",
+    help="How long to hand the share back after SIGTERM; 0: not at all.",
 )
 @click.option(
     "--fill-rate",
@@ -117,7 +139,7 @@ _config = click.option(
     help="Bytes a second to fetch copies with.",
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
-@click.option("--log-file", type=click.Path(path_type=Path), help="Log there instead of to stderr.")
+@click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Log there instead of to stderr.")
 @click.option("--parent", type=int, hidden=True, help="End when this process does.")
 def node(
     name: str | None,
@@ -141,7 +163,8 @@ def node(
     else:
         role = Role(options.pop("role"))
         named = own_name or _default_name(options["announce_host"] or options["host"], options["port"])
-        settings = Settings(name=named, role=role, **options)
+        given = {key: value for key, value in options.items() if value is not None}
+        settings = Settings(name=named, role=role, **given)
     _log_to(log_file, settings)
     failed = ""
     try:
@@ -179,7 +202,11 @@ def _first(group: BaseExceptionGroup[BaseException]) -> str:
 
 
 def _log_to(path: Path | None, settings: Settings) -> None:
-    handler = logging.FileHandler(path) if path is not None else logging.StreamHandler()
+    try:
+        handler = logging.FileHandler(path) if path is not None else logging.StreamHandler()
+    except OSError as error:
+        text = f"--log-file {path} cannot be written: {error.strerror}; a file in a directory that exists is needed"
+        raise click.ClickException(text) from None
     text = f"%(asctime)s %(levelname)-7s {settings.name}: %(message)s"
     handler.setFormatter(logging.Formatter(text))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
@@ -223,29 +250,34 @@ async def _end_with(parent: int, scope: trio.CancelScope) -> None:
 
 @main.command()
 @_config
-@click.option("--logs", type=click.Path(path_type=Path), help="Directory of the nodes' logs. [default: a new one]")
+@click.option(
+    "--logs",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of the nodes' logs. [default: a new one]",
+)
 def up(config: Path, logs: Path | None) -> None:
     """Start every node of cluster.ini on this machine, then the prompt."""
     cluster = _load(config)
     if not any(node.role is Role.DATA for node in cluster.nodes):
         raise click.ClickException(f"{config} has no data node: nothing would hold keys; add a section with a port")
     for settings in cluster.nodes:
-        for port in (settings.port, settings.peer_port):
-            _check_free(settings, port)
+        try:
+            with listening(settings):  # a port that is taken is one clear line, before anything is started
+                pass
+        except PortTaken as error:
+            raise click.ClickException(str(error)) from None
     directory = logs or Path(tempfile.mkdtemp(prefix="peerkv-logs-"))
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for settings in cluster.nodes:
+            _log_path(directory, settings).touch()
+    except OSError as error:
+        raise click.ClickException(f"the log {error.filename} cannot be written: {error.strerror}") from None
     sys.exit(trio.run(_Up(cluster, config, directory).run))
 
 
-def _check_free(settings: Settings, port: int) -> None:
-    """A port that is taken is one clear line, before anything is started."""
-    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, port))
-        except OSError as error:
-            text = f"port {port} of {settings.name} on {settings.host}: {os.strerror(error.errno or 0)}"
-            raise click.ClickException(text) from None
+def _log_path(directory: Path, settings: Settings) -> Path:
+    return directory / f"{settings.name.replace('/', '%2F')}.log"  # a name may have what a file's cannot
 
 
 class _Up:
@@ -288,7 +320,7 @@ class _Up:
         return self._status
 
     async def _start(self, settings: Settings) -> trio.Process:
-        log = self._logs / f"{settings.name}.log"
+        log = _log_path(self._logs, settings)
         command = [sys.executable, "-P", "-m", "peerkv", "node", settings.name, "--config", str(self._config)]
         command += ["--log-file", str(log), "--parent", str(os.getpid())]
         with log.open("ab") as output:
@@ -328,7 +360,7 @@ class _Up:
         print(f"{settings.name} ({settings.role.value}) is ready at {settings.host}:{settings.port}", flush=True)
 
     def _last_line(self, settings: Settings) -> str:
-        lines = (self._logs / f"{settings.name}.log").read_text(errors="replace").strip().splitlines()
+        lines = _log_path(self._logs, settings).read_text(errors="replace").strip().splitlines()
         return lines[-1].removeprefix("Error: ") if lines else "it said nothing"
 
     async def _stop_on_signal(self, scope: trio.CancelScope) -> None:
@@ -380,8 +412,8 @@ def _with_client(address: tuple[str, int], work: Callable[[Client], Any], patien
         return trio.run(run)
     except Unreachable as error:
         raise click.ClickException(str(error)) from None
-    except ConnectionLost:
-        raise click.ClickException("the node broke the connection; try another one") from None
+    except ConnectionLost as lost:
+        raise click.ClickException(f"the node {lost}; try another one") from None
     except ValueError as error:
         raise click.ClickException(str(error)) from None
 
@@ -391,7 +423,10 @@ def _with_client(address: tuple[str, int], work: Callable[[Client], Any], patien
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--redis", is_flag=True, help="Plain Redis: SET overwrites, replies as redis-cli shows them.")
 def connect(address: tuple[str, int], command: tuple[str, ...], redis: bool) -> None:
-    """The prompt on any node; with COMMAND, run that one and leave. Lines of a pipe are commands, too."""
+    """The prompt on any node; with COMMAND, run that one and leave. Lines of a pipe are commands, too.
+
+    ADDRESS is any node's, HOST:PORT; there is no default, as a COMMAND may follow.
+    """
 
     async def work(client: Client) -> bool:
         good: bool
@@ -409,11 +444,14 @@ def connect(address: tuple[str, int], command: tuple[str, ...], redis: bool) -> 
 
 
 @main.command()
-@click.argument("address", type=Address(), default="127.0.0.1:7001")
+@_address
 @click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait until all copies are there.")
 @click.option("--json", "as_json", is_flag=True)
 def status(address: tuple[str, int], wait: float, as_json: bool) -> None:
-    """Members, shares, missing copies. Exit status 0 only when every slot has all its copies."""
+    """Members, shares, missing copies. Exit status 0 only when every slot has all its copies.
+
+    ADDRESS is any node's; the default is 127.0.0.1:7001.
+    """
 
     async def work(client: Client) -> dict[str, Any]:
         until = trio.current_time() + wait
@@ -475,12 +513,18 @@ def _show(found: dict[str, Any]) -> None:
         console.print("the cluster is not born yet")
         return
     missing = found["slots"] - found["slots_with_all_copies"]
+    wanted, owners = found["replicas"], sum(member["owner"] for member in found["members"])
     whole = "every slot has all its copies" if not missing else f"{missing} slots lack a copy"
+    if not missing and owners < wanted:
+        whole += f" that {owners} data node{'s' if owners > 1 else ''} can hold"
+    # a slot that changes owners has copies at the old ones and at the new ones
+    there = min(sum(member["copies"] for member in found["members"]) / found["slots"], wanted)
+    each = f"{there:.3g} copies each" if there == wanted else f"{there:.3g} of {wanted} wanted copies each"
     if found["slots_without_quorum"]:
         whole += f", {found['slots_without_quorum']} have no majority and cannot be used"
     if found["joining"]:
         whole += f"; {', '.join(found['joining'])} will join"
-    console.print(f"cluster {found['cluster']}, epoch {found['epoch']}, {found['replicas']} copies each: {whole}")
+    console.print(f"cluster {found['cluster']}, epoch {found['epoch']}, {each}: {whole}", soft_wrap=True)
 
     change = found["change"]
     if found["changing"] or change["copies_to_go"]:
@@ -493,14 +537,20 @@ def _show(found: dict[str, Any]) -> None:
 
 @main.command()
 @click.argument("name")
-@click.argument("address", type=Address(), default="127.0.0.1:7001")
+@_address
 def leave(name: str, address: tuple[str, int]) -> None:
-    """Have node NAME hand its share back and end. ADDRESS is any node's."""
+    """Have node NAME hand its share back and end.
+
+    ADDRESS is any node's; the default is 127.0.0.1:7001.
+    """
 
     async def work(client: Client) -> None:
         member = next((member for member in (await client.status())["members"] if member["name"] == name), None)
         if member is None or member["liveness"] not in ("alive", "suspect"):
             raise click.ClickException(f"there is no living node {name!r}; peerkv status shows who there is")
+        if member["me"]:  # who is alone on 0.0.0.0 does not know an address of its own
+            _expect_ok(await client.ask([b"PEERKV", b"LEAVE"]))
+            return
         host, _, port = member["client"].rpartition(":")
         there = Client((host, int(port)))
         try:
@@ -514,9 +564,12 @@ def leave(name: str, address: tuple[str, int]) -> None:
 
 @main.command()
 @click.argument("name")
-@click.argument("address", type=Address(), default="127.0.0.1:7001")
+@_address
 def forget(name: str, address: tuple[str, int]) -> None:
-    """Give up on the dead node NAME: its copies are made again elsewhere. ADDRESS is any living node's."""
+    """Give up on the dead node NAME: its copies are made again elsewhere.
+
+    ADDRESS is any living node's; the default is 127.0.0.1:7001.
+    """
 
     async def work(client: Client) -> None:
         _expect_ok(await client.ask([b"PEERKV", b"FORGET", os.fsencode(name)]))
@@ -532,9 +585,12 @@ def _expect_ok(reply: Any) -> None:
 
 @main.command()
 @click.argument("key")
-@click.argument("address", type=Address(), default="127.0.0.1:7001")
+@_address
 def explain(key: str, address: tuple[str, int]) -> None:
-    """Where KEY is: its slot, owners, home, versions, time to live, who answered."""
+    """Where KEY is: its slot, owners, home, versions, time to live, who answered.
+
+    ADDRESS is any node's; the default is 127.0.0.1:7001.
+    """
 
     async def work(client: Client) -> Any:
         return await client.ask([b"PEERKV", b"EXPLAIN", os.fsencode(key)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,17 +55,25 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 
 
 def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise _Bad("seconds, more than 0 and at most 86400") from None
+    value = _float(text)
     if not 0 < value <= 86400:
         raise _Bad("seconds, more than 0 and at most 86400")
     return value
 
 
 def _grace(text: str) -> float:
-    return 0.0 if text.strip() == "0" else _seconds(text)
+    value = _float(text)
+    if not 0 <= value <= 86400:
+        raise _Bad("seconds, from 0 to 86400")
+    return value
+
+
+def _float(text: str) -> float:
+    """NaN, which is in no range, for what is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return nan
 
 
 def _role(text: str) -> Role:
@@ -81,9 +90,17 @@ def _text(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    if not text or len(text) > 255 or any(char.isspace() for char in text):
+    if not _is_host(text):
         raise _Bad("a host name or an address")
     return text
+
+
+def _is_host(text: str) -> bool:
+    try:
+        text.encode("idna")  # sockets raise what is no OSError for the likes of a..b
+    except UnicodeError:
+        return False
+    return 0 < len(text) <= 255 and text.isprintable() and not any(char.isspace() for char in text)
 
 
 def _level(text: str) -> str:
@@ -96,9 +113,10 @@ def parse_address(text: str) -> tuple[str, int]:
     """HOST:PORT, of a client port. Raises ValueError that says what is allowed."""
     host, _, port = text.strip().rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= PORT_MAX:
+    host = host or "127.0.0.1"
+    if not _is_host(host) or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= PORT_MAX:
         raise _Bad(f"HOST:PORT with a port from 1 to {PORT_MAX}")
-    return host or "127.0.0.1", int(port)
+    return host, int(port)
 
 
 def _addresses(text: str) -> tuple[tuple[str, int], ...]:
@@ -129,6 +147,11 @@ _NODE: Final[dict[str, Callable[[str], Any]]] = {
 }
 
 
+def parse_value(key: str, text: str) -> Any:
+    """What a key of cluster.ini means. Raises ValueError that says what is allowed."""
+    return {**_CLUSTER, **_NODE, **_SHARED}[key](text)
+
+
 def load(path: Path) -> Cluster:
     """Read a cluster.ini. Raises ConfigError with everything that is wrong with it."""
     parser = configparser.ConfigParser(interpolation=None, default_section="\0")
@@ -144,6 +167,7 @@ def load(path: Path) -> Cluster:
     expect = shared.pop("expect", 0)
     seeds = shared.pop("seeds", ())
     nodes: list[Settings] = []
+    taken: dict[tuple[str, int], str] = {}
     for section in parser.sections():
         if section == "cluster":
             continue
@@ -154,15 +178,17 @@ def load(path: Path) -> Cluster:
         values = _read(parser, section, {**_NODE, **_SHARED}, errors)
         if not parser.has_option(section, "port"):
             errors.append(f"[{section}] has no port: a number from 1 to {PORT_MAX} is needed")
-        nodes.append(Settings(**{**shared, **values, "name": section, "cluster": name}))
-    if not nodes:
-        errors.append("there is no node: a section [name] with a port is one")
-    taken: dict[tuple[str, int], str] = {}
-    for node in nodes:
+        node = Settings(**{**shared, **values, "name": section, "cluster": name})
+        nodes.append(node)
+        if "port" not in values or ("host" not in values and parser.has_option(section, "host")):
+            continue  # the default in its place is nobody's wish: whose it is already is no news
         for port in (node.port, node.peer_port):
             other = taken.setdefault((node.host, port), node.name)
             if other != node.name:
                 errors.append(f"[{node.name}] port = {node.port}: {node.host}:{port} is {other}'s already")
+                break
+    if not nodes:
+        errors.append("there is no node: a section [name] with a port is one")
     data = sum(node.role is Role.DATA for node in nodes)
     if expect > data and not seeds:
         errors.append(f"[cluster] expect = {expect}: there are only {data} data nodes")
@@ -176,13 +202,18 @@ def _joined(nodes: list[Settings], expect: int, seeds: tuple[tuple[str, int], ..
     a master the first node lets the cluster be born."""
     masters = [node for node in nodes if node.role is Role.MASTER]
     ordered = masters + [node for node in nodes if node.role is not Role.MASTER]
-    known = seeds or tuple((node.announce_host or node.host, node.port) for node in ordered)
+    known = seeds or tuple(_announced(node) for node in ordered)
     joined = []
     for node in ordered:
-        mine = tuple(seed for seed in known if seed != (node.announce_host or node.host, node.port))
+        mine = tuple(seed for seed in known if seed != _announced(node))
         founds = not masters and not seeds and node is ordered[0]
         joined.append(replace(node, seeds=mine, expect=expect, founds=founds))
     return tuple(joined)
+
+
+def _announced(node: Settings) -> tuple[str, int]:
+    """Where others find a node's client port."""
+    return node.announce_host or node.host, node.announce_port or node.port
 
 
 def _read(

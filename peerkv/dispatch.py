@@ -35,7 +35,7 @@ SCAN_ORDER_BITS: Final = 30
 LIST_COUNT: Final = 10_000
 """Keys that KEYS asks for at a time, and the most that one SCAN returns."""
 FORGET_WITHIN_S: Final = 5.0
-"""Less than our own client's patience."""
+"""A majority that is there agrees in less; after that the client is told that it has not."""
 MEASURED_REPLIES: Final = 4
 """So many replies are measured before they are encoded: a buffer of GETs can ask for more than there is memory."""
 PATTERN_BYTES_MAX: Final = 4096

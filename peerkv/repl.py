@@ -1,4 +1,4 @@
-"""The prompt: peerkv's dialect, any Redis command, completion, and moving on to another member when a node dies."""
+"""The prompt: peerkv's dialect, any Redis command, completion, and moving on to another member when a node is gone."""
 
 from __future__ import annotations
 
@@ -48,20 +48,27 @@ class Shell:
 
     async def run_words(self, words: list[bytes]) -> tuple[str, bool]:
         """The same for a command that is split already. Raises Unreachable."""
+        match [word.upper() for word in words]:
+            case [b"CLIENT", b"REPLY", b"OFF" | b"SKIP"]:
+                return "(error) ERR CLIENT REPLY OFF and SKIP are for programs: the prompt awaits every reply", False
         name = words[0].upper()
         reading = _only_reads(name)
         before = self.client.address
         try:
             reply = await self.client.ask(self._sent(words))
-        except ConnectionLost:
-            await self.client.connect()
-            moved = _moved(before, self.client.address)
+        except ConnectionLost as lost:
+            unknown = "" if reading else f"; whether {name.decode(errors='replace')} was done is not known: look"
+            try:
+                await self.client.connect()
+            except Unreachable as error:
+                raise Unreachable(f"{error}{unknown}") from None
+            moved = _moved(before, self.client.address, lost)
             if not reading:
-                return f"{moved}; whether {name.decode(errors='replace')} was done is not known: look", False
+                return f"{moved}{unknown}", False
             try:
                 reply = await self.client.ask(self._sent(words))
-            except ConnectionLost:
-                return f"{moved}; it broke off again", False
+            except ConnectionLost as again:
+                return f"{moved}; it {again}, too", False
             text, good = await self._rendered(words, reply)
             return f"{moved}\n{text}", good
         text, good = await self._rendered(words, reply)
@@ -98,14 +105,15 @@ class Shell:
 
 
 def _only_reads(name: bytes) -> bool:
-    """Whether a command may be sent once more, to another node: not, if it changes keys or the node that it meets."""
+    """Whether a command may be sent once more, to another node: not, if it changes keys or the node that it meets, or
+    (WAIT) asks about the connection that is gone."""
     row = COMMANDS.get(name.decode("ascii", "replace").lower())
-    return row is not None and not row.flags & {"write", "admin"}
+    return row is not None and row.name != "wait" and not row.flags & {"write", "admin"}
 
 
-def _moved(before: tuple[str, int], now: tuple[str, int]) -> str:
+def _moved(before: tuple[str, int], now: tuple[str, int], lost: object = "") -> str:
     if before == now:
-        return f"{before[0]}:{before[1]} broke the connection; connected again"
+        return f"{before[0]}:{before[1]} {lost}; connected again"
     return f"{before[0]}:{before[1]} does not answer any more; now at {now[0]}:{now[1]}"
 
 

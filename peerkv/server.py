@@ -18,7 +18,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address
@@ -65,7 +65,7 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class PortTaken(Exception):
-    """A port that this node is to listen on is in use; the text says which."""
+    """A port that this node is to listen on is in use, or its host is not ours to listen on; the text says which."""
 
 
 class NameInUse(Exception):
@@ -91,10 +91,7 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[Serving] = t
     Raises PortTaken before it has started, NameInUse at any time.
     """
     rng = random.Random(os.urandom(32))
-    with contextlib.ExitStack() as sockets:
-        clients = sockets.enter_context(_listener(settings, settings.port, "clients", socket.SOCK_STREAM))
-        peers = sockets.enter_context(_listener(settings, settings.peer_port, "peers", socket.SOCK_STREAM))
-        gossip = sockets.enter_context(_listener(settings, settings.peer_port, "gossip", socket.SOCK_DGRAM))
+    with listening(settings) as (clients, peers, gossip):
         node = Node(settings, rng, trio.current_time(), time.time())
         server = _Server(settings, node, clients, peers, gossip)
         gc.collect()
@@ -113,6 +110,17 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[Serving] = t
                 server.close()
 
 
+@contextlib.contextmanager
+def listening(settings: Settings) -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
+    """The sockets of clients, peers and gossip, closed at the end. Raises PortTaken."""
+    with contextlib.ExitStack() as sockets:
+        yield (
+            sockets.enter_context(_listener(settings, settings.port, "clients", socket.SOCK_STREAM)),
+            sockets.enter_context(_listener(settings, settings.peer_port, "peers", socket.SOCK_STREAM)),
+            sockets.enter_context(_listener(settings, settings.peer_port, "gossip", socket.SOCK_DGRAM)),
+        )
+
+
 def _listener(settings: Settings, port: int, what: str, kind: socket.SocketKind) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, kind)
@@ -125,9 +133,10 @@ def _listener(settings: Settings, port: int, what: str, kind: socket.SocketKind)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise PortTaken(
-            f"port {port} ({what} of {settings.name}) on {settings.host}: {os.strerror(error.errno or 0)}"
-        ) from error
+        text = f"port {port} ({what} of {settings.name}) on {settings.host}: {error.strerror}"
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            text += "; the host must be a name or an address of this machine, or 0.0.0.0 for all of them"
+        raise PortTaken(text) from error
     return listener
 
 

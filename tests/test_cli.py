@@ -23,9 +23,17 @@ from peerkv.cli import main
 PEERKV = [sys.executable, "-P", "-m", "peerkv"]
 
 
-def run(*arguments: str, lines: str = "", timeout: float = 30) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, lines: str = "", timeout: float = 30, directory: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*PEERKV, *arguments], input=lines, capture_output=True, text=True, timeout=timeout, check=False
+        [*PEERKV, *arguments],
+        input=lines,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=directory,
     )
 
 
@@ -53,6 +61,10 @@ class Up:
             self.lines.append(line.strip())
             if "the cluster is ready" in line:
                 break
+
+    def pid_of(self, name: str) -> int:
+        command = ["pgrep", "-f", f"peerkv node {name} --config {self.config}"]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0])
 
     def end(self) -> str:
         self.process.send_signal(signal.SIGTERM)
@@ -122,7 +134,7 @@ def test_status_and_explain(up: Up) -> None:
     assert done.returncode == 0
     assert status["slots"] == status["slots_with_all_copies"] == 16384
     assert {member["name"] for member in status["members"]} == set(up.ports)
-    assert "every slot has all its copies" in run("status", address).stdout
+    assert "3 copies each: every slot has all its copies\n" in run("status", address).stdout
     run("connect", address, "set", "explained", "value")
     explained = json.loads(run("explain", "explained", address).stdout)
     assert explained["value_bytes"] == 5
@@ -140,6 +152,32 @@ def test_a_taken_port_is_one_line(up: Up) -> None:
     assert f"port {up.ports['db1']} (clients of db1)" in node.stderr.splitlines()[-1]
 
 
+def test_the_prompt_moves_on_when_its_node_hangs(up: Up) -> None:
+    """A node that is stopped takes connections: the prompt came back to it again and again."""
+    at = f"127.0.0.1:{up.ports['db3']}"
+    os.kill(up.pid_of("db3"), signal.SIGSTOP)
+    try:
+        refused = run("connect", at, "set", "hung", "1")
+        assert refused.stderr == f"Error: no node answers at {at}\n"
+    finally:
+        os.kill(up.pid_of("db3"), signal.SIGCONT)
+    prompt = subprocess.Popen([*PEERKV, "connect", at], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert prompt.stdin is not None
+    assert prompt.stdout is not None
+    with prompt:
+        prompt.stdin.write("set hung 1\n")
+        prompt.stdin.flush()
+        assert prompt.stdout.readline() == "OK\n"
+        os.kill(up.pid_of("db3"), signal.SIGSTOP)
+        try:
+            output, _ = prompt.communicate("incr hung\nget hung\n", timeout=30)
+        finally:
+            os.kill(up.pid_of("db3"), signal.SIGCONT)
+    moved, value = output.splitlines()
+    assert re.fullmatch(rf"{at} does not answer any more; now at 127.0.0.1:\d+; whether INCR was done .*: look", moved)
+    assert value == "1"
+
+
 def test_the_prompt_moves_on_when_its_node_dies(up: Up) -> None:
     """On a terminal; last, as it kills a node."""
     pid, terminal = pty.fork()
@@ -148,10 +186,7 @@ def test_the_prompt_moves_on_when_its_node_dies(up: Up) -> None:
     seen = _read_until(terminal, b">>")
     os.write(terminal, b"set prompt 1\r")
     seen += _read_until(terminal, b"OK")
-    pids = subprocess.run(
-        ["pgrep", "-f", f"peerkv node db3 --config {up.config}"], capture_output=True, text=True, check=True
-    )
-    os.kill(int(pids.stdout.split()[0]), signal.SIGKILL)
+    os.kill(up.pid_of("db3"), signal.SIGKILL)
     os.write(terminal, b"get prompt\r")
     seen += _read_until(terminal, b"now at")
     seen += _read_until(terminal, b">>")
@@ -201,6 +236,69 @@ def test_what_a_node_would_ignore_is_refused(arguments: list[str], text: str) ->
     assert text in refused.stderr
 
 
+TEXT = "allowed is 1 to 64 printable characters without blanks"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--name", "x" * 100, TEXT),
+        ("--name", "a b", TEXT),
+        ("--zone", "a b", TEXT),
+        ("--cluster", "a\x01", TEXT),
+        ("--host", "a..b", "allowed is a host name or an address"),
+        ("--forget-after", "nan", "allowed is seconds, more than 0 and at most 86400"),
+    ],
+)
+def test_an_option_takes_what_cluster_ini_takes(option: str, value: str, allowed: str) -> None:
+    """Such a node ran, and its name was in everybody's logs and tables."""
+    refused = run("node", option, value)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1] == f"Error: Invalid value for '{option}': {value!r}: {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["node", "--log-file", "none/log"], "--log-file none/log cannot be written: No such file or directory; "),
+        (["node", "--log-file", "."], "'.' is a directory"),
+        (
+            ["node", "--host", "::1%none"],
+            "on ::1%none: Name or service not known; the host must be a name or an address of this machine",
+        ),
+        (
+            ["node", "--host", "192.0.2.1"],
+            r"on 192.0.2.1: Cannot assign requested address; the host must be a name or an address of this machine",
+        ),
+        (["up", "--logs", "cluster.ini"], "'cluster.ini' is a file"),
+        (["up", "--logs", "cluster.ini/logs"], "the log cluster.ini/logs cannot be written: Not a directory"),
+        (["up", "--config", "elsewhere.ini"], r"\(clients of a\) on ::1%none: Name or service not known; the host"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(tmp_path: Path, arguments: list[str], text: str) -> None:
+    """These were tracebacks, or "Unknown error -2"."""
+    (tmp_path / "cluster.ini").write_text(f"[a]\nport = {free_port()}\n")
+    (tmp_path / "elsewhere.ini").write_text("[a]\nport = 6379\nhost = ::1%none\n")
+    refused = run(*arguments, directory=tmp_path)
+    assert refused.returncode in (1, 2)
+    assert re.search(text, refused.stderr.splitlines()[-1])
+    assert "Traceback" not in refused.stderr
+
+
+def test_up_logs_for_any_name(tmp_path: Path) -> None:
+    """[a/b] was a log in a directory that did not exist: a traceback."""
+    config = tmp_path / "cluster.ini"
+    config.write_text(f"[a/b]\nport = {free_port()}\n")
+    command = [*PEERKV, "up", "--config", str(config), "--logs", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as up:
+        assert up.stdout is not None
+        assert any("the cluster is ready" in line for line in up.stdout)
+        up.terminate()
+        up.communicate(timeout=20)
+    assert up.returncode == 0
+    assert (tmp_path / "a%2Fb.log").exists()
+
+
 def test_every_option_of_a_node_is_a_variable_too() -> None:
     """PEERKV_NODE_JOIN was ignored, and the node founded a cluster of its own."""
     node = main.commands["node"]
@@ -212,7 +310,7 @@ def test_every_option_of_a_node_is_a_variable_too() -> None:
 
 
 def test_status_waits_for_a_node_that_is_not_there_yet(tmp_path: Path) -> None:
-    """As in a rolling restart."""
+    """As in a rolling restart. And its one copy was told to be "3 copies each"."""
     port = free_port()
     waiting = subprocess.Popen(
         [*PEERKV, "status", f"127.0.0.1:{port}", "--wait", "20"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -222,11 +320,35 @@ def test_status_waits_for_a_node_that_is_not_there_yet(tmp_path: Path) -> None:
     try:
         output, _ = waiting.communicate(timeout=30)
         assert waiting.returncode == 0
-        assert b"every slot has all its copies" in output
+        assert b"1 of 3 wanted copies each: every slot has all its copies that 1 data node can hold" in output
     finally:
         waiting.kill()
         node.send_signal(signal.SIGINT)
         node.wait(10)
+
+
+def test_a_node_leaves_that_knows_no_address_of_its_own(tmp_path: Path) -> None:
+    """Alone on 0.0.0.0 it was looked for at ":PORT", where nobody is."""
+    address = f"127.0.0.1:{free_port()}"
+    options = ["--name", "one", "--host", "0.0.0.0", "--port", address.partition(":")[2]]
+    node = subprocess.Popen([*PEERKV, "node", *options, "--log-file", str(tmp_path / "log")])
+    try:
+        assert run("status", address, "--wait", "20").returncode == 0
+        left = run("leave", "one", address)
+        assert left.stdout == "one is leaving; peerkv status shows how far it is\n", left.stderr
+        assert node.wait(10) == 0
+    finally:
+        node.kill()
+        node.wait()
+
+
+def test_help_says_whom_a_command_asks() -> None:
+    """It did not, and whoever had other ports found no node at 127.0.0.1:7001."""
+    for name in ("status", "explain", "leave", "forget", "connect"):
+        command = main.commands[name]
+        address = next(parameter for parameter in command.params if parameter.name == "address")
+        assert command.help is not None
+        assert ("there is no default" if address.required else f"the default is {address.default}.") in command.help
 
 
 def test_sigterm_ends_up_at_its_prompt(tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ def test_without_a_master_the_first_node_founds_the_cluster(tmp_path: Path) -> N
         ("[a\n", "no section headers|cannot be|parsing"),
         ("[a]\nport = 1\nweight = 17\n", r"weight = 17: allowed is a whole number from 1 to 16"),
         ("[cluster]\nread_hedge = -1\n[a]\nport = 1\n", "read_hedge = -1: allowed is seconds"),
+        ("[a]\nport = 1\nleave_grace = nan\n", "leave_grace = nan: allowed is seconds, from 0 to 86400"),
+        ("[a]\nport = 1\nhost = a..b\n", r"host = a..b: allowed is a host name or an address"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
@@ -66,12 +68,42 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("[a]\nport = x\n[b]\nport = y\n", ["[a] port = x", "[b] port = y"]),
+        ("[a]\nport = 1\n[b]\nport = 1\n", ["[b] port = 1"]),
+        ("[a]\nport = 1\n[b]\nhost = b b\nport = 1\n", ["[b] host = b b"]),
+    ],
+)
+def test_a_fault_is_one_error(tmp_path: Path, text: str, wrong: list[str]) -> None:
+    """A section without a usable port was told, too, that 6379, which nobody had written, was taken; twice."""
+    path = write(tmp_path / "c.ini", text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert [line.removeprefix(f"{path}: ").partition(":")[0] for line in str(caught.value).splitlines()] == wrong
+
+
+@pytest.mark.parametrize("text", ["0", "0.0", "86400"])
+def test_a_grace_may_be_none(tmp_path: Path, text: str) -> None:
+    """0.0 was refused."""
+    (node,) = load(write(tmp_path / "c.ini", f"[a]\nport = 1\nleave_grace = {text}\n")).nodes
+    assert node.leave_grace == float(text)
+
+
+def test_seeds_are_what_nodes_announce(tmp_path: Path) -> None:
+    """Others were sent to the port behind a NAT, and a node to its own address."""
+    announced = "announce_host = outside\nannounce_port = 70"
+    cluster = load(write(tmp_path / "c.ini", f"[a]\nport = 1\n{announced}01\n[b]\nport = 1\nhost = b\n{announced}02\n"))
+    assert [node.seeds for node in cluster.nodes] == [(("outside", 7002),), (("outside", 7001),)]
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load(tmp_path / "none.ini")
 
 
-@pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:0", "host:55536"])
+@pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:0", "host:55536", "a..b:1", "a b:1"])
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="HOST:PORT"):
         parse_address(text)
