@@ -495,7 +495,7 @@ def _is_whole(found: dict[str, Any]) -> bool:
 
 
 def _show(found: dict[str, Any]) -> None:
-    console = Console()
+    console = Console(markup=False)
     table = Table("node", "role", "clients", "liveness", "copies", "homes", "zone")
     for member in sorted(found["members"], key=lambda member: member["name"]):
         owner = member["owner"]
