@@ -399,8 +399,13 @@ class Node:
             self._swim_dirty = True
         if frame.epoch != self.view.epoch:
             self._other_epoch(peer, link, frame)
+            peer.epoch = frame.epoch
             if frame.epoch != self.view.epoch:
                 return
+        elif frame.epoch != peer.epoch:
+            peer.epoch = frame.epoch
+            self.coordinator.met(peer)
+            self.upkeep.met(peer)
         self._follow_clock(frame.clock)
         self.view.mark(process, frame.mark)
         for code, content in frame.parts:

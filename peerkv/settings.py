@@ -75,7 +75,8 @@ class Settings:
     write_hedge: float = 0.2
     """A home silent for this long while a write waits: the next owner takes the slot."""
     request_timeout: float = 3.0
-    """A request unfinished after this long answers NOQUORUM or UNCERTAIN."""
+    """A request unfinished after this long answers NOQUORUM or UNCERTAIN; while a majority of its owners is heard,
+    three times as long."""
     round_patience: float = 0.2
     """How long a home waits for owners' promises before it asks again."""
 

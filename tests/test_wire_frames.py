@@ -29,7 +29,7 @@ def test_a_frame_carries_every_column() -> None:
     accepts = Accepts(segments, {42: 1 << 60}, awaited=True)
     peer.changes += [7, accepts]
     peer.acks += [7, [42]]
-    peer.probes += [42, 1 << 60]
+    peer.probes += [42, 1 << 60, True]
     peer.settled += [42, 1 << 61]
     peer.sequence = 12
     peer.reads += [b"k", -1]
@@ -46,7 +46,11 @@ def test_a_frame_carries_every_column() -> None:
     assert parts[wire.OUTCOMES] == [7, 1]
     ((turn, changes),) = wire.changes(parts[wire.CHANGES])
     assert (turn, changes.segments, changes.starts, changes.awaited) == (7, segments, accepts.starts, True)
-    assert [parts[code] for code in (wire.ACKS, wire.PROBES, wire.SETTLED)] == [[7, [42]], [42, 1 << 60], [42, 1 << 61]]
+    assert [parts[code] for code in (wire.ACKS, wire.PROBES, wire.SETTLED)] == [
+        [7, [42]],
+        [42, 1 << 60, True],
+        [42, 1 << 61],
+    ]
     assert wire.reads(parts[wire.READS]) == (12, [b"k"], [-1])
     assert parts[wire.CONFIRMS] == [[3, [0], [1, 0, None, 0]]]
     assert wire.messages(parts[wire.ASKS]) == [(8, Prepare([1, 2], [3, 4]))]

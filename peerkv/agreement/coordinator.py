@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 SEND_CELL: Final = -1
 """In place of the version that the reader holds: it holds no copy, send yours."""
 RETRY_FIRST_S: Final = 0.005
+BUSY_PATIENCE: Final = 3
+"""So many times as long a request is pursued while a quorum of its owners is heard: they are busy (many slots on the
+move, a slow machine), and what they are asked is more likely to be done than not."""
 
 
 class Sink(ABC):
@@ -219,10 +222,12 @@ class Coordinator:
         request, _, _, after, _, started = write
         if after and after not in self.pending:
             after = 0
-        if self.now - started >= self._settings.request_timeout:
+        number = ticket & TICKET_SLOT
+        patience = self._settings.request_timeout * (BUSY_PATIENCE if self._quorum_lives(number, started) else 1)
+        if self.now - started >= patience:
             self._fail(ticket, write, pursuit)
             return
-        target = self.targets[ticket & TICKET_SLOT]
+        target = self.targets[number]
         pursuit.attempts += 1
         pursuit.target = target
         pursuit.sent = self.now
@@ -231,6 +236,12 @@ class Coordinator:
             pursuit.undecided += 1
             target.forwards += (ticket, after, len(request))
             target.arguments += request
+
+    def _quorum_lives(self, number: int, since: float) -> bool:
+        """Whether enough owners of the slot have been heard since then, of whatever."""
+        view = self.view
+        alive = [peer.number for peer in view.order[number] if peer is view.me or (peer.up and peer.heard > since)]
+        return bool(alive) and view.quorums[number].won(alive)
 
     def _fail(self, ticket: int, write: Write, pursuit: Pursuit) -> None:
         del self.pending[ticket]
@@ -424,6 +435,10 @@ class Coordinator:
     def link_down(self, peer: Peer) -> None:
         """Whoever was asked there is asked elsewhere, at once. Its unanswered sends stay undecided."""
         self.retarget()
+        self.met(peer)
+
+    def met(self, peer: Peer) -> None:
+        """What it was asked it may never have read: it has only now entered our epoch (or is gone)."""
         for ticket, write in list(self.pending.items()):
             pursuit = self._pursued.get(ticket)
             if (write[4] if pursuit is None else pursuit.target) is peer:

@@ -27,6 +27,7 @@ class Peer:
         "changes",
         "confirms",
         "done",
+        "epoch",
         "forwards",
         "heard",
         "name",
@@ -56,6 +57,8 @@ class Peer:
         self.silent = False
         """It has let a request wait for longer than a hedge, and nothing has been heard from it since."""
         self.heard = 0.0
+        self.epoch = 0
+        """That it was in when it was heard last."""
         self.overdue = 0
         """The last turn of ours that it should have acknowledged by the next look."""
         self.forwards: list[int] = []
@@ -74,7 +77,7 @@ class Peer:
         self.acks: list[Any] = []
         """Answers to its ACCEPTs: turn, the slots among them that we could not accept."""
         self.probes: list[int] = []
-        """Are you there? Slot, position at which we are as home."""
+        """Are you there? Slot, position at which we are as home, whether an operation waits for that."""
         self.settled: list[int] = []
         """Slot, position that we have reached otherwise than by an ACCEPT, for it as home."""
         self.reads: list[Any] = []

@@ -175,12 +175,12 @@ class Replica:
     def probe(self, home: Peer, column: list[int]) -> None:
         """A home is at these positions: say that we are, too, or catch up."""
         items = iter(column)
-        for number, position in zip(items, items, strict=True):
+        for number, position, urgent in zip(items, items, items, strict=True):
             slot = self.view.slots[number]
             if slot is None or not self._follows(slot, position >> SEQUENCE_BITS, home):
                 continue
             if slot.position < position:
-                self._fall_behind(slot, home, urgent=False)
+                self._fall_behind(slot, home, bool(urgent))
             else:
                 home.settled += (number, slot.position)
                 self.view.touched.add(home)

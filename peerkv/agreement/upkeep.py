@@ -78,6 +78,13 @@ class Upkeep:
             first = [order[:1] == (view.me.number,) for order in orders]
             home.want([number for number, kind in enumerate(kinds) if first[kind]])
 
+    def met(self, peer: Peer) -> None:
+        """A peer has entered our epoch: what it was sent before it has not read (protocol rule E1)."""
+        self._home.give_up_turns(peer, self._home.turn)
+        for waiting in list(self._home.waiting):
+            if peer in waiting.group.peers:
+                self._probe(waiting, [peer])
+
     def orphans(self) -> list[int]:
         """Slots that nobody is home of, as far as can be seen, and that are ours to take (protocol rule T5): of the
         next `ORPHAN_LOOKS` slots.
@@ -162,8 +169,9 @@ class Upkeep:
             if self._view.reachable(slot.number):
                 self._home.write_nothing(home)
             return
+        urgent = home in self._home.waiting
         for peer in behind:
-            peer.probes += (slot.number, slot.position)
+            peer.probes += (slot.number, slot.position, urgent)
             self._view.touched.add(peer)
 
     def _purge(self, home: HomeSlot, purges: dict[Peer, list[int]]) -> None:

@@ -274,13 +274,32 @@ def test_o4_an_outcome_that_cannot_be_known_is_called_so() -> None:
     owners = Owners()
     home, second, third = owners.members
     written(owners, b"a")
-    owners.cut = {(home.name, second.name), (home.name, third.name)}  # the links seem to stand
+    there = {(home.name, second.name), (home.name, third.name)}
+    owners.cut = there | {(other, one) for one, other in there}  # the links seem to stand
     got = Got()
     home.write(got, 0, b"APPEND", b"k", b"b")
     owners.pass_time(4.0)
     reply = got.replies[0]
     assert isinstance(reply, ReplyError)
     assert reply.text.startswith("UNCERTAIN")
+
+
+def test_o4_owners_that_are_heard_are_waited_for_three_times_as_long() -> None:
+    """They are busy: a slow machine on which many slots move must not answer UNCERTAIN."""
+    owners = Owners()
+    home, second, third = owners.members
+    written(owners, b"a")
+    owners.cut = {(home.name, second.name), (home.name, third.name)}
+    got = Got()
+    home.write(got, 0, b"APPEND", b"k", b"b")
+    for _ in range(16):
+        owners.pass_time(0.25)
+        for other in (second, third):
+            other.view.touched.add(other.peer(home))  # they have something to say all the while
+    assert not got.replies
+    owners.cut = set()
+    owners.pass_time(2.0)
+    assert got.replies == {0: b"ab"}
 
 
 def test_r1_owners_that_agree_answer_without_the_home() -> None:
