@@ -35,7 +35,8 @@ sim: $(STAMP)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS)
 
 soak: $(STAMP)
-	$(BIN)/python -m tests.sim --seeds 1000 --jobs $(JOBS)
+	$(BIN)/python -m tests.sim --seeds 2000 --jobs $(JOBS)
+	$(BIN)/python -m tests.sim --seeds 200 --slots 16384 --jobs $(JOBS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -284,6 +284,32 @@ def test_o4_an_outcome_that_cannot_be_known_is_called_so() -> None:
     assert reply.text.startswith("UNCERTAIN")
 
 
+def test_e1_what_a_peer_has_not_read_is_repeated_when_it_is_met() -> None:
+    """Or every request under way waits for a hedge, or for a look at what is not acknowledged, at each change."""
+    owners = Owners()
+    home, second, third = owners.members
+    written(owners, b"a")
+    to_home = Got()
+    owners.cut = {(second.name, home.name), (home.name, second.name), (home.name, third.name)}
+    second.write(to_home, 0, b"APPEND", b"k", b"b")
+    owners.deliver()
+    at_home = Got()
+    home.write(at_home, 0, b"APPEND", b"k", b"c")
+    owners.deliver()
+    assert not to_home.replies
+    assert not at_home.replies
+
+    owners.cut = set()
+    for other in (second, third):
+        home.upkeep.met(home.peer(other))
+    owners.deliver()
+    assert at_home.replies == {0: b"ac"}
+    assert not to_home.replies
+    second.coordinator.met(second.peer(home))
+    owners.deliver()
+    assert to_home.replies == {0: b"acb"}
+
+
 def test_o4_owners_that_are_heard_are_waited_for_three_times_as_long() -> None:
     """They are busy: a slow machine on which many slots move must not answer UNCERTAIN."""
     owners = Owners()
