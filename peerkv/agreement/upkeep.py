@@ -19,6 +19,8 @@ from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK
 
 ORPHAN_LOOKS: Final = SLOTS // 4
 """Slots looked at in one look: a millisecond."""
+CLAIM_AFTER_S: Final = 3.0
+"""More than a round of looks, and a takeover by the first owner, take."""
 TEND_PERIOD_S: Final = 1.0
 """How often a home looks after owners that are behind and after tombstones."""
 PROBED_GROUP: Final = 128
@@ -49,6 +51,8 @@ class Upkeep:
         """As far as we have looked for slots without a home in this round."""
         self._links_seen: list[tuple[int, bool, bool]] = []
         """How the links stood at the last look."""
+        self._lost: dict[int, float] = {}
+        """Slots that have no home as far as we see, but whose first owner is another, since when."""
         self._tend_at = 0.0
         self._to_probe: deque[HomeSlot] = deque()
         """Slots some of whose owners will be asked where they are."""
@@ -91,7 +95,8 @@ class Upkeep:
 
         Whose ballot we have promised is home, or tried to be. If that is ourselves, in vain, or one that cannot be
         talked to, or no owner any more, the first owner that can be takes over, though no operation asks for it:
-        someone must look after copies that are behind, deadlines and tombstones.
+        someone must look after copies that are behind, deadlines and tombstones. The first owner may have promised to
+        another and see no need: whoever still sees it after a while takes over itself.
         """
         view = self._view
         me = view.me
@@ -100,7 +105,9 @@ class Upkeep:
             self._links_seen = links
             self._home.unsettled = False
             self._unlooked = SLOTS
+        lost, now = self._lost, self._home.now
         if self._unlooked <= 0:
+            lost.clear()
             return []
         self._unlooked -= ORPHAN_LOOKS
         first = self._looked_upto
@@ -111,14 +118,21 @@ class Upkeep:
         part = slice(first, first + ORPHAN_LOOKS)
         columns = zip(view.copies.promised[part], self._home.group_of[part], view.slots[part], strict=True)
         for number, (ballot, group, slot) in enumerate(columns, first):
-            if group is not None or slot is None:
-                continue
             member = ballot & MEMBER_MASK
-            if (member in healthy and number not in unclaimed) or not self._home.is_free(number):
-                continue
-            if member == me.number or next((peer for peer in view.order[number] if peer.usable), None) is me:
+            if (
+                group is not None
+                or slot is None
+                or (member in healthy and number not in unclaimed)
+                or not self._home.is_free(number)
+            ):
+                lost.pop(number, None)
+            elif (
+                member == me.number
+                or next((peer for peer in view.order[number] if peer.usable), None) is me
+                or now - lost.setdefault(number, now) >= CLAIM_AFTER_S
+            ):
                 found.append(number)
-        if found:
+        if found or lost:
             self._unlooked = SLOTS
         return found
 

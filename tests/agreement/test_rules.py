@@ -284,6 +284,31 @@ def test_o4_an_outcome_that_cannot_be_known_is_called_so() -> None:
     assert reply.text.startswith("UNCERTAIN")
 
 
+def test_t5_a_slot_whose_owners_each_believe_another_to_be_home_gets_one() -> None:
+    """The first owner believes the second to be home, the second the third, which is dead: nobody would have looked
+    after the slot, and a change of the topology would never have ended (found by the simulator)."""
+    owners = Owners()
+    written(owners, b"a")
+    first, second, third = owners.members
+    first.replica.answer(Prepare([SLOT], [make_ballot(8, 2)]))
+    second.replica.answer(Prepare([SLOT], [make_ballot(9, 3)]))
+    for member in (first, second):
+        member.peer(third).up = False
+        member.view.links_changed()
+    owners.cut = {(one.name, third.name) for one in (first, second)} | {(third.name, o.name) for o in (first, second)}
+
+    def look(seconds: float) -> None:
+        for _ in range(round(seconds / 0.25)):
+            owners.pass_time(0.25)
+            for member in (first, second):
+                member.home.want([number for number in member.upkeep.orphans() if number == SLOT])
+
+    look(2.0)
+    assert not any(SLOT in member.home.homes for member in (first, second))
+    look(6.0)
+    assert any(SLOT in member.home.homes for member in (first, second))
+
+
 def test_e1_what_a_peer_has_not_read_is_repeated_when_it_is_met() -> None:
     """Or every request under way waits for a hedge, or for a look at what is not acknowledged, at each change."""
     owners = Owners()
