@@ -223,8 +223,8 @@ class Coordinator:
         if after and after not in self.pending:
             after = 0
         number = ticket & TICKET_SLOT
-        patience = self._settings.request_timeout * (BUSY_PATIENCE if self._quorum_lives(number, started) else 1)
-        if self.now - started >= patience:
+        waited, patience = self.now - started, self._settings.request_timeout
+        if waited >= patience and (waited >= BUSY_PATIENCE * patience or not self._quorum_lives(number, started)):
             self._fail(ticket, write, pursuit)
             return
         target = self.targets[number]
