@@ -564,7 +564,7 @@ class Dispatcher:
         number = slot_of(key)
         held = yield from explain(self._view, self._replica, number, key)
         newest = max((cell for _, cell in held if cell is not None), key=lambda cell: cell.version, default=None)
-        target = self._coordinator.targets[number]
+        target = self._view.targets[number]
         value, deadline = (newest.value, newest.deadline) if newest is not None else (None, 0)
         live = value is not None and not 0 < deadline <= self.now
         explanation = {

@@ -146,7 +146,7 @@ class Node:
             self.coordinator.settle,
             self.coordinator.refused,
         )
-        self.upkeep = Upkeep(self.view, self.operations, self.replica, self.home)
+        self.upkeep = Upkeep(settings, self.view, self.operations, self.replica, self.home)
         self.steward = Steward(
             settings,
             self.process,
@@ -175,6 +175,7 @@ class Node:
             wire.PROBES: self.replica.probe,
             wire.ACKS: self.home.acknowledge,
             wire.SETTLED: self.home.settled,
+            wire.INSISTS: self.home.insist,
             wire.FORWARDS: self._take_forwards,
             wire.READS: self._take_reads,
             wire.CONFIRMS: self.coordinator.confirmed,
@@ -363,7 +364,7 @@ class Node:
     def _links_changed(self) -> None:
         self._reachable = None
         self.view.links_changed()
-        self.coordinator.retarget()
+        self.view.aim_all()
 
     def _dial(self, link: _Link) -> None:
         link.dialling = True
@@ -391,7 +392,7 @@ class Node:
         peer.heard = now
         if peer.silent:
             peer.silent = False
-            self.coordinator.retarget()
+            self.view.aim_all()
         link = self._links.get(process)
         if link is not None and now - link.heard_at >= HEARD_INTERVAL_S:
             link.heard_at = now
@@ -441,12 +442,14 @@ class Node:
     def _take_tells(self, peer: Peer, content: list[Any]) -> None:
         for tell in content:
             match tell:
-                case ["nack", int(number), int(ballot), int(promised)]:
-                    self.home.refuse(number, ballot, promised)
+                case ["nack", int(number), int(promised)]:
+                    self.home.refuse(number, promised)
                 case ["purge", list(column)]:
                     self.replica.purge(column)
                 case ["compare", list(column)]:
                     self.replica.compare(peer, column)
+                case ["take", list(numbers)]:
+                    self.home.want(numbers)
                 case _:
                     pass  # of a newer version
 
@@ -613,6 +616,7 @@ class Node:
         now = self._now
         self.view.send_what_waits()
         self.upkeep.tend(now)
+        self.upkeep.move(now)
         self.steward.consider_birth()
         self.steward.consider_change()
         self.upkeep.compare(COMPARE_CELLS)

@@ -358,7 +358,7 @@ class Frame(NamedTuple):
     in; a code that is not known here is of a newer version."""
 
 
-ANSWERS, CHANGES, PROBES, ACKS, SETTLED, FORWARDS, READS, CONFIRMS, DONE, OUTCOMES, ASKS, TELLS = range(12)
+ANSWERS, CHANGES, PROBES, ACKS, SETTLED, INSISTS, FORWARDS, READS, CONFIRMS, DONE, OUTCOMES, ASKS, TELLS = range(13)
 """Codes of a frame's parts, in the order in which they are taken in: a page before the changes that continue it,
 changes before reads that must see them."""
 
@@ -412,6 +412,8 @@ def encode_frame(epoch: int, mark: int, clock: int, peer: Peer, encoded: dict[in
         fields += (ACKS, peer.acks)
     if peer.settled:
         fields += (SETTLED, peer.settled)
+    if peer.insists:
+        fields += (INSISTS, peer.insists)
     if peer.forwards:
         tickets, befores, counts = peer.forwards[::3], peer.forwards[1::3], peer.forwards[2::3]
         fields += (FORWARDS, [_pack(tickets), befores if any(befores) else [], _pack(counts), peer.arguments])

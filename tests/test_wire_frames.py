@@ -20,7 +20,8 @@ def test_a_frame_carries_every_column() -> None:
     peer.arguments += [b"SET", b"k", b"v"]
     peer.done += [3, 4, 5, 6]
     peer.replies += [ReplyError("ERR no \udcff"), None, 7, "OK"]
-    peer.outcomes += [7, 1]
+    peer.outcomes += [7, 1, 3]
+    peer.insists += [1 << 14 | 42]
     segments = [
         (77, [[16426], [(1 << 70) + 1], [b"k"], [None], [0], [ReplyError("ERR value")]]),
         (78, [[16426, 32810], [2, 3], [b"k", [b"k", b"v", 0]], [b"v", None], [5, 0], ["OK", "OK"]]),
@@ -36,14 +37,15 @@ def test_a_frame_carries_every_column() -> None:
     peer.confirms.append([3, [0], [1, 0, None, 0]])
     peer.asks.append((8, Prepare([1, 2], [3, 4])))
     peer.answers += [(9, Page(True, [b"k", 1, b"v", 0], 1, True, 1, [], [], [], 5)), (10, Refused())]
-    peer.tells.append(("nack", 1, 2, 3))
+    peer.tells.append(("nack", 1, 3))
     frame = wire.decode_frame(wire.encode_frame(4, 5, 6, peer, {}))
     assert frame[:3] == (4, 5, 6)
     parts = dict(frame.parts)
-    assert list(parts) == sorted(range(12)), "all kinds, in the order in which they are to be taken in"
+    assert list(parts) == sorted(range(13)), "all kinds, in the order in which they are to be taken in"
     assert wire.forwards(parts[wire.FORWARDS]) == (peer.forwards, [b"SET", b"k", b"v"])
     assert wire.done(parts[wire.DONE]) == ([3, 4, 5, 6], peer.replies)
-    assert parts[wire.OUTCOMES] == [7, 1]
+    assert parts[wire.OUTCOMES] == [7, 1, 3]
+    assert parts[wire.INSISTS] == [1 << 14 | 42]
     ((turn, changes),) = wire.changes(parts[wire.CHANGES])
     assert (turn, changes.segments, changes.starts, changes.awaited) == (7, segments, accepts.starts, True)
     assert [parts[code] for code in (wire.ACKS, wire.PROBES, wire.SETTLED)] == [
@@ -58,7 +60,7 @@ def test_a_frame_carries_every_column() -> None:
         (9, Page(True, [b"k", 1, b"v", 0], 1, True, 1, [], [], [], 5)),
         (10, Refused()),
     ]
-    assert parts[wire.TELLS] == [["nack", 1, 2, 3]]
+    assert parts[wire.TELLS] == [["nack", 1, 3]]
 
 
 @pytest.mark.parametrize("message", [Fetch(1, 2, 3, True), CellAnswer(1, None, 0), KeyPage([[b"a"], []], 7)])

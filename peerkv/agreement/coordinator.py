@@ -26,7 +26,7 @@ from peerkv.agreement.operation import (
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.resp import Reply, ReplyError
-from peerkv.ring.keys import SLOTS, slot_of
+from peerkv.ring.keys import slot_of
 from peerkv.ring.quorum import Quorum
 from peerkv.settings import Settings
 from peerkv.store.cell import Cell
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 SEND_CELL: Final = -1
 """In place of the version that the reader holds: it holds no copy, send yours."""
 RETRY_FIRST_S: Final = 0.005
+TOLD_MAX: Final = 5
+"""An operation follows so many words of where the home is; then it waits between its attempts."""
 BUSY_PATIENCE: Final = 3
 """So many times as long a request is pursued while a quorum of its owners is heard: they are busy (many slots on the
 move, a slow machine), and what they are asked is more likely to be done than not."""
@@ -130,8 +132,6 @@ class Coordinator:
         self.counters = CoordinatorCounters()
         self.pending: dict[int, Write] = {}
         """Operations that have not ended by their tickets, oldest first."""
-        self.targets: list[Peer | None] = [None] * SLOTS
-        """For each slot its home as far as we believe: the first owner that answers."""
         self.now = 0.0
         self._settings = settings
         self._operations = operations
@@ -159,7 +159,7 @@ class Coordinator:
         pending = self.pending
         if after and after not in pending:
             after = 0
-        target = self.targets[number]
+        target = self.view.targets[number]
         pending[ticket] = (request, sink, index, after, target, self.now)
         if self._hedge_at == inf:
             self._hedge_at = self.now + self._settings.write_hedge
@@ -186,8 +186,8 @@ class Coordinator:
                 if pursued:
                     pursued.pop(ticket, None)
 
-    def refused(self, ticket: int, status: Status) -> None:
-        """A home has not done, or may not have done, an operation."""
+    def refused(self, ticket: int, status: Status, home: int = 0) -> None:
+        """An owner has not done, or may not have done, an operation; another one (its number) is home, it says."""
         write = self.pending.get(ticket)
         if write is None:
             return
@@ -198,13 +198,20 @@ class Coordinator:
         if status is Status.NO_QUORUM and not pursuit.undecided and self.now - write[5] >= patience:
             self._fail(ticket, write, pursuit)
             return
-        self._later(ticket, pursuit, RETRY_FIRST_S * (1 << min(pursuit.attempts - 1, 5)))
+        told = self.view.members.get(home)
+        if told is None or pursuit.attempts > TOLD_MAX:
+            self._later(ticket, pursuit, RETRY_FIRST_S * (1 << min(pursuit.attempts - 1, 5)))
+        elif told.usable:
+            self.view.told(ticket & TICKET_SLOT, told)
+            self._send_again(ticket, write, told)
+        else:
+            self._send_again(ticket, write)
 
     def outcomes(self, column: list[int]) -> None:
-        """What homes say of operations of ours that they have not done."""
+        """What owners say of operations of ours that they have not done."""
         items = iter(column)
-        for ticket, status in zip(items, items, strict=True):
-            self.refused(ticket, Status(status))
+        for ticket, status, home in zip(items, items, items, strict=True):
+            self.refused(ticket, Status(status), home)
 
     def _pursuit(self, ticket: int, write: Write) -> Pursuit:
         pursuit = self._pursued.get(ticket)
@@ -216,8 +223,9 @@ class Coordinator:
         pursuit.again_at = self.now + pause * self._rng.uniform(0.8, 1.2)
         heapq.heappush(self._retries, (pursuit.again_at, ticket))
 
-    def _send_again(self, ticket: int, write: Write) -> None:
-        """Pursue an operation: the same id, to the owner that we now believe to be home."""
+    def _send_again(self, ticket: int, write: Write, told: Peer | None = None) -> None:
+        """Pursue an operation: the same id, to the home that we were told of, or else to the owner that we believe to
+        be home, which is to take the slot over unless it is (protocol rule O2)."""
         pursuit = self._pursuit(ticket, write)
         request, _, _, after, _, started = write
         if after and after not in self.pending:
@@ -227,7 +235,7 @@ class Coordinator:
         if waited >= patience and (waited >= BUSY_PATIENCE * patience or not self._quorum_lives(number, started)):
             self._fail(ticket, write, pursuit)
             return
-        target = self.targets[number]
+        target = told or self.view.targets[number]
         pursuit.attempts += 1
         pursuit.target = target
         pursuit.sent = self.now
@@ -236,6 +244,8 @@ class Coordinator:
             pursuit.undecided += 1
             target.forwards += (ticket, after, len(request))
             target.arguments += request
+            if told is None:
+                target.insists.append(ticket)
 
     def _quorum_lives(self, number: int, since: float) -> bool:
         """Whether enough owners of the slot have been heard since then, of whatever."""
@@ -422,19 +432,9 @@ class Coordinator:
 
     # -- what moves operations on
 
-    def retarget(self) -> None:
-        """Links or the topology have changed: who is home of each slot, as far as we believe?"""
-        orders = {id(order): order for order in self.view.order}  # slots with the same owners share one tuple
-        shared = {
-            place: next((peer for peer in order if peer.usable), None)
-            or next((peer for peer in order if peer.up), None)
-            for place, order in orders.items()
-        }
-        self.targets = [shared[place] for place in map(id, self.view.order)]
-
     def link_down(self, peer: Peer) -> None:
         """Whoever was asked there is asked elsewhere, at once. Its unanswered sends stay undecided."""
-        self.retarget()
+        self.view.aim_all()
         self.met(peer)
 
     def met(self, peer: Peer) -> None:
@@ -456,7 +456,7 @@ class Coordinator:
 
     def enter_epoch(self) -> None:
         """Another topology: everything under way is asked anew."""
-        self.retarget()
+        self.view.aim_all()
         for ticket, write in list(self.pending.items()):
             self._send_again(ticket, write)
         for peer in self.view.peers.values():
@@ -512,7 +512,7 @@ class Coordinator:
         """Nothing has come from a peer since then although something should have: ask others first."""
         if peer is not None and peer is not self.view.me and peer.heard <= since and not peer.silent:
             peer.silent = True
-            self.retarget()
+            self.view.aim_all()
 
     @property
     def mark(self) -> int:

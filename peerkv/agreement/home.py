@@ -7,7 +7,7 @@ at its end, and nothing waits for the turn before, since a change tells the posi
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -104,7 +104,7 @@ class Home:
         rng: Random,
         runs: Mapping[bytes, Run],
         settle: Callable[[Iterable[int], Iterable[Reply]], None],
-        refused: Callable[[int, Status], None],
+        refused: Callable[[int, Status, int], None],
     ) -> None:
         self.view = view
         self.homes: dict[int, HomeSlot] = {}
@@ -125,6 +125,8 @@ class Home:
         """There may be slots that have lost their home since `upkeep` looked for such."""
         self.group_of: list[Group | None] = [None] * SLOTS
         """Of each slot that we are home of."""
+        self.ran: Counter[int] = Counter()
+        """How much was asked of us as home, by the process of the coordinator, since `upkeep` looked."""
         self.turn = 0
         """The last turn that was begun."""
         self.now = 0.0
@@ -152,12 +154,14 @@ class Home:
         """Slots to take over without haste, in parts with the same owners."""
         self._spacing = False
         """Whether that is under way."""
+        self._insisted: set[OperationId] = set()
+        """Operations in this turn for which we are to take the slot over, whoever we believe to be home."""
         self._seen_round: dict[int, int] = {}
         self._unfilled: list[int] = []
         """Slots that this epoch changes, but for those ..."""
         self._filled = bytearray(SLOTS // 8)
         """... whose bits are set here: of which we, as home, have seen all copies made."""
-        replica.on_deposed = self.deposed
+        replica.on_promised = self._promised
 
     # -- operations in
 
@@ -170,6 +174,7 @@ class Home:
         """
         view = self.view
         process = origin.process
+        self.ran[process] += len(forwards)
         mark = view.marks.get(process, 0)
         recent = self._recent[process]
         runs = self._runs
@@ -289,12 +294,25 @@ class Home:
         turn = group.turn = Turn(self.turn, group.pair)
         return turn
 
+    def insist(self, origin: Peer, tickets: Iterable[int]) -> None:
+        """For these operations of a coordinator, which come next, we are to take the slots over (protocol rule O2)."""
+        self._insisted.update([(origin.process, ticket) for ticket in tickets])
+
     def _enqueue_elsewhere(self, number: int, queued: Queued) -> None:
+        """We are not home: become it, or say who is."""
+        view = self.view
         waiting = self.taking.get(number)
         if waiting is not None:
             waiting.append(queued)
-        elif self.view.slots[number] is None:
-            self._end(queued[0], queued[1], Status.NOT_HERE)
+            return
+        origin, ticket = queued[:2]
+        home = view.promised_to(number)
+        if view.slots[number] is None:
+            self._end(origin, ticket, Status.NOT_HERE)
+        elif (
+            home is not None and home is not view.me and home.usable and (origin.process, ticket) not in self._insisted
+        ):
+            self._end(origin, ticket, Status.NOT_HERE, home.number)
         else:
             self.taking[number] = [queued]
             self._wanted.append(number)
@@ -329,10 +347,14 @@ class Home:
     def flush(self) -> None:
         """End of a turn: run what our own coordinator wants, and send what was run in the turn to the other owners."""
         me = self.view.me
+        if me.insists:
+            self.insist(me, me.insists)
+            me.insists.clear()
         if me.forwards:
             forwards, arguments = me.forwards, me.arguments
             me.forwards, me.arguments = [], []
             self.run(me, forwards, arguments)
+        self._insisted.clear()
         if self._wanted:
             self._take_over_wanted()
         groups, self._open = self._open, []
@@ -464,12 +486,17 @@ class Home:
             origin.replies += replies
             self.view.touched.add(origin)
 
-    def refuse(self, number: int, ballot: int, promised: int) -> None:
-        """NACK: an owner has promised a higher ballot."""
-        self._seen_round[number] = max(self._seen_round.get(number, 0), ballot_round(promised))
-        home = self.homes.get(number)
-        if home is not None and home.ballot == ballot:
-            self.deposed(number)
+    def refuse(self, number: int, promised: int) -> None:
+        """NACK: an owner has promised a higher ballot. So do we, and know who is home (protocol rule H4)."""
+        slot = self.view.slots[number]
+        if slot is not None and promised > slot.promised:
+            slot.promised = promised
+            self._promised(number)
+
+    def _promised(self, number: int) -> None:
+        """Our copy has promised another ballot."""
+        self.deposed(number)
+        self.view.aim(number)
 
     def deposed(self, number: int) -> None:
         """Another member is home of this slot now, or will be."""
@@ -485,12 +512,12 @@ class Home:
         for _, origin, ticket, _ in self.waiting.pop(home, ()):
             self._end(origin, ticket, Status.AGAIN)
 
-    def _end(self, origin: Peer, ticket: int, status: Status) -> None:
-        """An operation was not done here, or is not known to be."""
+    def _end(self, origin: Peer, ticket: int, status: Status, home: int = 0) -> None:
+        """An operation was not done here, or is not known to be. `home`: the number of the member that is home."""
         if origin is self.view.me:
-            self._refused(ticket, status)
+            self._refused(ticket, status, home)
         else:
-            origin.outcomes += (ticket, status)
+            origin.outcomes += (ticket, status, home)
             self.view.touched.add(origin)
 
     # -- taking over
@@ -593,8 +620,8 @@ class Home:
         slot = self.view.slots[number]
         assert slot is not None, "takeovers are of our own slots"
         round_ = max(ballot_round(slot.promised), self._seen_round.pop(number, 0)) + 1
-        self.deposed(number)
         slot.promised = make_ballot(round_, self.view.me.number)
+        self._promised(number)
         return slot.promised
 
     def _won(self, slot: Slot, ballot: int, promised: list[tuple[Peer, int]]) -> None:

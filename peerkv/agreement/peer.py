@@ -9,11 +9,15 @@ fixed number of parts stands in a column of its own, and its count in the main o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from peerkv.agreement.coordinator import Check, Read
     from peerkv.agreement.turn import Turn
+
+
+OPERATION_COLUMNS: Final = 3
+"""Integers in `Peer.forwards` per operation."""
 
 
 class Peer:
@@ -30,6 +34,7 @@ class Peer:
         "epoch",
         "forwards",
         "heard",
+        "insists",
         "name",
         "number",
         "outcomes",
@@ -66,12 +71,14 @@ class Peer:
         of ..."""
         self.arguments: list[bytes] = []
         """... these."""
+        self.insists: list[int] = []
+        """Tickets of those among them for which it is to take the slot over, whoever it believes to be home."""
         self.done: list[int] = []
         """Tickets of its operations that are done, from us as home, and ..."""
         self.replies: list[Any] = []
         """... their replies."""
         self.outcomes: list[int] = []
-        """Other ends of its operations: ticket, status."""
+        """Other ends of its operations: ticket, status, the number of the member that is home (0: not known)."""
         self.changes: list[Any] = []
         """ACCEPTs for it as owner, from us as home: turn, `turn.Accepts`."""
         self.acks: list[Any] = []
@@ -106,6 +113,7 @@ class Peer:
         for column in (
             self.forwards,
             self.arguments,
+            self.insists,
             self.done,
             self.replies,
             self.outcomes,

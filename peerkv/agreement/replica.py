@@ -102,8 +102,8 @@ class Replica:
         """When the next page may be asked for, so that the rate is kept."""
         self._rate_since = (0.0, 0)
         self._rate = 0
-        self.on_deposed: Callable[[int], None] = lambda _number: None
-        """Told of a slot when another member's ballot is promised or accepted here; set by `home`."""
+        self.on_promised: Callable[[int], None] = lambda _number: None
+        """Told of a slot when another member's ballot is promised here; set by `home`."""
         self._settle = settle
         """Ends operations of our own coordinator whose replies arrived with changes."""
         self._start = start
@@ -190,11 +190,11 @@ class Replica:
         if ballot == slot.promised:
             return True
         if ballot < slot.promised:
-            home.tells.append(("nack", slot.number, ballot, slot.promised))
+            home.tells.append(("nack", slot.number, slot.promised))
             self.view.touched.add(home)
             return False
         slot.promised = ballot
-        self.on_deposed(slot.number)
+        self.on_promised(slot.number)
         return True
 
     def _fall_behind(self, slot: Slot, home: Peer, urgent: bool) -> None:
@@ -247,7 +247,7 @@ class Replica:
         items = iter(column)
         for number, ballot, position, digest, oldest in zip(items, items, items, items, items, strict=True):
             if ballot < copies.promised[number]:
-                home.tells.append(("nack", number, ballot, copies.promised[number]))
+                home.tells.append(("nack", number, copies.promised[number]))
                 self.view.touched.add(home)
                 continue
             if copies.positions[number] != position or copies.promised[number] != position >> SEQUENCE_BITS:
@@ -298,7 +298,7 @@ class Replica:
                 return Refused()
             if ballot > slot.promised:  # P1
                 slot.promised = ballot
-                self.on_deposed(number)
+                self.on_promised(number)
             promised.append(slot.promised)
             positions.append(slot.position)
         return Promises(promised, positions)

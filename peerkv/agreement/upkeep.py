@@ -1,26 +1,34 @@
-"""What a home does unasked: slots that nobody is home of, owners that are behind, deadlines, tombstones, digests.
+"""What a home does unasked: slots that nobody is home of, or that better had another, owners that are behind,
+deadlines, tombstones, digests.
 
 None of it is needed for an operation to be right; all of it is needed for copies to become equal again by themselves.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from math import inf
 from typing import Final
 
 from peerkv.agreement.home import SPACING_S, Home, HomeSlot
 from peerkv.agreement.operation import Operation, Operations, Pause
-from peerkv.agreement.peer import Peer
+from peerkv.agreement.peer import OPERATION_COLUMNS, Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.ring.keys import SLOTS
+from peerkv.settings import Settings
 from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK
 
 ORPHAN_LOOKS: Final = SLOTS // 4
 """Slots looked at in one look: a millisecond."""
 CLAIM_AFTER_S: Final = 3.0
 """More than a round of looks, and a takeover by the first owner, take."""
+JUDGE_PERIOD_S: Final = 1.0
+"""How often a home judges where its load comes from; what it has judged twice holds."""
+FOLLOWED: Final = 0.8
+"""The share of the load that one coordinator must have for homes to move to it; ..."""
+EVEN: Final = 0.6
+"""... and below which no coordinator is followed. Between the two it is as it was judged before."""
 TEND_PERIOD_S: Final = 1.0
 """How often a home looks after owners that are behind and after tombstones."""
 PROBED_GROUP: Final = 128
@@ -40,7 +48,8 @@ SEQUENCE_RENEWED: Final = SEQUENCE_MASK // 2
 class Upkeep:
     """Looks after the slots that this node is home of, or should be."""
 
-    def __init__(self, view: View, operations: Operations, replica: Replica, home: Home) -> None:
+    def __init__(self, settings: Settings, view: View, operations: Operations, replica: Replica, home: Home) -> None:
+        self._settings = settings
         self._view = view
         self._operations = operations
         self._replica = replica
@@ -53,6 +62,18 @@ class Upkeep:
         """How the links stood at the last look."""
         self._lost: dict[int, float] = {}
         """Slots that have no home as far as we see, but whose first owner is another, since when."""
+        self._judge_at = 0.0
+        self._judged: int | None = None
+        """The process that most of our load as home came from in the last period; 0: there was none such; None: there
+        was not enough to tell."""
+        self._moves_to: int | None = None
+        """The same, if it was so twice."""
+        self._moved_upto = 0
+        """As far as we have looked for slots that better had another home in this round."""
+        self._unmoved = 0
+        """Slots to look at until there is none such, unless something happens meanwhile."""
+        self._moved_under: tuple[object, ...] = ()
+        """What decides that, as it was at the last look."""
         self._tend_at = 0.0
         self._to_probe: deque[HomeSlot] = deque()
         """Slots some of whose owners will be asked where they are."""
@@ -135,6 +156,65 @@ class Upkeep:
         if found or lost:
             self._unlooked = SLOTS
         return found
+
+    def move(self, now: float) -> None:
+        """Hand slots over to the owner that had better be home (protocol rule H5): to the coordinator that nearly all
+        of our load comes through, which spares every write of it a forward, or, where there is none such, to the first
+        owner, so that the load is spread. Without load nothing moves: of the next `ORPHAN_LOOKS` slots."""
+        if now >= self._judge_at:
+            self._judge(now - self._judge_at + JUDGE_PERIOD_S)
+            self._judge_at = now + JUDGE_PERIOD_S
+        view, home = self._view, self._home
+        if self._moves_to is None or view.topology is None or view.topology.is_joint:
+            return
+        links = [(peer.process, peer.usable) for peer in view.peers.values()]
+        under = (self._moves_to, view.epoch, self._replica.counters.takeovers, links)
+        if under != self._moved_under:
+            self._moved_under = under
+            self._unmoved = SLOTS
+        if self._unmoved <= 0:
+            return
+        self._unmoved -= ORPHAN_LOOKS
+        first = self._moved_upto
+        self._moved_upto = (first + ORPHAN_LOOKS) % SLOTS
+        better: dict[int, Peer | None] = {}
+        handed: dict[Peer, list[int]] = {}
+        part = slice(first, first + ORPHAN_LOOKS)
+        for number, (group, order) in enumerate(zip(home.group_of[part], view.order[part], strict=True), first):
+            if group is None:
+                continue
+            if id(order) not in better:  # slots with the same owners share one tuple
+                better[id(order)] = self._better_home(order)
+            peer = better[id(order)]
+            if peer is not None:
+                self._unmoved = SLOTS
+                if peer.number not in home.lagging.get(home.homes[number], ()):
+                    handed.setdefault(peer, []).append(number)
+        for peer, numbers in handed.items():
+            peer.tells.append(("take", numbers))
+            view.touched.add(peer)
+
+    def _judge(self, seconds: float) -> None:
+        """Where does our load as home come from?"""
+        ran, self._home.ran = self._home.ran, Counter()
+        total = sum(ran.values()) // OPERATION_COLUMNS
+        before = self._judged
+        process, most = ran.most_common(1)[0] if ran else (0, 0)
+        share = most / OPERATION_COLUMNS / max(1, total)
+        if total < self._settings.follow_least * seconds:
+            self._judged = None
+        elif share >= FOLLOWED:
+            self._judged = process
+        elif share < EVEN:
+            self._judged = 0
+        self._moves_to = self._judged if self._judged == before else None
+
+    def _better_home(self, order: tuple[Peer, ...]) -> Peer | None:
+        """The owner of these that should be home in our place, if there is one."""
+        followed = next((peer for peer in order if peer.process == self._moves_to), None)
+        if followed is None or not followed.usable:
+            followed = next((peer for peer in order if peer.usable), None)
+        return None if followed is self._view.me else followed
 
     def tend(self, now: float) -> None:
         """Once a period: purge tombstones that every owner has (protocol rule X1), give up on turns not acknowledged,

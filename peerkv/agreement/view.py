@@ -6,6 +6,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.ring.keys import SLOTS
 from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
+from peerkv.store.cell import MEMBER_MASK
 from peerkv.store.slot import Copies
 
 
@@ -18,6 +19,8 @@ class View:
         self.me.up = True
         self.peers: dict[int, Peer] = {}
         """Every other process that we exchange frames with."""
+        self.members: dict[int, Peer] = {}
+        """Those of the topology, ourselves included, by their numbers."""
         self.topology: Topology | None = None
         self.copies = Copies(SLOTS)
         self.slots = self.copies.slots
@@ -28,6 +31,10 @@ class View:
         """For each slot its owners without ourselves."""
         self.partners: list[tuple[Peer, ...]] = [()] * SLOTS
         """For each slot of ours the other owners of which any one and we are a quorum."""
+        self.targets: list[Peer | None] = [None] * SLOTS
+        """For each slot its home as far as we believe."""
+        self._told: dict[int, Peer] = {}
+        """Homes of slots that we have no copy of, as their owners have told us."""
         self.quorums: list[Quorum] = []
         """For each slot what decides; slots with the same owners share one."""
         self.pair = bytearray(SLOTS)
@@ -66,6 +73,8 @@ class View:
             for peers, quorum, mine in zip(others, quorums, ours, strict=True)
         ]
         pair = [not quorum.joint and quorum.need == 2 for quorum in quorums]
+        self.members = members
+        self._told.clear()
         self.order = [orders[kind] for kind in kinds]
         self.others = [others[kind] for kind in kinds]
         self.partners = [partners[kind] for kind in kinds]
@@ -93,6 +102,44 @@ class View:
         topology = self.topology
         members = topology.by_process if topology is not None else {}
         self.impaired = any(not peer.up for peer in self.peers.values() if peer.process in members)
+
+    def promised_to(self, number: int) -> Peer | None:
+        """The owner of the slot whose ballot our copy has promised: it is home there, or tried to be."""
+        peer = self.members.get(self.copies.promised[number] & MEMBER_MASK)
+        return peer if peer is not None and peer in self.order[number] else None
+
+    def aim(self, number: int) -> None:
+        """Who is home of that slot may have changed: believe the promise that we have given, or else what an owner has
+        told us; where there is neither, or that one does not answer, the first owner that does."""
+        home = self.promised_to(number) if self.slots[number] is not None else self._told.get(number)
+        if home is not None and home.usable:
+            self.targets[number] = home
+        else:
+            order = self.order[number]
+            self.targets[number] = next((peer for peer in order if peer.usable), None) or next(
+                (peer for peer in order if peer.up), None
+            )
+
+    def aim_all(self) -> None:
+        """Links or the topology have changed: who is home of each slot?"""
+        firsts: dict[int, Peer | None] = {}
+        homes: dict[int, dict[int, Peer]] = {}
+        for order in {id(order): order for order in self.order}.values():  # slots with the same owners share one tuple
+            usable = [peer for peer in order if peer.usable]
+            firsts[id(order)] = next(iter(usable), None) or next((peer for peer in order if peer.up), None)
+            homes[id(order)] = {peer.number: peer for peer in usable}
+        self.targets = [
+            homes[place].get(ballot & MEMBER_MASK) or firsts[place]
+            for place, ballot in zip(map(id, self.order), self.copies.promised, strict=True)
+        ]
+        for number in self._told:
+            self.aim(number)
+
+    def told(self, number: int, home: Peer) -> None:
+        """An owner says who is home of a slot."""
+        if self.slots[number] is None:
+            self._told[number] = home
+            self.aim(number)
 
     def peer(self, process: int, name: str) -> Peer:
         """The peer of that process, known from now on."""

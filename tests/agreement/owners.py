@@ -84,7 +84,7 @@ class Member:
             self.coordinator.settle,
             self.coordinator.refused,
         )
-        self.upkeep = Upkeep(self.view, self.operations, self.replica, self.home)
+        self.upkeep = Upkeep(settings, self.view, self.operations, self.replica, self.home)
         self.now = 0.0
         self.enter(topology)
 
@@ -172,7 +172,7 @@ class Owners:
                 peer.probes[:],
                 peer.acks[:],
                 peer.settled[:],
-                (peer.forwards[:], peer.arguments[:]),
+                (peer.insists[:], peer.forwards[:], peer.arguments[:]),
                 (peer.sequence, peer.reads[:]),
                 peer.confirms[:],
                 (peer.done[:], peer.replies[:]),
@@ -194,7 +194,7 @@ class Owners:
             probes,
             acks,
             settled,
-            (forwards, arguments),
+            (insists, forwards, arguments),
             (sequence, reads),
             confirms,
             done,
@@ -209,6 +209,7 @@ class Owners:
         member.replica.probe(peer, probes)
         member.home.acknowledge(peer, acks)
         member.home.settled(peer, settled)
+        member.home.insist(peer, insists)
         member.home.run(peer, forwards, arguments)
         if reads:
             member.coordinator.answer_reads(peer, sequence, reads[::2], reads[1::2])
@@ -225,6 +226,8 @@ class Owners:
                 member.replica.purge(tell[1])
             elif tell[0] == "compare":
                 member.replica.compare(peer, tell[1])
+            elif tell[0] == "take":
+                member.home.want(tell[1])
 
     def pass_time(self, seconds: float) -> None:
         """Virtual time goes by in steps, with everything that is due."""
@@ -236,5 +239,6 @@ class Owners:
                 member.operations.wake(self.now)
                 member.coordinator.wake()
                 member.upkeep.tend(self.now)
+                member.upkeep.move(self.now)
                 member.upkeep.expire(int(self.now * 1000))
             self.deliver()

@@ -69,7 +69,7 @@ def test_a1_a_change_of_a_lower_ballot_is_refused() -> None:
     to = first_position(make_ballot(8, 1)) + 1
     second.replica.accept(second.peer(first), 1, one_change(to, b"x", {SLOT: 0}))
     assert second.slot.position == 0
-    assert second.peer(first).tells == [("nack", SLOT, make_ballot(8, 1), make_ballot(9, 3))]
+    assert second.peer(first).tells == [("nack", SLOT, make_ballot(9, 3))]
 
 
 def test_a2_a_change_fits_only_where_it_begins() -> None:
@@ -414,3 +414,87 @@ def test_positions_carry_the_ballot() -> None:
     written(owners, b"a")
     home = owners.members[0]
     assert home.slot.position >> SEQUENCE_BITS == home.slot.promised
+
+
+def test_o1_who_is_not_home_says_who_is() -> None:
+    owners = Owners()
+    written(owners, b"a")
+    owners.pass_time(1.0)
+    _, second, third = owners.members
+    second.home.want([SLOT])
+    owners.cut = {(second.name, third.name)}  # the third owner does not hear of the new home
+    owners.deliver()
+    owners.cut = set()
+    got = Got()
+    third.write(got, 0, b"APPEND", b"k", b"b")
+    owners.deliver()
+    assert got.replies == {0: b"ab"}
+    assert SLOT in second.home.homes, "it was not taken back"
+    assert third.view.targets[SLOT] is third.peer(second)
+
+
+def test_o2_who_insists_has_a_slot_taken_over() -> None:
+    owners = Owners()
+    written(owners, b"a")
+    owners.pass_time(1.0)
+    first, second, third = owners.members
+    owners.cut = {(first.name, third.name), (third.name, first.name)}
+    got = Got()
+    third.write(got, 0, b"APPEND", b"k", b"b")
+    owners.pass_time(0.5)
+    assert got.replies == {0: b"ab"}
+    assert SLOT in second.home.homes
+    assert first.view.targets[SLOT] is first.peer(second), "who was deposed knows by whom"
+
+
+def test_h4_a_refused_home_promises_what_the_others_have() -> None:
+    owners = Owners()
+    written(owners, b"a")
+    owners.pass_time(1.0)
+    first, second, third = owners.members
+    owners.cut = {(first.name, second.name), (second.name, first.name)}
+    second.home.want([SLOT])
+    owners.deliver()
+    assert SLOT in first.home.homes, "it has not heard of the other"
+    got = Got()
+    first.write(got, 0, b"APPEND", b"k", b"b")
+    owners.deliver()
+    assert SLOT not in first.home.homes
+    assert first.slot.promised == third.slot.promised
+    owners.cut = set()
+    owners.pass_time(0.5)
+    assert got.replies == {0: b"ab"}
+    assert values(owners) == [b"ab"] * 3
+
+
+def loaded(owners: Owners, seconds: int, *members: int) -> None:
+    """A load of 300 operations a second, by turns through these members."""
+    got = Got()
+    for index in range(300 * seconds):
+        owners.members[members[index % len(members)]].write(got, index, b"APPEND", b"k", b"")
+        if index % 3 == 2:
+            owners.pass_time(0.01)
+    assert len(got.replies) == 300 * seconds
+
+
+def test_h5_a_home_goes_where_its_load_comes_from() -> None:
+    owners = Owners()
+    written(owners, b"a")
+    owners.pass_time(1.0)
+    first, second, _ = owners.members
+    loaded(owners, 5, 1)
+    assert SLOT in second.home.homes
+    loaded(owners, 5, 0, 1, 2)
+    assert SLOT in first.home.homes, "back to the first owner, where the load is even"
+    loaded(owners, 5, 2, 2, 1, 0)
+    assert SLOT in first.home.homes, "nobody has nearly all of it"
+
+
+def test_h5_without_load_nothing_moves() -> None:
+    owners = Owners()
+    written(owners, b"a")
+    owners.pass_time(1.0)
+    _, second, _ = owners.members
+    second.home.want([SLOT])
+    owners.pass_time(5.0)
+    assert SLOT in second.home.homes

@@ -13,7 +13,7 @@ from peerkv.ring.keys import SLOTS
 from peerkv.ring.topology import Topology
 from peerkv.settings import Settings
 from tests.sim.history import GaveUp, Operation, violation
-from tests.sim.world import Connection, World
+from tests.sim.world import FOLLOW_LEAST, Connection, World
 
 CLIENTS: Final = 6
 THINK_S: Final = (0.02, 0.1, 0.3)
@@ -53,12 +53,16 @@ class Client:
         self.waiting: list[tuple[float, bytes, Operation]] = []
         self.turn = 0
         self.think = self.rng.choice(THINK_S)
+        self.favourite = ""
 
     def act(self) -> None:
         """Send something, unless replies are awaited."""
         scenario, world = self.scenario, self.scenario.world
         if scenario.over:
             return
+        if self.favourite != scenario.favourite:
+            self.favourite = scenario.favourite
+            self.connection = None
         if self.connection is None and not self._connect():
             world.after(0.1, self.act)
             return
@@ -77,14 +81,18 @@ class Client:
         world = self.scenario.world
         names = list(world.hosts)
         self.rng.shuffle(names)
-        for name in names:
-            connection = world.connect(name)
-            if connection is not None:
-                self.connection = connection
-                connection.on_reply = lambda reply, connection=connection: self._replied(connection, reply)
-                connection.on_lost = lambda connection=connection: self._lost(connection)
+        for name in [self.favourite, *names] if self.favourite else names:
+            self.connection = world.connect(name)
+            if self.connection is not None:
+                self._listen()
                 return True
         return False
+
+    def _listen(self) -> None:
+        connection = self.connection
+        if connection is not None:
+            connection.on_reply = lambda reply: self._replied(connection, reply)
+            connection.on_lost = lambda: self._lost(connection)
 
     def _choose(self) -> tuple[bytes, Operation, tuple[bytes, ...]]:
         rng, now = self.rng, self.scenario.world.now
@@ -153,6 +161,8 @@ class Scenario:
         self.histories: dict[bytes, list[Operation]] = {}
         rng = self.world.rng
         self.data = rng.choice((3, 3, 3, 4, 5, 6))
+        self.favourite = ""
+        """The node that every client goes to if it can: homes follow."""
         self.quiet = rng.random() < 0.1
         self.master = rng.random() < 0.75
         self.world.forget_after = FORGET_AFTER_S
@@ -230,6 +240,8 @@ class Scenario:
                 self._join,
                 self._leave,
                 self._master,
+                self._favour,
+                self._favour,
             )
         )
         text = kind()
@@ -326,7 +338,15 @@ class Scenario:
                 break
             seeds = tuple(("127.0.0.1", host.settings.port) for host in world.hosts.values())
             name = f"db{number}"
-            world.add(Settings(name=name, port=7000 + number, seeds=seeds, forget_after=FORGET_AFTER_S))
+            world.add(
+                Settings(
+                    name=name,
+                    port=7000 + number,
+                    seeds=seeds,
+                    forget_after=FORGET_AFTER_S,
+                    follow_least=FOLLOW_LEAST,
+                )
+            )
             names.append(name)
         return f"{', '.join(names)} join" if names else ""
 
@@ -344,6 +364,12 @@ class Scenario:
         assert node is not None, "it was staying"
         world.hosts[name].input(node.drain)
         return f"{name} leaves"
+
+    def _favour(self) -> str:
+        """The load comes through one node, or through all again."""
+        names = [name for name in self.world.hosts if name != self.favourite]
+        self.favourite = self.world.rng.choice([*names, ""])
+        return f"the clients go to {self.favourite or 'any node'}"
 
     def _master(self) -> str:
         host = self.world.hosts.get("master")

@@ -17,6 +17,8 @@ from peerkv.settings import Role, Settings
 WALL: Final = 1_700_000_000.0
 DIAL_WITHIN_S: Final = 2.0
 LEAVE_LINGERS_S: Final = 0.3
+FOLLOW_LEAST: Final = 2
+"""Operations a second that homes follow: clients here send a few dozen in all."""
 BREAK_AFTER_S: Final = (1.0, 15.0)
 """A TCP connection over a cut path breaks after some time in this range."""
 
@@ -338,6 +340,7 @@ class World:
                 seeds=seeds,
                 founds=number == 1 and not master,
                 expect=data,
+                follow_least=FOLLOW_LEAST,
                 replicas=replicas,
                 forget_after=self.forget_after,
             )
