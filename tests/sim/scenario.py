@@ -60,7 +60,7 @@ class Client:
         scenario, world = self.scenario, self.scenario.world
         if scenario.over:
             return
-        if self.favourite != scenario.favourite:
+        if self.favourite != scenario.favourite and not self.waiting:
             self.favourite = scenario.favourite
             self.connection = None
         if self.connection is None and not self._connect():
