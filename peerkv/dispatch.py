@@ -252,9 +252,10 @@ class Dispatcher:
         while batches and not batches[0].left:
             batch = batches.popleft()
             replies = batch.replies
-            if ReplyError in map(type, replies):
+            kinds = set(map(type, replies))
+            if ReplyError in kinds:
                 self.errors.update([reply.text.split(" ", 1)[0] for reply in replies if type(reply) is ReplyError])
-            if len(replies) >= MEASURED_REPLIES or (replies and type(replies[-1]) is list):
+            if list in kinds or (bytes in kinds and len(replies) >= MEASURED_REPLIES):
                 size = _size(replies)
                 if size > self._services.settings.client_output_bytes_max:
                     self._services.cut_off(session, f"has asked for {size} bytes at a time")

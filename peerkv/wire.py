@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -415,8 +415,9 @@ def encode_frame(epoch: int, mark: int, clock: int, peer: Peer, encoded: dict[in
     if peer.insists:
         fields += (INSISTS, peer.insists)
     if peer.forwards:
-        tickets, befores, counts = peer.forwards[::3], peer.forwards[1::3], peer.forwards[2::3]
-        fields += (FORWARDS, [_pack(tickets), befores if any(befores) else [], _pack(counts), peer.arguments])
+        tickets, befores, requests = peer.forwards[::3], peer.forwards[1::3], peer.forwards[2::3]
+        counts, arguments = list(map(len, requests)), list(chain.from_iterable(requests))
+        fields += (FORWARDS, [_pack(tickets), befores if any(befores) else [], _pack(counts), arguments])
     if peer.reads:
         fields += (READS, [peer.sequence, peer.reads[::2], _pack(peer.reads[1::2])])
     if peer.confirms:
@@ -481,12 +482,16 @@ def _decode_accepts(chunk: bytes) -> Accepts:
     return Accepts(segments, starts, awaited=awaited)
 
 
-def forwards(content: list[Any]) -> tuple[list[int], list[bytes]]:
-    """The columns of a frame's FORWARDS as in `Peer`: operations, and their arguments."""
-    tickets, befores, counts, arguments = content
-    numbers = _unpack(tickets)
-    columns = zip(numbers, befores or [0] * len(numbers), _unpack(counts), strict=True)
-    return list(chain.from_iterable(columns)), arguments
+def forwards(content: list[Any]) -> tuple[list[int], list[int], Sequence[Sequence[bytes]]]:
+    """A frame's FORWARDS: tickets, tickets of those to be run before, requests."""
+    packed, befores, packed_counts, arguments = content
+    tickets, counts = _unpack(packed), _unpack(packed_counts)
+    requests: Sequence[Sequence[bytes]]
+    if counts and counts.count(counts[0]) == len(counts):
+        requests = list(zip(*[iter(arguments)] * counts[0], strict=True))  # a third of the time of slices
+    else:
+        requests = [arguments[start:end] for start, end in pairwise(accumulate(counts, initial=0))]
+    return tickets, befores or [0] * len(tickets), requests
 
 
 def reads(content: list[Any]) -> tuple[int, list[bytes], Sequence[int]]:

@@ -16,8 +16,7 @@ HELLO = wire.Hello("db1", 77, 5, 2, 99)
 
 def test_a_frame_carries_every_column() -> None:
     peer = Peer(9, "db2")
-    peer.forwards += [1 << 14 | 42, 0, 3, 1 << 90, 1 << 14 | 42, 300]
-    peer.arguments += [b"SET", b"k", b"v"]
+    peer.forwards += [1 << 14 | 42, 0, [b"SET", b"k", b"v"], 1 << 90, 1 << 14 | 42, [b"GET", b"k"]]
     peer.done += [3, 4, 5, 6]
     peer.replies += [ReplyError("ERR no \udcff"), None, 7, "OK"]
     peer.outcomes += [7, 1, 3]
@@ -42,7 +41,11 @@ def test_a_frame_carries_every_column() -> None:
     assert frame[:3] == (4, 5, 6)
     parts = dict(frame.parts)
     assert list(parts) == sorted(range(13)), "all kinds, in the order in which they are to be taken in"
-    assert wire.forwards(parts[wire.FORWARDS]) == (peer.forwards, [b"SET", b"k", b"v"])
+    assert wire.forwards(parts[wire.FORWARDS]) == (
+        [1 << 14 | 42, 1 << 90],
+        [0, 1 << 14 | 42],
+        [[b"SET", b"k", b"v"], [b"GET", b"k"]],
+    )
     assert wire.done(parts[wire.DONE]) == ([3, 4, 5, 6], peer.replies)
     assert parts[wire.OUTCOMES] == [7, 1, 3]
     assert parts[wire.INSISTS] == [1 << 14 | 42]
@@ -104,3 +107,11 @@ def test_a_hello_says_who_and_to_whom() -> None:
 def test_a_hello_of_any_bytes_is_refused(payload: bytes) -> None:
     assert isinstance(wire.decode_hello("peerkv", payload), wire.Refusal)
     assert isinstance(wire.decode_hello("peerkv", wire.MAGIC + bytes((1, wire.Kind.HELLO)) + payload), wire.Refusal)
+
+
+def test_requests_of_one_length_travel() -> None:
+    peer = Peer(9, "db2")
+    requests = [[b"SET", b"a", b"1"], [b"SET", b"b", b"2"]]
+    peer.forwards += [1, 0, requests[0], 2, 0, requests[1]]
+    ((_, content),) = wire.decode_frame(wire.encode_frame(0, 0, 0, peer, {})).parts
+    assert wire.forwards(content) == ([1, 2], [0, 0], [tuple(request) for request in requests])

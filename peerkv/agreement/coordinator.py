@@ -164,8 +164,7 @@ class Coordinator:
         if self._hedge_at == inf:
             self._hedge_at = self.now + self._settings.write_hedge
         if target is not None:
-            target.forwards += (ticket, after, len(request))
-            target.arguments += request
+            target.forwards += (ticket, after, request)
         else:
             self._pursued[ticket] = pursuit = Pursuit(None, self.now, undecided=0)
             self._later(ticket, pursuit, RETRY_FIRST_S)
@@ -242,8 +241,7 @@ class Coordinator:
         self._later(ticket, pursuit, self._settings.write_hedge)
         if target is not None:
             pursuit.undecided += 1
-            target.forwards += (ticket, after, len(request))
-            target.arguments += request
+            target.forwards += (ticket, after, request)
             if told is None:
                 target.insists.append(ticket)
 

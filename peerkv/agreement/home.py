@@ -165,16 +165,18 @@ class Home:
 
     # -- operations in
 
-    def run(self, origin: Peer, forwards: Sequence[int], arguments: Sequence[bytes]) -> None:
-        """Run a coordinator's operations (columns as in `Peer`), each on its slot or as soon as we are home of that;
-        the ends are reported to the coordinator (rule H1).
+    def run(
+        self, origin: Peer, tickets: Sequence[int], afters: Sequence[int], requests: Sequence[Sequence[bytes]]
+    ) -> None:
+        """Run a coordinator's operations (see `Peer.forwards`), each on its slot or as soon as we are home of that; the
+        ends are reported to the coordinator (rule H1).
 
         Hot. What is usual is done in line: we are home, its copy is plain, the change is of one key. All else is
         `_run_one`.
         """
         view = self.view
         process = origin.process
-        self.ran[process] += len(forwards)
+        self.ran[process] += len(tickets)
         mark = view.marks.get(process, 0)
         recent = self._recent[process]
         runs = self._runs
@@ -183,11 +185,7 @@ class Home:
         plain, positions, cells_of = view.copies.plain, view.copies.positions, view.copies.cells
         rows_of: dict[Group, Rows] = {}
         impaired = view.impaired
-        at = 0
-        items = iter(forwards)
-        for ticket, after, count in zip(items, items, items, strict=True):
-            request = arguments[at : at + count]
-            at += count
+        for ticket, after, request in zip(tickets, afters, requests, strict=True):
             if ticket < mark:  # T4: a late copy of an operation that has ended
                 continue
             number = ticket & TICKET_SLOT
@@ -351,9 +349,8 @@ class Home:
             self.insist(me, me.insists)
             me.insists.clear()
         if me.forwards:
-            forwards, arguments = me.forwards, me.arguments
-            me.forwards, me.arguments = [], []
-            self.run(me, forwards, arguments)
+            forwards, me.forwards = me.forwards, []
+            self.run(me, forwards[::3], forwards[1::3], forwards[2::3])
         self._insisted.clear()
         if self._wanted:
             self._take_over_wanted()

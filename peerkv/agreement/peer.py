@@ -9,15 +9,11 @@ fixed number of parts stands in a column of its own, and its count in the main o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peerkv.agreement.coordinator import Check, Read
     from peerkv.agreement.turn import Turn
-
-
-OPERATION_COLUMNS: Final = 3
-"""Integers in `Peer.forwards` per operation."""
 
 
 class Peer:
@@ -26,7 +22,6 @@ class Peer:
     __slots__ = (
         "acks",
         "answers",
-        "arguments",
         "asks",
         "changes",
         "confirms",
@@ -66,11 +61,8 @@ class Peer:
         """That it was in when it was heard last."""
         self.overdue = 0
         """The last turn of ours that it should have acknowledged by the next look."""
-        self.forwards: list[int] = []
-        """Operations for it as home: ticket, the ticket of the operation to be run before or 0, how many arguments,
-        of ..."""
-        self.arguments: list[bytes] = []
-        """... these."""
+        self.forwards: list[Any] = []
+        """Operations for it as home: ticket, the ticket of the operation to be run before or 0, request."""
         self.insists: list[int] = []
         """Tickets of those among them for which it is to take the slot over, whoever it believes to be home."""
         self.done: list[int] = []
@@ -112,7 +104,6 @@ class Peer:
         """Drop what was to be sent: the link is gone, and whoever waits has been told."""
         for column in (
             self.forwards,
-            self.arguments,
             self.insists,
             self.done,
             self.replies,

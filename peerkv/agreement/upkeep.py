@@ -12,7 +12,7 @@ from typing import Final
 
 from peerkv.agreement.home import SPACING_S, Home, HomeSlot
 from peerkv.agreement.operation import Operation, Operations, Pause
-from peerkv.agreement.peer import OPERATION_COLUMNS, Peer
+from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.ring.keys import SLOTS
@@ -197,10 +197,10 @@ class Upkeep:
     def _judge(self, seconds: float) -> None:
         """Where does our load as home come from?"""
         ran, self._home.ran = self._home.ran, Counter()
-        total = sum(ran.values()) // OPERATION_COLUMNS
+        total = sum(ran.values())
         before = self._judged
         process, most = ran.most_common(1)[0] if ran else (0, 0)
-        share = most / OPERATION_COLUMNS / max(1, total)
+        share = most / max(1, total)
         if total < self._settings.follow_least * seconds:
             self._judged = None
         elif share >= FOLLOWED:

@@ -172,7 +172,7 @@ class Owners:
                 peer.probes[:],
                 peer.acks[:],
                 peer.settled[:],
-                (peer.insists[:], peer.forwards[:], peer.arguments[:]),
+                (peer.insists[:], peer.forwards[:]),
                 (peer.sequence, peer.reads[:]),
                 peer.confirms[:],
                 (peer.done[:], peer.replies[:]),
@@ -194,7 +194,7 @@ class Owners:
             probes,
             acks,
             settled,
-            (insists, forwards, arguments),
+            (insists, forwards),
             (sequence, reads),
             confirms,
             done,
@@ -210,7 +210,7 @@ class Owners:
         member.home.acknowledge(peer, acks)
         member.home.settled(peer, settled)
         member.home.insist(peer, insists)
-        member.home.run(peer, forwards, arguments)
+        member.home.run(peer, forwards[::3], forwards[1::3], forwards[2::3])
         if reads:
             member.coordinator.answer_reads(peer, sequence, reads[::2], reads[1::2])
         member.coordinator.confirmed(peer, confirms)

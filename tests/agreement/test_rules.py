@@ -216,7 +216,7 @@ def test_h1_what_changed_nothing_is_remembered_too() -> None:
     second.write(got, 1, b"DEL", b"k")
     owners.deliver()
     assert got.replies == {0: 0, 1: 1}
-    home.home.run(home.peer(third), [ticket, 0, 3], [b"TRY", b"k", b"x"])
+    home.home.run(home.peer(third), [ticket], [0], [[b"TRY", b"k", b"x"]])
     owners.deliver()
     assert values(owners) == [None] * 3
 
@@ -244,8 +244,7 @@ def test_o3_an_operation_is_not_run_before_the_one_that_it_follows() -> None:
     got = Got()
     first = third.write(got, 0, b"APPEND", b"k", b"1")
     second = third.write(got, 1, b"APPEND", b"k", b"2", after=first)
-    third.peer(home).forwards[:] = [second, first, 3]  # the first one is lost
-    third.peer(home).arguments[:] = [b"APPEND", b"k", b"2"]
+    third.peer(home).forwards[:] = [second, first, [b"APPEND", b"k", b"2"]]  # the first one is lost
     owners.deliver()
     assert values(owners)[0] == b"-"
     owners.pass_time(1.0)
