@@ -10,14 +10,19 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
+from bisect import bisect_left
 from collections.abc import Iterator
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 HUGE: Final = 1 << 21
 PER_STEP: Final = 8
 """Huge pages made in one step."""
+LOOKS: Final = 256
+"""Places looked at in one step: 3 ms."""
+REFUSALS_MAX: Final = 8
+"""After so many, and no success ever, the kernel is taken at its word."""
 RESIDENT: Final = 0.9
 """Of what becomes a huge page so much must be in use: the rest would be memory for nothing."""
 
@@ -30,7 +35,11 @@ class HugePages:
 
     def __init__(self) -> None:
         self._made: set[int] = set()
-        """Addresses."""
+        """Addresses; those that the kernel would not have are among them."""
+        self._looked_upto = 0
+        """The address where the next step goes on."""
+        self._succeeded = False
+        self._refusals = 0
         self._libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" and _MAPS.exists() else None
         self._resident = ctypes.create_string_buffer(HUGE // mmap.PAGESIZE)
 
@@ -40,20 +49,32 @@ class HugePages:
         libc = self._libc
         if libc is None:
             return 0
-        candidates = list(_anonymous())
-        self._made.intersection_update(candidates)
-        wanted = (address for address in candidates if address not in self._made and self._is_full(libc, address))
-        made = list(islice(wanted, PER_STEP))
-        for start, count in _runs(made):
-            if libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(count * HUGE), _MADV_COLLAPSE) != 0:
-                self._libc = None  # the kernel does not know how, or has no huge page left
-                return 0
-        self._made.update(made)
-        return len(made)
+        everything = list(_anonymous())
+        self._made.intersection_update(everything)
+        candidates = [address for address in everything if address not in self._made]
+        first = bisect_left(candidates, self._looked_upto)
+        wanted: list[int] = []
+        for address in (candidates[first:] + candidates[:first])[:LOOKS]:
+            self._looked_upto = address + HUGE
+            if self._is_full(libc, address):
+                wanted.append(address)
+                if len(wanted) == PER_STEP:
+                    break
+        made = 0
+        for start, count in _runs(sorted(wanted)):
+            if libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(count * HUGE), _MADV_COLLAPSE) == 0:
+                self._succeeded = True
+                made += count
+            else:
+                self._refusals += 1
+        self._made.update(wanted)
+        if self._refusals >= REFUSALS_MAX and not self._succeeded:
+            self._libc = None
+        return made
 
     def _is_full(self, libc: ctypes.CDLL, address: int) -> bool:
         known = libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(HUGE), self._resident) == 0
-        return known and sum(page & 1 for page in self._resident.raw) >= RESIDENT * len(self._resident)
+        return known and self._resident.raw.count(b"\1") >= RESIDENT * len(self._resident)
 
 
 def _runs(addresses: list[int]) -> Iterator[tuple[int, int]]:

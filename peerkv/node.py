@@ -364,7 +364,6 @@ class Node:
     def _links_changed(self) -> None:
         self._reachable = None
         self.view.links_changed()
-        self.view.aim_all()
 
     def _dial(self, link: _Link) -> None:
         link.dialling = True
@@ -428,8 +427,8 @@ class Node:
     def _take_reads(self, peer: Peer, content: list[Any]) -> None:
         self.coordinator.answer_reads(peer, *wire.reads(content))
 
-    def _take_done(self, _peer: Peer, content: list[Any]) -> None:
-        self.coordinator.settle(*wire.done(content))
+    def _take_done(self, peer: Peer, content: list[Any]) -> None:
+        self.coordinator.done(peer, *wire.done(content))
 
     def _take_outcomes(self, _peer: Peer, content: list[Any]) -> None:
         self.coordinator.outcomes(content)
@@ -443,13 +442,15 @@ class Node:
         for tell in content:
             match tell:
                 case ["nack", int(number), int(promised)]:
-                    self.home.refuse(number, promised)
+                    self.home.refuse(wire.slots([number])[0], wire.ballot(promised))
                 case ["purge", list(column)]:
                     self.replica.purge(column)
                 case ["compare", list(column)]:
                     self.replica.compare(peer, column)
                 case ["take", list(numbers)]:
-                    self.home.want(numbers)
+                    self.home.want(wire.slots(numbers))
+                case ["load", int(writes)]:
+                    self.upkeep.heard_load(peer, writes)
                 case _:
                     pass  # of a newer version
 
@@ -616,7 +617,7 @@ class Node:
         now = self._now
         self.view.send_what_waits()
         self.upkeep.tend(now)
-        self.upkeep.move(now)
+        self.upkeep.move(now, self.coordinator.writes)
         self.steward.consider_birth()
         self.steward.consider_change()
         self.upkeep.compare(COMPARE_CELLS)

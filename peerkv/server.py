@@ -380,7 +380,8 @@ def _run_in_batches() -> None:
     -P 16, 9 % at -P 1)."""
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:  # the operator wants nothing else
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _usage() -> Usage:
@@ -598,7 +599,8 @@ class _Server:
         pages = HugePages()
         while True:
             self.node.usage = _usage()
-            await trio.to_thread.run_sync(pages.step)
+            with contextlib.suppress(OSError, RuntimeError):  # no descriptor, or no thread, is left for a moment
+                await trio.to_thread.run_sync(pages.step)
             await trio.sleep(LOOK_AFTER_S)
             now = trio.current_time()
             self._inbound = {inbound for inbound in self._inbound if not inbound.closed}

@@ -78,7 +78,7 @@ class Settings:
     """A request unfinished after this long answers NOQUORUM or UNCERTAIN; while a majority of its owners is heard,
     three times as long."""
     follow_least: int = 200
-    """Operations a second that a home must see to judge from where the load comes, and move its slots there."""
+    """Operations a second for homes in the whole cluster, from which on homes go where the load comes from."""
     round_patience: float = 0.2
     """How long a home waits for owners' promises before it asks again."""
 

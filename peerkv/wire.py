@@ -56,7 +56,9 @@ from peerkv.gossip.messages import (
     Purpose,
 )
 from peerkv.resp import ReplyError
+from peerkv.ring.keys import SLOTS
 from peerkv.settings import Role
+from peerkv.store.cell import SEQUENCE_BITS
 
 MAGIC: Final = b"pk"
 ENVELOPE_BYTES: Final = len(MAGIC) + 2
@@ -487,6 +489,8 @@ def forwards(content: list[Any]) -> tuple[list[int], list[int], Sequence[Sequenc
     packed, befores, packed_counts, arguments = content
     tickets, counts = _unpack(packed), _unpack(packed_counts)
     requests: Sequence[Sequence[bytes]]
+    if min(counts, default=1) < 1 or sum(counts) != len(arguments):
+        raise ValueError("requests of other lengths than announced")
     if counts and counts.count(counts[0]) == len(counts):
         requests = list(zip(*[iter(arguments)] * counts[0], strict=True))  # a third of the time of slices
     else:
@@ -498,6 +502,20 @@ def reads(content: list[Any]) -> tuple[int, list[bytes], Sequence[int]]:
     """A frame's READS: its number, keys, versions."""
     sequence, keys, versions = content
     return sequence, keys, _unpack(versions)
+
+
+def slots(numbers: list[Any]) -> list[int]:
+    """Numbers of slots in a message. Raises ValueError for what is none."""
+    if not all(type(number) is int and 0 <= number < SLOTS for number in numbers):
+        raise ValueError("not numbers of slots")
+    return numbers
+
+
+def ballot(number: int) -> int:
+    """A ballot in a message. Raises ValueError for what is none."""
+    if not 0 <= number < 1 << (64 - SEQUENCE_BITS):
+        raise ValueError("not a ballot")
+    return number
 
 
 def done(content: list[Any]) -> tuple[Sequence[int], list[Any]]:

@@ -115,3 +115,19 @@ def test_requests_of_one_length_travel() -> None:
     peer.forwards += [1, 0, requests[0], 2, 0, requests[1]]
     ((_, content),) = wire.decode_frame(wire.encode_frame(0, 0, 0, peer, {})).parts
     assert wire.forwards(content) == ([1, 2], [0, 0], [tuple(request) for request in requests])
+
+
+@pytest.mark.parametrize("counts", [[10**8], [0, 3], [2, 2], [-1, 4]])
+def test_requests_of_other_lengths_than_announced_are_refused(counts: list[int]) -> None:
+    """Before anything is made of that size."""
+    with pytest.raises(ValueError, match="other lengths"):
+        wire.forwards([[1] * len(counts), [], counts, [b"SET", b"k", b"v"]])
+
+
+def test_what_is_no_slot_and_no_ballot_is_refused() -> None:
+    assert wire.slots([0, 16383]) == [0, 16383]
+    for numbers in ([-1], [16384], [1, "1"], [True]):
+        with pytest.raises(ValueError, match="not numbers of slots"):
+            wire.slots(numbers)
+    with pytest.raises(ValueError, match="not a ballot"):
+        wire.ballot(1 << 400)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 SEND_CELL: Final = -1
 """In place of the version that the reader holds: it holds no copy, send yours."""
 RETRY_FIRST_S: Final = 0.005
+ASKED_AGAIN: Final = 2
+"""So often the same owner is asked before another one is."""
 TOLD_MAX: Final = 5
 """An operation follows so many words of where the home is; then it waits between its attempts."""
 BUSY_PATIENCE: Final = 3
@@ -185,6 +187,19 @@ class Coordinator:
                 if pursued:
                     pursued.pop(ticket, None)
 
+    def done(self, home: Peer, tickets: Iterable[int], replies: Iterable[Reply]) -> None:
+        """A home says that it has done operations of ours."""
+        if self._pursued:
+            for ticket in tickets:
+                if ticket in self._pursued:
+                    self.view.told(ticket & TICKET_SLOT, home)
+        self.settle(tickets, replies)
+
+    @property
+    def writes(self) -> int:
+        """How many operations have gone to homes from here."""
+        return self._counter
+
     def refused(self, ticket: int, status: Status, home: int = 0) -> None:
         """An owner has not done, or may not have done, an operation; another one (its number) is home, it says."""
         write = self.pending.get(ticket)
@@ -193,10 +208,11 @@ class Coordinator:
         pursuit = self._pursuit(ticket, write)
         if status is not Status.AGAIN:
             pursuit.undecided = max(0, pursuit.undecided - 1)
-        patience = self._settings.request_timeout / 3
-        if status is Status.NO_QUORUM and not pursuit.undecided and self.now - write[5] >= patience:
-            self._fail(ticket, write, pursuit)
-            return
+        if status is Status.NO_QUORUM:
+            self.view.forget_told(ticket & TICKET_SLOT)
+            if not pursuit.undecided and self.now - write[5] >= self._settings.request_timeout / 3:
+                self._fail(ticket, write, pursuit)
+                return
         told = self.view.members.get(home)
         if told is None or pursuit.attempts > TOLD_MAX:
             self._later(ticket, pursuit, RETRY_FIRST_S * (1 << min(pursuit.attempts - 1, 5)))
@@ -224,7 +240,8 @@ class Coordinator:
 
     def _send_again(self, ticket: int, write: Write, told: Peer | None = None) -> None:
         """Pursue an operation: the same id, to the home that we were told of, or else to the owner that we believe to
-        be home, which is to take the slot over unless it is (protocol rule O2)."""
+        be home, which is to take the slot over unless it is; where that one has been asked twice, to the others in turn
+        (protocol rule O2)."""
         pursuit = self._pursuit(ticket, write)
         request, _, _, after, _, started = write
         if after and after not in self.pending:
@@ -235,6 +252,9 @@ class Coordinator:
             self._fail(ticket, write, pursuit)
             return
         target = told or self.view.targets[number]
+        if told is None and target is pursuit.target and pursuit.attempts >= ASKED_AGAIN:
+            others = [peer for peer in self.view.order[number] if peer.usable and peer is not target]
+            target = others[pursuit.attempts % len(others)] if others else target
         pursuit.attempts += 1
         pursuit.target = target
         pursuit.sent = self.now
@@ -432,7 +452,6 @@ class Coordinator:
 
     def link_down(self, peer: Peer) -> None:
         """Whoever was asked there is asked elsewhere, at once. Its unanswered sends stay undecided."""
-        self.view.aim_all()
         self.met(peer)
 
     def met(self, peer: Peer) -> None:
@@ -454,7 +473,6 @@ class Coordinator:
 
     def enter_epoch(self) -> None:
         """Another topology: everything under way is asked anew."""
-        self.view.aim_all()
         for ticket, write in list(self.pending.items()):
             self._send_again(ticket, write)
         for peer in self.view.peers.values():

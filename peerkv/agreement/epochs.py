@@ -121,12 +121,17 @@ def next_topology(
     """
     target = present.next_members or present.members
     known = {member.process for member in target}
+    living = {member.process for member in candidates}
+    back = [member for member in present.members if member.process not in known and member.process in living]
+    known.update([member.process for member in back])
     newcomers = [member for member in candidates if member.process not in known]
     names = {member.name for member in newcomers}
     staying = [member for member in target if member.process not in gone and member.name not in names]
     if present.is_joint:
-        if len(staying) < len(target) and staying + newcomers:
-            return present.joined(staying, newcomers)  # it cannot finish, or would have to be undone at once
+        if len(staying) < len(target) and staying + back + newcomers:
+            # It cannot finish, or would have to be undone at once. Who was to go and is here again is the same member,
+            # with all its promises: under another number it could not keep them (seed 900777).
+            return present.joined(staying + back, newcomers)
         return present.finished() if filled else None
     if len(staying) == len(target) and not newcomers:
         return None

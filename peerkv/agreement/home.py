@@ -7,7 +7,7 @@ at its end, and nothing waits for the turn before, since a change tells the posi
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -84,6 +84,8 @@ class HomeSlot:
     that was chosen before."""
     purgeable: tuple[int, int] = (0, 0)
     """(turn, position): once every owner has answered that turn, tombstones up to that position can go."""
+    at: float = 0.0
+    """When we became home."""
     acked: dict[int, int] = field(default_factory=dict)
     """Per owner how far it has acknowledged under this ballot; kept where more than one other must."""
 
@@ -125,8 +127,6 @@ class Home:
         """There may be slots that have lost their home since `upkeep` looked for such."""
         self.group_of: list[Group | None] = [None] * SLOTS
         """Of each slot that we are home of."""
-        self.ran: Counter[int] = Counter()
-        """How much was asked of us as home, by the process of the coordinator, since `upkeep` looked."""
         self.turn = 0
         """The last turn that was begun."""
         self.now = 0.0
@@ -176,7 +176,6 @@ class Home:
         """
         view = self.view
         process = origin.process
-        self.ran[process] += len(tickets)
         mark = view.marks.get(process, 0)
         recent = self._recent[process]
         runs = self._runs
@@ -496,7 +495,7 @@ class Home:
         self.view.aim(number)
 
     def deposed(self, number: int) -> None:
-        """Another member is home of this slot now, or will be."""
+        """We are home of this slot no more."""
         self.unsettled = True
         self.unclaimed.discard(number)
         home = self.homes.pop(number, None)
@@ -511,6 +510,10 @@ class Home:
 
     def _end(self, origin: Peer, ticket: int, status: Status, home: int = 0) -> None:
         """An operation was not done here, or is not known to be. `home`: the number of the member that is home."""
+        if not home and status is not Status.NO_QUORUM:
+            promised_to = self.view.promised_to(ticket & TICKET_SLOT)
+            if promised_to is not None and promised_to is not self.view.me:
+                home = promised_to.number
         if origin is self.view.me:
             self._refused(ticket, status, home)
         else:
@@ -642,7 +645,7 @@ class Home:
         view = self.view
         others = view.others[number]
         home = self.homes[number] = HomeSlot(
-            slot, ballot, self._group(number), view.quorums[number], since=slot.position
+            slot, ballot, self._group(number), view.quorums[number], since=slot.position, at=self.now
         )
         if home.quorum.joint:
             equal = ()  # E5: all have to say that they are here

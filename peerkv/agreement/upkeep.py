@@ -6,7 +6,7 @@ None of it is needed for an operation to be right; all of it is needed for copie
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from math import inf
 from typing import Final
 
@@ -24,11 +24,16 @@ ORPHAN_LOOKS: Final = SLOTS // 4
 CLAIM_AFTER_S: Final = 3.0
 """More than a round of looks, and a takeover by the first owner, take."""
 JUDGE_PERIOD_S: Final = 1.0
-"""How often a home judges where its load comes from; what it has judged twice holds."""
+"""How often coordinators tell their load, and homes judge where it is; what was judged twice holds."""
+LOAD_HOLDS_S: Final = 2.5
+"""A load that was told longer ago is no more."""
 FOLLOWED: Final = 0.8
 """The share of the load that one coordinator must have for homes to move to it; ..."""
 EVEN: Final = 0.6
 """... and below which no coordinator is followed. Between the two it is as it was judged before."""
+KEPT_S: Final = 5.0
+"""A slot is not handed over sooner after its home became that: where another node takes it back again and again, as it
+cannot talk to the better home, that is no more than a takeover now and then."""
 TEND_PERIOD_S: Final = 1.0
 """How often a home looks after owners that are behind and after tombstones."""
 PROBED_GROUP: Final = 128
@@ -62,10 +67,16 @@ class Upkeep:
         """How the links stood at the last look."""
         self._lost: dict[int, float] = {}
         """Slots that have no home as far as we see, but whose first owner is another, since when."""
-        self._judge_at = 0.0
+        self._writes = 0
+        """What this node had coordinated when it judged last, and ..."""
+        self._judged_at = 0.0
+        """... when that was."""
+        self._tells_load = False
+        self._loads: dict[int, tuple[int, float]] = {}
+        """By process the operations a second that it has for homes as coordinator, and when it said so."""
         self._judged: int | None = None
-        """The process that most of our load as home came from in the last period; 0: there was none such; None: there
-        was not enough to tell."""
+        """The process that nearly all of the cluster's load comes through; 0: there is none such; None: there is not
+        enough to tell."""
         self._moves_to: int | None = None
         """The same, if it was so twice."""
         self._moved_upto = 0
@@ -101,7 +112,9 @@ class Upkeep:
         }
         if not topology.is_joint:
             first = [order[:1] == (view.me.number,) for order in orders]
-            home.want([number for number, kind in enumerate(kinds) if first[kind]])
+            ours = [number for number, kind in enumerate(kinds) if first[kind]]
+            homes = [(number, view.promised_to(number)) for number in ours]
+            home.want([number for number, peer in homes if peer is None or peer is view.me or not peer.usable])
 
     def met(self, peer: Peer) -> None:
         """A peer has entered our epoch: what it was sent before it has not read (protocol rule E1)."""
@@ -157,13 +170,15 @@ class Upkeep:
             self._unlooked = SLOTS
         return found
 
-    def move(self, now: float) -> None:
+    def move(self, now: float, writes: int) -> None:
         """Hand slots over to the owner that had better be home (protocol rule H5): to the coordinator that nearly all
-        of our load comes through, which spares every write of it a forward, or, where there is none such, to the first
-        owner, so that the load is spread. Without load nothing moves: of the next `ORPHAN_LOOKS` slots."""
-        if now >= self._judge_at:
-            self._judge(now - self._judge_at + JUDGE_PERIOD_S)
-            self._judge_at = now + JUDGE_PERIOD_S
+        of the load comes through, which spares every write of it a forward, or, where there is none such, to the first
+        owner, so that the load is spread. Without load nothing moves. Of the next `ORPHAN_LOOKS` slots.
+
+        `writes`: what this node has coordinated so far.
+        """
+        if now >= self._judged_at + JUDGE_PERIOD_S:
+            self._judge(now, writes)
         view, home = self._view, self._home
         if self._moves_to is None or view.topology is None or view.topology.is_joint:
             return
@@ -188,24 +203,38 @@ class Upkeep:
             peer = better[id(order)]
             if peer is not None:
                 self._unmoved = SLOTS
-                if peer.number not in home.lagging.get(home.homes[number], ()):
+                slot = home.homes[number]
+                if now - slot.at >= KEPT_S and peer.number not in home.lagging.get(slot, ()):
                     handed.setdefault(peer, []).append(number)
         for peer, numbers in handed.items():
             peer.tells.append(("take", numbers))
             view.touched.add(peer)
 
-    def _judge(self, seconds: float) -> None:
-        """Where does our load as home come from?"""
-        ran, self._home.ran = self._home.ran, Counter()
-        total = sum(ran.values())
+    def heard_load(self, peer: Peer, load: int) -> None:
+        """A coordinator has so many operations a second for homes."""
+        self._loads[peer.process] = (load, self._home.now)
+
+    def _judge(self, now: float, writes: int) -> None:
+        """Where does the load come from? All homes judge the load of the whole cluster, so that it does not depend on
+        what they are home of, and hardly differs between them."""
+        load = int((writes - self._writes) / (now - self._judged_at))
+        self._writes, self._judged_at = writes, now
+        if load or self._tells_load:
+            self._tells_load = load > 0
+            for peer in self._view.peers.values():
+                if peer.up:
+                    peer.tells.append(("load", load))
+                    self._view.touched.add(peer)
+        self._loads[self._view.me.process] = (load, now)
+        self._loads = {process: told for process, told in self._loads.items() if now - told[1] < LOAD_HOLDS_S}
+        total = sum([load for load, _ in self._loads.values()])
+        process, (most, _) = max(self._loads.items(), key=lambda told: (told[1][0], told[0]))
         before = self._judged
-        process, most = ran.most_common(1)[0] if ran else (0, 0)
-        share = most / max(1, total)
-        if total < self._settings.follow_least * seconds:
+        if total < self._settings.follow_least:
             self._judged = None
-        elif share >= FOLLOWED:
+        elif most >= FOLLOWED * total:
             self._judged = process
-        elif share < EVEN:
+        elif most < EVEN * total:
             self._judged = 0
         self._moves_to = self._judged if self._judged == before else None
 

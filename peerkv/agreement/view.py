@@ -98,10 +98,11 @@ class View:
             self.marks[process] = oldest
 
     def links_changed(self) -> None:
-        """A link came up or went down."""
+        """A link came up or went down, or the topology is another."""
         topology = self.topology
         members = topology.by_process if topology is not None else {}
         self.impaired = any(not peer.up for peer in self.peers.values() if peer.process in members)
+        self.aim_all()
 
     def promised_to(self, number: int) -> Peer | None:
         """The owner of the slot whose ballot our copy has promised: it is home there, or tried to be."""
@@ -136,9 +137,14 @@ class View:
             self.aim(number)
 
     def told(self, number: int, home: Peer) -> None:
-        """An owner says who is home of a slot."""
+        """An owner says who is home of a slot, or shows that it is."""
         if self.slots[number] is None:
             self._told[number] = home
+            self.aim(number)
+
+    def forget_told(self, number: int) -> None:
+        """Who was said to be home of a slot cannot serve it."""
+        if self._told.pop(number, None) is not None:
             self.aim(number)
 
     def peer(self, process: int, name: str) -> Peer:

@@ -18,7 +18,7 @@ from peerkv.settings import Role
 
 Address = tuple[str, int]
 
-PROTOCOL_VERSIONS: Final = (1, 1)
+PROTOCOL_VERSIONS: Final = (2, 2)
 """The oldest and the newest wire version that this program speaks."""
 
 

@@ -119,14 +119,21 @@ class Member:
         return self.coordinator.write(SLOT, request, got, index, after)
 
 
-class Owners:
-    """`count` members of one topology; the first in the slot's order of preference is `members[0]`."""
+TURN_S = 0.0001
+"""What a turn takes: an answer is later than its question."""
 
-    def __init__(self, count: int = 3) -> None:
-        self.topology = Topology.birth(1, count, [Owner(0, f"n{number}", number) for number in range(1, count + 1)])
+
+class Owners:
+    """`count` members of one topology, `replicas` of which are the slot's owners (default: all); the first in the
+    slot's order of preference is `members[0]`."""
+
+    def __init__(self, count: int = 3, replicas: int = 0) -> None:
+        numbers = range(1, count + 1)
+        self.topology = Topology.birth(1, replicas or count, [Owner(0, f"n{number}", number) for number in numbers])
         self.settings = Settings()
         by_number = {number: Member(number, self.topology, self.settings) for number in self.topology.by_number}
-        self.members = [by_number[number] for number in self.topology.order(SLOT)]
+        owners = self.topology.order(SLOT)
+        self.members = [by_number[number] for number in (*owners, *[n for n in numbers if n not in owners])]
         self.now = 0.0
         self.cut: set[tuple[str, str]] = set()
         """(from, to) of directions in which everything is lost."""
@@ -159,6 +166,7 @@ class Owners:
 
     def turn(self, member: Member) -> bool:
         """End of a member's turn: flush, and deliver its columns to the others."""
+        self.now += TURN_S
         member.at(self.now)
         member.home.flush()
         outgoing = member.view.outgoing()
@@ -214,7 +222,7 @@ class Owners:
         if reads:
             member.coordinator.answer_reads(peer, sequence, reads[::2], reads[1::2])
         member.coordinator.confirmed(peer, confirms)
-        member.coordinator.settle(*done)
+        member.coordinator.done(peer, *done)
         member.coordinator.outcomes(outcomes)
         for number, message in asks:
             peer.answers.append((number, member.replica.answer(message)))
@@ -226,8 +234,22 @@ class Owners:
                 member.replica.purge(tell[1])
             elif tell[0] == "compare":
                 member.replica.compare(peer, tell[1])
+            elif tell[0] == "load":
+                member.upkeep.heard_load(peer, tell[1])
             elif tell[0] == "take":
                 member.home.want(tell[1])
+
+    def cut_apart(self, one: Member, *others: Member) -> None:
+        """Links break, and what is sent is lost."""
+        for other in others:
+            self.cut |= {(one.name, other.name), (other.name, one.name)}
+            for here, there in ((one, other), (other, one)):
+                here.peer(there).up = False
+                here.view.links_changed()
+                here.operations.link_down(self.now, here.peer(there))
+                here.coordinator.link_down(here.peer(there))
+                here.home.link_down(here.peer(there))
+                here.peer(there).clear()
 
     def pass_time(self, seconds: float) -> None:
         """Virtual time goes by in steps, with everything that is due."""
@@ -239,6 +261,6 @@ class Owners:
                 member.operations.wake(self.now)
                 member.coordinator.wake()
                 member.upkeep.tend(self.now)
-                member.upkeep.move(self.now)
+                member.upkeep.move(self.now, member.coordinator.writes)
                 member.upkeep.expire(int(self.now * 1000))
             self.deliver()

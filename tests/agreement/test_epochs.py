@@ -64,6 +64,15 @@ def test_a_change_that_cannot_end_is_replaced(present: Topology) -> None:
     )
 
 
+def test_a_member_that_was_to_go_and_is_back_is_the_same_member(present: Topology) -> None:
+    """Under another number it could not keep what it has promised as the member that it still is (seed 900777)."""
+    joint = present.joined(present.members[:2], [owner("d", 200)])
+    following = next_topology(joint, [*present.members, owner("e", 201)], {200}, filled=False)
+    assert following is not None
+    assert following.next_members[:3] == present.members
+    assert [member.name for member in following.next_members] == ["a", "b", "c", "e"]
+
+
 def test_the_last_member_is_not_given_up(present: Topology) -> None:
     assert next_topology(present, [], {100, 101, 102}, filled=False) is None
 

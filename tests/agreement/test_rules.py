@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from peerkv.agreement.operation import Fetch, Page, Prepare, Promises, Refused
 from peerkv.agreement.turn import Accepts
 from peerkv.resp import ReplyError
+from peerkv.ring.keys import SLOTS
 from peerkv.store.cell import SEQUENCE_BITS, first_position, make_ballot
 from tests.agreement.owners import SLOT, Got, Owners, run
 
@@ -358,6 +361,7 @@ def test_r1_owners_that_agree_answer_without_the_home() -> None:
     written(owners, b"a")
     owners.cut = {(other.name, home.name) for other in (second, third)}
     second.peer(home).up = False
+    second.view.links_changed()
     second.coordinator.link_down(second.peer(home))
     got = Got()
     second.coordinator.read(SLOT, (b"GET", b"k"), run, 0, got, 0)
@@ -466,6 +470,69 @@ def test_h4_a_refused_home_promises_what_the_others_have() -> None:
     assert values(owners) == [b"ab"] * 3
 
 
+def settled(*numbers: int) -> Owners:
+    """Owners of whom the third is home of the slot."""
+    owners = Owners(*numbers)
+    written(owners, b"a")
+    owners.pass_time(1.0)
+    owners.members[2].home.want([SLOT])
+    owners.pass_time(0.5)
+    assert SLOT in owners.members[2].home.homes
+    return owners
+
+
+def test_o1_a_handover_is_not_undone_by_operations_under_way() -> None:
+    owners = Owners(4, 3)
+    written(owners, b"a")
+    owners.pass_time(1.0)
+    first, _, third, other = owners.members
+    got = Got()
+    other.write(got, 0, b"APPEND", b"k", b"b")
+    owners.turn(other)
+    third.home.want([SLOT])
+    owners.turn(third)  # the others promise before they have seen what the first has just run
+    owners.pass_time(0.5)
+    assert got.replies == {0: b"ab"}
+    assert SLOT in third.home.homes
+    assert SLOT not in first.home.homes
+
+
+def test_o2_a_home_that_cannot_serve_is_asked_no_more() -> None:
+    owners = settled(4, 3)
+    first, second, third, other = owners.members
+    got = Got()
+    other.write(got, 0, b"APPEND", b"k", b"b")
+    owners.deliver()
+    assert other.view.targets[SLOT] is other.peer(third)
+    owners.cut_apart(third, first, second)
+    other.write(got, 1, b"APPEND", b"k", b"c")
+    owners.pass_time(0.5)
+    assert got.replies == {0: b"ab", 1: b"abc"}
+    assert other.view.targets[SLOT] is not other.peer(third)
+
+
+def test_o2_an_owner_that_believes_in_such_a_home_asks_another() -> None:
+    owners = settled(5)
+    first, second, third, fourth, fifth = owners.members
+    owners.cut_apart(third, first, fourth, fifth)
+    got = Got()
+    second.write(got, 0, b"APPEND", b"k", b"b")
+    owners.pass_time(0.5)
+    assert got.replies == {0: b"ab"}
+
+
+def test_o2_a_home_that_is_heard_but_does_not_hear_is_replaced() -> None:
+    owners = settled(3)
+    first, _, third = owners.members
+    owners.cut = {(first.name, third.name)}
+    got = Got()
+    first.write(got, 0, b"APPEND", b"k", b"b")
+    for index in range(1, 200):
+        third.write(got, index, b"APPEND", b"other", b"")
+        owners.pass_time(0.01)
+    assert got.replies[0] == b"ab"
+
+
 def loaded(owners: Owners, seconds: int, *members: int) -> None:
     """A load of 300 operations a second, by turns through these members."""
     got = Got()
@@ -481,11 +548,11 @@ def test_h5_a_home_goes_where_its_load_comes_from() -> None:
     written(owners, b"a")
     owners.pass_time(1.0)
     first, second, _ = owners.members
-    loaded(owners, 5, 1)
+    loaded(owners, 10, 1)
     assert SLOT in second.home.homes
-    loaded(owners, 5, 0, 1, 2)
+    loaded(owners, 10, 0, 1, 2)
     assert SLOT in first.home.homes, "back to the first owner, where the load is even"
-    loaded(owners, 5, 2, 2, 1, 0)
+    loaded(owners, 10, 2, 2, 1, 0)
     assert SLOT in first.home.homes, "nobody has nearly all of it"
 
 
@@ -497,3 +564,26 @@ def test_h5_without_load_nothing_moves() -> None:
     second.home.want([SLOT])
     owners.pass_time(5.0)
     assert SLOT in second.home.homes
+
+
+def test_h5_homes_of_two_clients_with_a_key_each_stay() -> None:
+    """What one is home of must not decide where it belongs: the slots would go round for ever."""
+    owners = Owners()
+    first, second, third = owners.members
+    other = next(n for n in range(SLOTS) if owners.topology.order(n)[0] == second.view.me.number)
+    got = Got()
+    for index in range(0, 2000, 2):
+        second.coordinator.write(SLOT, (b"APPEND", b"k", b""), got, index)
+        third.coordinator.write(other, (b"APPEND", b"k", b""), got, index + 1)
+        owners.pass_time(0.01)
+    assert SLOT in first.home.homes
+    assert other in second.home.homes
+
+
+def test_t5_an_epoch_leaves_slots_where_their_home_stays() -> None:
+    owners = settled(3)
+    owners.topology = replace(owners.topology, epoch=2)
+    for member in owners.members:
+        member.enter(owners.topology)
+    owners.pass_time(1.0)
+    assert SLOT in owners.members[2].home.homes
