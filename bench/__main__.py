@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import csv
 import io
+import platform
 import shutil
 import statistics
 import subprocess
@@ -55,7 +56,8 @@ def main() -> None:
                 found.setdefault("redis 1+2, SET + WAIT 1", []).append(_set(primary, pipeline, wait=True))
                 found.setdefault("one node of three", []).append(_set(servers["one node of three"], pipeline))
 
-    print(f"\nratios to redis-server in the same run: medians of {options.rounds}, -c {CLIENTS}, {VALUE_BYTES} bytes\n")
+    print(f"\nratios to redis-server in the same run: medians of {options.rounds}, -c {CLIENTS}, {VALUE_BYTES} bytes")
+    print(f"nodes: {platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}\n")
     print(f"{'':22}{'redis-server':>16}{'one node alone':>18}{'one node of three':>20}")
     for (test, pipeline), rates in sorted(rows.items(), key=lambda row: (row[0][1], row[0][0])):
         print(f"{test.upper():14} -P {pipeline:<4}" + _columns(rates, list(servers)))
