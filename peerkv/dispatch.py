@@ -44,6 +44,7 @@ WAIT_MAX_S: Final = 3600.0
 """What WAIT's `0`, for ever, means here: a client that is gone must not be waited for."""
 
 READ, WRITE = Kind.READ, Kind.WRITE
+BYTES: Final = {bytes}
 CROSSSLOT: Final = ReplyError("CROSSSLOT Keys in request don't hash to the same slot")
 SYNTAX: Final = ReplyError("ERR syntax error")
 PATTERN_TOO_LONG: Final = ReplyError(f"ERR pattern is too long: at most {PATTERN_BYTES_MAX} bytes are allowed")
@@ -163,7 +164,9 @@ class Dispatcher:
         session.batches.append(batch)
         replies = batch.replies
         home = self._home
-        alone = home.alone
+        alone, timed = home.alone, home.timed
+        copies = self._view.copies
+        plain, positions, cells_of = copies.plain, copies.positions, copies.cells
         written = session.written
         now = self.now
         quiet = session.muted or session.skips
@@ -188,10 +191,16 @@ class Dispatcher:
                     batch.deliver(index, CROSSSLOT)
                     continue
                 if alone[number] and number not in written:
-                    if kind is READ and not home.timed[number]:
-                        reply = command.run(self._view.copies.cells[number], request, now)[1]  # type: ignore[misc]
-                    else:
+                    if timed[number]:
                         reply = home.apply_alone(number, command.run, request, now)  # type: ignore[arg-type]
+                    else:
+                        changes, reply = command.run(cells_of[number], request, now)  # type: ignore[misc]
+                        if changes:  # `Home.apply_alone` in line
+                            if len(changes) == 1 and plain[number] and changes[0][1] is not None and not changes[0][2]:
+                                positions[number] = to = positions[number] + 1
+                                cells_of[number][changes[0][0]] = (to, changes[0][1], 0)
+                            else:
+                                home.change_alone(number, changes)
                     replies[index] = reply
                     batch.left -= 1
                 elif kind is READ:
@@ -256,7 +265,7 @@ class Dispatcher:
             if ReplyError in kinds:
                 self.errors.update([reply.text.split(" ", 1)[0] for reply in replies if type(reply) is ReplyError])
             if list in kinds or (bytes in kinds and len(replies) >= MEASURED_REPLIES):
-                size = _size(replies)
+                size = sum(map(len, replies)) if kinds == BYTES else _size(replies)
                 if size > self._services.settings.client_output_bytes_max:
                     self._services.cut_off(session, f"has asked for {size} bytes at a time")
                     return

@@ -666,6 +666,7 @@ class Node:
                     frame = wire.encode_frame(view.epoch, mark, dispatcher.now, peer, encoded)
                     outbox.frames.append((peer.process, frame))
                 peer.clear()
+            self.replica.recent.trim(view.marks)
         outbox.replies, dispatcher.replies = dispatcher.replies, []
         self._statistics.output_bytes += sum([len(data) for _, data in outbox.replies])
         outbox.closing, dispatcher.closing = dispatcher.closing, []

@@ -316,24 +316,20 @@ class Home:
 
     def apply_alone(self, number: int, run: Run, request: Sequence[bytes], now: int) -> Reply:
         """Run an operation on a slot whose only owner we are: done as soon as it is run."""
-        copies = self.view.copies
         if self.timed[number]:
             self.clock = now
             self.remove_expired(self.homes[number], request)
-        changes, reply = run(copies.cells[number], request, now)
+        changes, reply = run(self.view.copies.cells[number], request, now)
         if changes:
-            if len(changes) == 1 and copies.plain[number] and changes[0][1] is not None:
-                ((key, value, deadline),) = changes
-                copies.positions[number] = to = copies.positions[number] + 1
-                copies.cells[number][key] = (to, value, deadline)
-                if not deadline:
-                    return reply
-            else:
-                home = self.homes[number]
-                to = home.slot.position + 1
-                home.slot.apply(to if to >> SEQUENCE_BITS == home.ballot else first_position(home.ballot) + 1, changes)
-            self._note_deadlines(number, changes)
+            self.change_alone(number, changes)
         return reply
+
+    def change_alone(self, number: int, changes: Sequence[Change]) -> None:
+        """Make changes of a slot whose only owner we are."""
+        home = self.homes[number]
+        to = home.slot.position + 1
+        home.slot.apply(to if to >> SEQUENCE_BITS == home.ballot else first_position(home.ballot) + 1, changes)
+        self._note_deadlines(number, changes)
 
     def _note_deadlines(self, number: int, changes: Sequence[Change]) -> None:
         for key, _, deadline in changes:

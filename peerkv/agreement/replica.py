@@ -242,7 +242,8 @@ class Replica:
     def compare(self, home: Peer, column: list[int]) -> None:
         """A home's digests, of copies that are complete: what differs is fetched anew, as a whole (rule F5). With each
         comes the oldest tombstone there: older ones were purged, and we have not been told (rule X1). A home whose
-        ballot is not the highest any more, and that has not noticed, as nothing was written since, is told."""
+        ballot is not the highest any more, and that has not noticed, as nothing was written since, is told. A home at
+        position 0 cannot ask by a change of its own: what we have was never chosen."""
         copies = self.view.copies
         items = iter(column)
         for number, ballot, position, digest, oldest in zip(items, items, items, items, items, strict=True):
@@ -250,10 +251,15 @@ class Replica:
                 home.tells.append(("nack", number, copies.promised[number]))
                 self.view.touched.add(home)
                 continue
-            if copies.positions[number] != position or copies.promised[number] != position >> SEQUENCE_BITS:
-                continue
             slot = copies.slots[number]
             if slot is None:
+                continue
+            if not position and copies.positions[number] >> SEQUENCE_BITS < ballot and copies.positions[number]:
+                if number not in self.fetching and self._follows(slot, ballot, home):
+                    self.fetching.add(number)
+                    self._start(self.catch_up(number, ballot, home, whole=True))
+                continue
+            if copies.positions[number] != position or copies.promised[number] != position >> SEQUENCE_BITS:
                 continue
             if slot.tombstones:
                 self.counters.purged += slot.purge(oldest - 1)

@@ -339,7 +339,7 @@ class Upkeep:
                 self._home.deposed(number)
                 self._home.want([number])
                 continue
-            if home is None or home.group.turn is not None or home in self._home.lagging or not position:
+            if home is None or home.group.turn is not None or home in self._home.lagging:
                 continue
             slot = home.slot
             cells -= len(slot.cells)

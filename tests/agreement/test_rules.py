@@ -159,6 +159,25 @@ def test_f5_a_home_that_was_deposed_unnoticed_learns_it_from_a_comparison() -> N
     assert SLOT not in home.home.homes
 
 
+def test_f5_what_nobody_heard_of_an_empty_slot_is_replaced() -> None:
+    owners = Owners()
+    first, second, third = owners.members
+    owners.pass_time(1.0)
+    owners.cut = {(first.name, second.name), (first.name, third.name)}
+    first.write(Got(), 0, b"APPEND", b"k", b"lost")
+    owners.deliver()
+    first.coordinator.pending.clear()  # it gives up
+    second.home.want([SLOT])
+    owners.pass_time(0.5)
+    assert SLOT in second.home.homes
+    assert (first.slot.position > 0, second.slot.position, third.slot.position) == (True, 0, 0)
+    owners.cut = set()
+    for _ in range(100):
+        second.upkeep.compare(SLOTS)
+        owners.deliver()
+    assert (first.slot.position, first.slot.cells) == (0, {})
+
+
 def test_t2_a_new_home_has_what_was_acknowledged() -> None:
     owners = Owners()
     home, second, third = owners.members
