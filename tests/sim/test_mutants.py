@@ -82,7 +82,7 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
         (accept_in_spite_of_a_promise, 4),
         (take_over_without_the_furthest_copy, 8),
         (report_before_a_majority_has_it, 7),
-        (end_a_change_before_it_is_filled, 7),
+        (end_a_change_before_it_is_filled, 21),
         (ask_the_old_owners_only, 8),
     ],
 )
