@@ -95,7 +95,6 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[Serving] = t
     with listening(settings) as (clients, peers, gossip):
         node = Node(settings, rng, trio.current_time(), time.time())
         server = _Server(settings, node, clients, peers, gossip)
-        _run_in_batches()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -376,8 +375,8 @@ class _Link(_Stream):
 def _run_in_batches() -> None:
     """Have the scheduler not interrupt whoever runs when something comes in for us (SCHED_BATCH, sched(7)). Nodes and
     clients that share processors otherwise interrupt each other at every frame and reply, and wait for a processor
-    while another one is idle; so what comes in meanwhile is one turn (of three nodes on two processors: 8 % more at
-    -P 16, 9 % at -P 1)."""
+    while another one is idle; so what comes in meanwhile is one turn (SET of three nodes on two processors: 8 % more at
+    -P 16, 10 to 25 % at -P 1). A node by itself has no frames, and would lose a tenth."""
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(OSError):
             if os.sched_getscheduler(0) == os.SCHED_OTHER:  # the operator wants nothing else
@@ -672,6 +671,7 @@ class _Server:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link = _Link(self, connection, connection.fileno(), process=process)
         self.links[process] = link
+        _run_in_batches()
         self._watch(link.fd, link.mask, link.on_event)
 
     async def _exchange(self, ticket: int, address: tuple[str, int], payload: bytes) -> None:
