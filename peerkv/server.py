@@ -28,6 +28,7 @@ from typing import Final
 
 import trio
 
+from peerkv.hugepages import HugePages
 from peerkv.node import Node, Outbox
 from peerkv.reports import Usage
 from peerkv.session import Session
@@ -593,9 +594,12 @@ class _Server:
 
     async def look_after(self) -> None:
         """Close connections to the peer port that say nothing; listen again where descriptors had run out; see what
-        this process uses."""
+        this process uses, and have it use that well."""
+        pages = HugePages()
         while True:
             self.node.usage = _usage()
+            with contextlib.suppress(OSError, RuntimeError):  # no descriptor, or no thread, is left for a moment
+                await trio.to_thread.run_sync(pages.step)
             await trio.sleep(LOOK_AFTER_S)
             now = trio.current_time()
             self._inbound = {inbound for inbound in self._inbound if not inbound.closed}
