@@ -355,7 +355,7 @@ class Node:
         self._gone[peer.process] = now
         self._links_changed()
         self.operations.link_down(now, peer)
-        self.coordinator.link_down(peer)
+        self.coordinator.met(peer)
         self.home.link_down(peer)
         peer.clear()
         self.swim.link_lost(now, peer.name)

@@ -450,12 +450,9 @@ class Coordinator:
 
     # -- what moves operations on
 
-    def link_down(self, peer: Peer) -> None:
-        """Whoever was asked there is asked elsewhere, at once. Its unanswered sends stay undecided."""
-        self.met(peer)
-
     def met(self, peer: Peer) -> None:
-        """What it was asked it may never have read: it has only now entered our epoch (or is gone)."""
+        """What it was asked it may never have read: it has only now entered our epoch, or its link is down. All that is
+        asked again at once, there or elsewhere; unanswered sends stay undecided."""
         for ticket, write in list(self.pending.items()):
             pursuit = self._pursued.get(ticket)
             if (write[4] if pursuit is None else pursuit.target) is peer:

@@ -247,7 +247,7 @@ class Owners:
                 here.peer(there).up = False
                 here.view.links_changed()
                 here.operations.link_down(self.now, here.peer(there))
-                here.coordinator.link_down(here.peer(there))
+                here.coordinator.met(here.peer(there))
                 here.home.link_down(here.peer(there))
                 here.peer(there).clear()
 
