@@ -26,8 +26,8 @@ from peerkv.client import Client, ConnectionLost, Unreachable
 from peerkv.config import NAME_MAX, Cluster, ConfigError, load, parse_address, parse_value
 from peerkv.repl import Shell, converse, run_lines
 from peerkv.resp import ReplyError
-from peerkv.server import NameInUse, PortTaken, Serving, listening, serve
 from peerkv.settings import Role, Settings
+from peerkv.shell.serve import NameInUse, PortTaken, Serving, listening, serve
 
 STOP_WITHIN_S: Final = 5.0
 READY_POLL_S: Final = 0.05

@@ -4,7 +4,7 @@
     peers' frames  -> replica, home, coordinator, operations
     datagrams      -> swim -> who is alive -> links -> whom the coordinator asks
 
-It opens no socket, reads no clock and draws no chance; `server` does, and the simulator of the tests in its place.
+It opens no socket, reads no clock and draws no chance; `shell` does, and the simulator of the tests in its place.
 """
 
 from __future__ import annotations

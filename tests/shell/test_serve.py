@@ -11,8 +11,8 @@ import trio
 
 from bench.processes import free_port
 from peerkv.resp import Replies, Reply, ReplyError, encode_request
-from peerkv.server import PortTaken, Serving, serve
 from peerkv.settings import Settings
+from peerkv.shell.serve import PortTaken, Serving, serve
 
 
 @pytest.fixture

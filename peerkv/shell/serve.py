@@ -28,11 +28,11 @@ from typing import Final
 
 import trio
 
-from peerkv.hugepages import HugePages
 from peerkv.node import Node, Outbox
 from peerkv.reports import Usage
 from peerkv.session import Session
 from peerkv.settings import Settings
+from peerkv.shell.hugepages import HugePages
 
 log = logging.getLogger("peerkv")
 

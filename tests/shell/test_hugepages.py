@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from peerkv.hugepages import HUGE, HugePages, _runs
+from peerkv.shell.hugepages import HUGE, HugePages, _runs
 
 
 def huge_bytes() -> int:
