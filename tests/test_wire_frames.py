@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from peerkv import wire
-from peerkv.agreement.operation import CellAnswer, Fetch, KeyPage, Page, Prepare, Refused
+from peerkv.agreement.operation import CellAnswer, Fetch, KeyPage, Message, Page, Prepare, Refused
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.turn import Accepts
 from peerkv.resp import ReplyError
@@ -67,7 +67,7 @@ def test_a_frame_carries_every_column() -> None:
 
 
 @pytest.mark.parametrize("message", [Fetch(1, 2, 3, True), CellAnswer(1, None, 0), KeyPage([[b"a"], []], 7)])
-def test_messages_travel(message: wire.RareMessage) -> None:
+def test_messages_travel(message: Message) -> None:
     peer = Peer(9, "db2")
     peer.asks.append((1, message))
     ((_, asks),) = wire.decode_frame(wire.encode_frame(0, 0, 0, peer, {})).parts

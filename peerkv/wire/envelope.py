@@ -1,0 +1,91 @@
+"""The envelope that tells friend from stranger, and what the fields within it may be.
+
+    'p' 'k' | wire version | kind | CBOR [cluster name, ...]
+
+Whatever comes in, opening it returns either a message or a `Refusal` that says what is wrong; it never raises. Lists
+may grow at their end: what an older version does not know there, it ignores. Kinds and codes are only ever added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final, TypeVar
+
+import cbor2
+
+from peerkv.gossip.member import PROTOCOL_VERSIONS
+from peerkv.wire.limits import NAME_CHARACTERS_MAX
+
+MAGIC: Final = b"pk"
+ENVELOPE_BYTES: Final = len(MAGIC) + 2
+
+
+class Kind(IntEnum):
+    DATAGRAM = 1
+    EXCHANGE_REQUEST = 2
+    EXCHANGE_ANSWER = 3
+    HELLO = 4
+    WELCOME = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """These bytes are not for us."""
+
+    reason: str
+    """Completes the sentence 'refused 10.0.0.7:16379, which ...'."""
+
+
+def kind_of(payload: bytes) -> int:
+    """The kind of message, without a look inside; 0 for what is no message of peerkv at all."""
+    return payload[3] if len(payload) >= ENVELOPE_BYTES and payload.startswith(MAGIC) else 0
+
+
+Message = TypeVar("Message")
+
+
+def seal(kind: Kind, fields: list[Any]) -> bytes:
+    """A message's bytes."""
+    return MAGIC + bytes((PROTOCOL_VERSIONS[1], kind)) + cbor2.dumps(fields)
+
+
+def open_envelope(kind: Kind, cluster: str, payload: bytes, read: Callable[[list[Any]], Message]) -> Message | Refusal:
+    """What `read` makes of the fields of a message of that kind, or why not."""
+    if not kind_of(payload):
+        return Refusal("sent something that is not peerkv's")
+    oldest, newest = PROTOCOL_VERSIONS
+    if not oldest <= payload[2] <= newest:
+        return Refusal(f"speaks wire version {payload[2]}; this node speaks {oldest} to {newest}")
+    try:
+        fields = cbor2.loads(payload[ENVELOPE_BYTES:])
+        theirs = text(fields[0], NAME_CHARACTERS_MAX)
+        if theirs != cluster:
+            return Refusal(f"belongs to cluster {theirs!r}; this node belongs to {cluster!r}")
+        if payload[3] != kind:
+            return Refusal(f"sent a message of kind {payload[3]} where {kind.name} was due")
+        return read(fields)
+    except Exception as error:  # cbor2 decodes tags into any type of Python and lets that type's errors through
+        return Refusal(f"sent what cannot be read ({type(error).__name__}: {str(error)[:80]!r})")
+
+
+# What fields may be
+
+
+def integer(value: Any, most: int = (1 << 64) - 1) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"not a number from 0 to {most}")
+    return value
+
+
+def text(value: Any, longest: int) -> str:
+    if type(value) is not str or len(value) > longest or not value.isprintable():  # as it may be printed in a log
+        raise ValueError(f"not a printable text of at most {longest} characters")
+    return value
+
+
+def name_of(value: Any) -> str:
+    if not value:
+        raise ValueError("a name is not empty")
+    return text(value, NAME_CHARACTERS_MAX)
