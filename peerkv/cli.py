@@ -5,32 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 import trio
 from click.core import ParameterSource
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from peerkv import __version__
-from peerkv.client import Client, ConnectionLost, Unreachable
 from peerkv.config import NAME_MAX, Cluster, ConfigError, load, parse_address, parse_value
-from peerkv.repl import Shell, converse, run_lines
+from peerkv.faces.client import Client, ConnectionLost, Unreachable
+from peerkv.faces.repl import Shell, converse, run_lines
+from peerkv.faces.status import await_whole, is_whole, show
+from peerkv.faces.up import Up, first_text, log_path, serve_until_signal
 from peerkv.resp import ReplyError
 from peerkv.settings import Role, Settings
-from peerkv.shell.serve import NameInUse, PortTaken, Serving, listening, serve
-
-STOP_WITHIN_S: Final = 5.0
-READY_POLL_S: Final = 0.05
+from peerkv.shell.serve import NameInUse, PortTaken, listening
 
 
 class Address(click.ParamType):  # type: ignore[type-arg]
@@ -168,9 +162,9 @@ def node(
     _log_to(log_file, settings)
     failed = ""
     try:
-        trio.run(_serve_until_signal, settings, parent)
+        trio.run(serve_until_signal, settings, parent)
     except* (PortTaken, NameInUse) as group:
-        failed = _first(group)
+        failed = first_text(group)
     if failed:
         raise click.ClickException(failed)
 
@@ -193,14 +187,6 @@ def _default_name(host: str, port: int) -> str:
     return (socket.gethostname() if host in ("0.0.0.0", "::") else f"{host}:{port}")[:NAME_MAX]
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> str:
-    """What the first of the exceptions says."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
-
-
 def _log_to(path: Path | None, settings: Settings) -> None:
     try:
         handler = logging.FileHandler(path) if path is not None else logging.StreamHandler()
@@ -210,39 +196,6 @@ def _log_to(path: Path | None, settings: Settings) -> None:
     text = f"%(asctime)s %(levelname)-7s {settings.name}: %(message)s"
     handler.setFormatter(logging.Formatter(text))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
-
-
-async def _serve_until_signal(settings: Settings, parent: int | None) -> None:
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            serving: Serving = await nursery.start(_serve_to_the_end, settings, nursery.cancel_scope)
-            if parent is not None:
-                nursery.start_soon(_end_with, parent, nursery.cancel_scope)
-            async for number in signals:
-                name = signal.Signals(number).name
-                if number == signal.SIGTERM and settings.leave_grace and not serving.node.leaving:
-                    logging.getLogger("peerkv").info(
-                        "%s: leaving within %g s; once more to stop at once", name, settings.leave_grace
-                    )
-                    serving.leave()
-                    continue
-                logging.getLogger("peerkv").info("%s: stopping", name)
-                nursery.cancel_scope.cancel()
-                return
-
-
-async def _serve_to_the_end(
-    settings: Settings, scope: trio.CancelScope, *, task_status: trio.TaskStatus[Serving] = trio.TASK_STATUS_IGNORED
-) -> None:
-    await serve(settings, task_status=task_status)
-    scope.cancel()
-
-
-async def _end_with(parent: int, scope: trio.CancelScope) -> None:
-    """A node of `up` does not outlive it, however that ended."""
-    while os.getppid() == parent:
-        await trio.sleep(0.5)
-    scope.cancel()
 
 
 # -- up
@@ -270,119 +223,10 @@ def up(config: Path, logs: Path | None) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for settings in cluster.nodes:
-            _log_path(directory, settings).touch()
+            log_path(directory, settings).touch()
     except OSError as error:
         raise click.ClickException(f"the log {error.filename} cannot be written: {error.strerror}") from None
-    sys.exit(trio.run(_Up(cluster, config, directory).run))
-
-
-def _log_path(directory: Path, settings: Settings) -> Path:
-    return directory / f"{settings.name.replace('/', '%2F')}.log"  # a name may have what a file's cannot
-
-
-class _Up:
-    """Nodes as processes of their own."""
-
-    def __init__(self, cluster: Cluster, config: Path, logs: Path) -> None:
-        self._cluster = cluster
-        self._config = config
-        self._logs = logs
-        self._processes: dict[str, trio.Process] = {}
-        self._ready: set[str] = set()
-        self._ending = False
-        self._status = 0
-
-    async def run(self) -> int:
-        """The exit status."""
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._stop_on_signal, nursery.cancel_scope)
-                print(f"logs in {self._logs}", flush=True)
-                for settings in self._cluster.nodes:
-                    self._processes[settings.name] = await self._start(settings)
-                    nursery.start_soon(self._watch, settings, nursery.cancel_scope)
-                for settings in self._cluster.nodes:
-                    await self._await_ready(settings)
-                first = next(node for node in self._cluster.nodes if node.role is Role.DATA)
-                address = f"{first.host}:{first.port}"
-                print(f"the cluster is ready: peerkv connect {address}, or any Redis client at any node", flush=True)
-                if sys.stdin.isatty() and sys.stdout.isatty():
-                    await converse(Client((first.host, first.port)), redis=False)
-                    nursery.cancel_scope.cancel()
-                else:
-                    await trio.sleep_forever()
-        except* Unreachable as group:
-            print(_first(group), file=sys.stderr)
-            self._status = 1
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._stop()
-        return self._status
-
-    async def _start(self, settings: Settings) -> trio.Process:
-        log = _log_path(self._logs, settings)
-        command = [sys.executable, "-P", "-m", "peerkv", "node", settings.name, "--config", str(self._config)]
-        command += ["--log-file", str(log), "--parent", str(os.getpid())]
-        with log.open("ab") as output:
-            return await trio.lowlevel.open_process(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C is for us alone; we stop the nodes in order
-            )
-
-    async def _watch(self, settings: Settings, scope: trio.CancelScope) -> None:
-        """Say so when a node ends; if it never was ready, give up."""
-        process = self._processes[settings.name]
-        status = await process.wait()
-        if self._ending:
-            return
-        if settings.name in self._ready:
-            print(f"{settings.name} has ended (status {status}): {self._last_line(settings)}", flush=True)
-            return
-        print(f"{settings.name} did not start: {self._last_line(settings)}", file=sys.stderr, flush=True)
-        self._status = 1
-        scope.cancel()
-
-    async def _await_ready(self, settings: Settings) -> None:
-        client = Client((settings.host, settings.port))
-        while True:
-            await trio.sleep(READY_POLL_S)
-            try:
-                status = await client.status()
-            except (Unreachable, ConnectionLost, ValueError):
-                continue
-            if status["node"] == settings.name and (settings.role is Role.MASTER or status["epoch"]):
-                break
-        await client.close()
-        self._ready.add(settings.name)
-        print(f"{settings.name} ({settings.role.value}) is ready at {settings.host}:{settings.port}", flush=True)
-
-    def _last_line(self, settings: Settings) -> str:
-        lines = _log_path(self._logs, settings).read_text(errors="replace").strip().splitlines()
-        return lines[-1].removeprefix("Error: ") if lines else "it said nothing"
-
-    async def _stop_on_signal(self, scope: trio.CancelScope) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for _ in signals:
-                scope.cancel()
-                return
-
-    async def _stop(self) -> None:
-        self._ending = True
-        for process in self._processes.values():
-            if process.returncode is None:
-                process.send_signal(signal.SIGINT)  # SIGTERM would have each hand its share to the next
-        with trio.move_on_after(STOP_WITHIN_S):
-            for process in self._processes.values():
-                await process.wait()
-        for process in self._processes.values():
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if self._processes:
-            print("all nodes have stopped", flush=True)
+    sys.exit(trio.run(Up(cluster, config, directory).run))
 
 
 # -- connect, status, explain
@@ -453,86 +297,12 @@ def status(address: tuple[str, int], wait: float, as_json: bool) -> None:
     ADDRESS is any node's; the default is 127.0.0.1:7001.
     """
 
-    async def work(client: Client) -> dict[str, Any]:
-        until = trio.current_time() + wait
-        with Progress(
-            TextColumn("slots with all copies"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not (wait and sys.stderr.isatty()),
-        ) as progress:
-            bar = progress.add_task("", total=None, rate="")
-            while True:
-                try:
-                    found = await client.status()
-                except (ConnectionLost, Unreachable):
-                    if trio.current_time() >= until:
-                        raise
-                    await trio.sleep(0.2)  # it is being restarted
-                    continue
-                rate = f"{found['change']['bytes_per_second'] / 1e6:.1f} MB/s"
-                done = found["slots_with_all_copies"]
-                progress.update(bar, total=found["slots"] or None, completed=done, rate=rate)
-                if _is_whole(found) or trio.current_time() >= until:
-                    return found
-                await trio.sleep(0.2)
-
-    found = _with_client(address, work, patience=wait)
+    found = _with_client(address, lambda client: await_whole(client, wait), patience=wait)
     if as_json:
         print(json.dumps(found, indent=2))
     else:
-        _show(found)
-    sys.exit(0 if _is_whole(found) else 1)
-
-
-def _is_whole(found: dict[str, Any]) -> bool:
-    slots: int = found["slots"]
-    return 0 < slots == int(found["slots_with_all_copies"]) and not found["changing"] and not found["joining"]
-
-
-def _show(found: dict[str, Any]) -> None:
-    console = Console(markup=False)
-    table = Table("node", "role", "clients", "liveness", "copies", "homes", "zone")
-    for member in sorted(found["members"], key=lambda member: member["name"]):
-        owner = member["owner"]
-        table.add_row(
-            member["name"] + (" *" if member["me"] else ""),
-            member["role"],
-            member["client"],
-            "leaving" if member["leaving"] and member["liveness"] == "alive" else member["liveness"],
-            str(member["copies"]) if owner else "-",
-            str(member["homes"]) if owner else "-",
-            member["zone"],
-        )
-    console.print(table)
-    if not found["epoch"]:
-        console.print("the cluster is not born yet")
-        return
-    missing = found["slots"] - found["slots_with_all_copies"]
-    wanted, owners = found["replicas"], sum(member["owner"] for member in found["members"])
-    whole = "every slot has all its copies" if not missing else f"{missing} slots lack a copy"
-    if not missing and owners < wanted:
-        whole += f" that {owners} data node{'s' if owners > 1 else ''} can hold"
-    # a slot that changes owners has copies at the old ones and at the new ones
-    there = min(sum(member["copies"] for member in found["members"]) / found["slots"], wanted)
-    each = f"{there:.3g} copies each" if there == wanted else f"{there:.3g} of {wanted} wanted copies each"
-    if found["slots_without_quorum"]:
-        whole += f", {found['slots_without_quorum']} have no majority and cannot be used"
-    if found["joining"]:
-        whole += f"; {', '.join(found['joining'])} will join"
-    console.print(f"cluster {found['cluster']}, epoch {found['epoch']}, {each}: {whole}", soft_wrap=True)
-
-    change = found["change"]
-    if found["changing"] or change["copies_to_go"]:
-        rate = change["bytes_per_second"]
-        console.print(
-            f"filling: {change['slots_to_go']} of {change['slots']} slots that change owners and"
-            f" {change['copies_to_go']} copies to go, {change['bytes'] / 1e6:.1f} MB fetched, {rate / 1e6:.1f} MB/s"
-        )
+        show(found)
+    sys.exit(0 if is_whole(found) else 1)
 
 
 @main.command()

@@ -18,8 +18,8 @@ from prompt_toolkit.formatted_text import HTML
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from peerkv.client import Client, ConnectionLost, Unreachable
 from peerkv.commands.table import COMMANDS
+from peerkv.faces.client import Client, ConnectionLost, Unreachable
 from peerkv.resp import Reply, ReplyError, Verbatim, split_words
 
 PROMPT_ENDS_WITHIN_S: Final = 2.0

@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 import trio
 
-from peerkv.client import Client, Unreachable
-from peerkv.repl import Shell
+from peerkv.faces.client import Client, Unreachable
+from peerkv.faces.repl import Shell
 
 SILENT_S = 0.5
 ANSWER_WITHIN_S = 0.3
@@ -18,8 +18,8 @@ ANSWER_WITHIN_S = 0.3
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peerkv.client.SILENT_S", SILENT_S)
-    monkeypatch.setattr("peerkv.client.ANSWER_WITHIN_S", ANSWER_WITHIN_S)
+    monkeypatch.setattr("peerkv.faces.client.SILENT_S", SILENT_S)
+    monkeypatch.setattr("peerkv.faces.client.ANSWER_WITHIN_S", ANSWER_WITHIN_S)
 
 
 class Node:

@@ -1,0 +1,172 @@
+"""Nodes as processes: one until it is told to end, or every one of a cluster.ini, with the prompt."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from peerkv.config import Cluster
+from peerkv.faces.client import Client, ConnectionLost, Unreachable
+from peerkv.faces.repl import converse
+from peerkv.settings import Role, Settings
+from peerkv.shell.serve import Serving, serve
+
+STOP_WITHIN_S: Final = 5.0
+READY_POLL_S: Final = 0.05
+
+
+async def serve_until_signal(settings: Settings, parent: int | None) -> None:
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            serving: Serving = await nursery.start(_serve_to_the_end, settings, nursery.cancel_scope)
+            if parent is not None:
+                nursery.start_soon(_end_with, parent, nursery.cancel_scope)
+            async for number in signals:
+                name = signal.Signals(number).name
+                if number == signal.SIGTERM and settings.leave_grace and not serving.node.leaving:
+                    logging.getLogger("peerkv").info(
+                        "%s: leaving within %g s; once more to stop at once", name, settings.leave_grace
+                    )
+                    serving.leave()
+                    continue
+                logging.getLogger("peerkv").info("%s: stopping", name)
+                nursery.cancel_scope.cancel()
+                return
+
+
+async def _serve_to_the_end(
+    settings: Settings, scope: trio.CancelScope, *, task_status: trio.TaskStatus[Serving] = trio.TASK_STATUS_IGNORED
+) -> None:
+    await serve(settings, task_status=task_status)
+    scope.cancel()
+
+
+async def _end_with(parent: int, scope: trio.CancelScope) -> None:
+    """A node of `up` does not outlive it, however that ended."""
+    while os.getppid() == parent:
+        await trio.sleep(0.5)
+    scope.cancel()
+
+
+def log_path(directory: Path, settings: Settings) -> Path:
+    return directory / f"{settings.name.replace('/', '%2F')}.log"  # a name may have what a file's cannot
+
+
+class Up:
+    """Nodes as processes of their own."""
+
+    def __init__(self, cluster: Cluster, config: Path, logs: Path) -> None:
+        self._cluster = cluster
+        self._config = config
+        self._logs = logs
+        self._processes: dict[str, trio.Process] = {}
+        self._ready: set[str] = set()
+        self._ending = False
+        self._status = 0
+
+    async def run(self) -> int:
+        """The exit status."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._stop_on_signal, nursery.cancel_scope)
+                print(f"logs in {self._logs}", flush=True)
+                for settings in self._cluster.nodes:
+                    self._processes[settings.name] = await self._start(settings)
+                    nursery.start_soon(self._watch, settings, nursery.cancel_scope)
+                for settings in self._cluster.nodes:
+                    await self._await_ready(settings)
+                first = next(node for node in self._cluster.nodes if node.role is Role.DATA)
+                address = f"{first.host}:{first.port}"
+                print(f"the cluster is ready: peerkv connect {address}, or any Redis client at any node", flush=True)
+                if sys.stdin.isatty() and sys.stdout.isatty():
+                    await converse(Client((first.host, first.port)), redis=False)
+                    nursery.cancel_scope.cancel()
+                else:
+                    await trio.sleep_forever()
+        except* Unreachable as group:
+            print(first_text(group), file=sys.stderr)
+            self._status = 1
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._stop()
+        return self._status
+
+    async def _start(self, settings: Settings) -> trio.Process:
+        log = log_path(self._logs, settings)
+        command = [sys.executable, "-P", "-m", "peerkv", "node", settings.name, "--config", str(self._config)]
+        command += ["--log-file", str(log), "--parent", str(os.getpid())]
+        with log.open("ab") as output:
+            return await trio.lowlevel.open_process(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for us alone; we stop the nodes in order
+            )
+
+    async def _watch(self, settings: Settings, scope: trio.CancelScope) -> None:
+        """Say so when a node ends; if it never was ready, give up."""
+        process = self._processes[settings.name]
+        status = await process.wait()
+        if self._ending:
+            return
+        if settings.name in self._ready:
+            print(f"{settings.name} has ended (status {status}): {self._last_line(settings)}", flush=True)
+            return
+        print(f"{settings.name} did not start: {self._last_line(settings)}", file=sys.stderr, flush=True)
+        self._status = 1
+        scope.cancel()
+
+    async def _await_ready(self, settings: Settings) -> None:
+        client = Client((settings.host, settings.port))
+        while True:
+            await trio.sleep(READY_POLL_S)
+            try:
+                status = await client.status()
+            except (Unreachable, ConnectionLost, ValueError):
+                continue
+            if status["node"] == settings.name and (settings.role is Role.MASTER or status["epoch"]):
+                break
+        await client.close()
+        self._ready.add(settings.name)
+        print(f"{settings.name} ({settings.role.value}) is ready at {settings.host}:{settings.port}", flush=True)
+
+    def _last_line(self, settings: Settings) -> str:
+        lines = log_path(self._logs, settings).read_text(errors="replace").strip().splitlines()
+        return lines[-1].removeprefix("Error: ") if lines else "it said nothing"
+
+    async def _stop_on_signal(self, scope: trio.CancelScope) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                scope.cancel()
+                return
+
+    async def _stop(self) -> None:
+        self._ending = True
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.send_signal(signal.SIGINT)  # SIGTERM would have each hand its share to the next
+        with trio.move_on_after(STOP_WITHIN_S):
+            for process in self._processes.values():
+                await process.wait()
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if self._processes:
+            print("all nodes have stopped", flush=True)
+
+
+def first_text(group: BaseExceptionGroup[BaseException]) -> str:
+    """What the first of the exceptions says."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
