@@ -1,8 +1,11 @@
-"""Is a history of one key linearizable? (Wing and Gong, "Testing and verifying concurrent objects", 1993.)
+"""Is a history of one key linearizable, and in the order of each connection? (Wing and Gong, "Testing and verifying
+concurrent objects", 1993.)
 
 Events are gone through in order of time. A configuration is a state that the key may be in, and which of the operations
 under way have had their effect already; an operation that returns must have had its effect by then, with that reply.
-Operations of unknown outcome stay under way for ever: they may have their effect at any later time, or never.
+Operations of unknown outcome stay under way: they may have their effect at any later time, or never. What one
+connection sends takes effect in the order in which it is sent: an operation has its effect only after those that the
+same connection sent before it, and one of unknown outcome that has had none by then never will.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ class Operation:
     reply: object = None
     lifetime: float = 0.0
     """Seconds, of what sets a deadline."""
+    connection: int = 0
+    """That it was sent on; 0: on one of its own."""
+    order: int = 0
+    """Its place among all that was sent there."""
 
     @property
     def known(self) -> bool:
@@ -45,23 +52,36 @@ class GaveUp(Exception):
 
 
 def violation(operations: Iterable[Operation]) -> Operation | None:
-    """The operation at which no linearization is left; None: the history is linearizable. Raises GaveUp."""
-    ordered = list(operations)
+    """The operation at which no linearization is left; None: the history is one that Redis could have. Raises
+    GaveUp."""
+    ordered = sorted(operations, key=lambda op: (op.invoked, op.order))
     events = sorted(
         [(op.invoked, 0, index) for index, op in enumerate(ordered)]
         + [(op.returned, 1, index) for index, op in enumerate(ordered) if op.known]
     )
+    earlier = _earlier(ordered)
     pending: set[int] = set()
     configurations: set[tuple[State, frozenset[int]]] = {(ABSENT, frozenset())}
     for at, returns, index in events:
         if not returns:
             pending.add(index)
             continue
-        configurations = _through(configurations, pending, index, ordered, at)
+        configurations = _through(configurations, pending, index, ordered, earlier, at)
         if not configurations:
             return ordered[index]
         pending.discard(index)
     return None
+
+
+def _earlier(ordered: list[Operation]) -> list[list[int]]:
+    """For each operation those that its connection sent before it."""
+    sent: dict[int, list[int]] = {}
+    earlier: list[list[int]] = []
+    for index, op in enumerate(ordered):
+        before = sent.setdefault(op.connection, []) if op.connection else []
+        earlier.append(before[:])
+        before.append(index)
+    return earlier
 
 
 def _through(
@@ -69,6 +89,7 @@ def _through(
     pending: set[int],
     index: int,
     ordered: list[Operation],
+    earlier: list[list[int]],
     at: float,
 ) -> set[tuple[State, frozenset[int]]]:
     """Configurations in which operation `index`, which returns at `at`, has had its effect."""
@@ -80,11 +101,12 @@ def _through(
         if index in done:
             arrived.add((state, done - {index}))
             continue
-        for other in pending:
-            if other in done:
+        for other in pending - done:
+            before = [op for op in earlier[other] if op in pending and op not in done]
+            if any(ordered[op].known for op in before):
                 continue
             for after in effects(state, ordered[other], at):
-                configuration = (after, done | {other})
+                configuration = (after, done.union(before, (other,)))
                 if configuration not in seen:
                     seen.add(configuration)
                     frontier.append(configuration)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf
 from typing import Final
 
@@ -19,7 +21,11 @@ CLIENTS: Final = 6
 THINK_S: Final = (0.02, 0.1, 0.3)
 """A client waits about one of these between its operations."""
 PATIENCE_S: Final = 8.0
-"""A client gives an operation up after this long; whether it was done is not known then."""
+"""A client gives up what it waits for after this long, and its connection; what was done is not known then."""
+PIPELINES: Final = (1, 1, 1, 2, 4, 8)
+"""So many requests a client sends at a time, ..."""
+AWAITED_MAX: Final = 16
+"""... also while it waits for replies, unless it waits for so many."""
 KEYS_PER_SECOND: Final = 2
 """Keys go out of use, so that operations of unknown outcome do not pile up on one."""
 SETTLE_S: Final = 25.0
@@ -43,62 +49,66 @@ class Result:
 
 
 class Client:
-    """One client: an operation at a time or a small pipeline, on whatever node lives."""
+    """One client on whatever node lives: pipelines, which it goes on sending while replies are awaited."""
 
     def __init__(self, scenario: Scenario, number: int) -> None:
         self.scenario = scenario
         self.number = number
         self.rng = random.Random(scenario.world.rng.getrandbits(64))
         self.connection: Connection | None = None
-        self.waiting: list[tuple[float, bytes, Operation]] = []
-        self.turn = 0
+        self.connections = 0
+        self.waiting: deque[tuple[bytes, Operation]] = deque()
+        """What was asked and not answered: key, operation."""
+        self.sent = 0
         self.think = self.rng.choice(THINK_S)
         self.favourite = ""
 
     def act(self) -> None:
-        """Send something, unless replies are awaited."""
+        """Send something, unless too much is awaited."""
         scenario, world = self.scenario, self.scenario.world
         if scenario.over:
             return
         if self.favourite != scenario.favourite and not self.waiting:
             self.favourite = scenario.favourite
-            self.connection = None
+            self._close()
         if self.connection is None and not self._connect():
             world.after(0.1, self.act)
             return
-        count = self.rng.choice((1, 1, 1, 4))
-        requests = []
-        for _ in range(count):
-            key, op, request = self._choose()
-            self.waiting.append((world.now, key, op))
-            requests.append(request)
         assert self.connection is not None, "connected above"
-        self.turn += 1
-        world.after(PATIENCE_S, self._lose_patience, self.turn)
-        self.connection.send(*requests)
+        if len(self.waiting) < AWAITED_MAX:
+            self.connection.send(*self._pipeline())
+            world.after(PATIENCE_S, self._lose_patience, self.waiting[-1][1])
+        world.after(self.rng.expovariate(1 / self.think), self.act)
+
+    def _pipeline(self) -> list[tuple[bytes, ...]]:
+        """Some requests, all of one key or of any, entered into what is awaited."""
+        rng = self.rng
+        requests = []
+        same = rng.randrange(6) if rng.random() < 0.5 else None
+        for _ in range(rng.choice(PIPELINES)):
+            key, op, request = self._choose(rng.randrange(6) if same is None else same)
+            self.waiting.append((key, op))
+            requests.append(request)
+        return requests
 
     def _connect(self) -> bool:
         world = self.scenario.world
         names = list(world.hosts)
         self.rng.shuffle(names)
         for name in [self.favourite, *names] if self.favourite else names:
-            self.connection = world.connect(name)
-            if self.connection is not None:
-                self._listen()
+            connection = self.connection = world.connect(name)
+            if connection is not None:
+                self.connections += 1
+                connection.on_reply = partial(self._replied, connection)
+                connection.on_lost = partial(self._lost, connection)
                 return True
         return False
 
-    def _listen(self) -> None:
-        connection = self.connection
-        if connection is not None:
-            connection.on_reply = lambda reply: self._replied(connection, reply)
-            connection.on_lost = lambda: self._lost(connection)
-
-    def _choose(self) -> tuple[bytes, Operation, tuple[bytes, ...]]:
+    def _choose(self, number: int) -> tuple[bytes, Operation, tuple[bytes, ...]]:
         rng, now = self.rng, self.scenario.world.now
         era = int(now * KEYS_PER_SECOND / 6)
-        number = rng.randrange(6)
-        token = b"%d.%d.%d;" % (self.number, self.turn, rng.randrange(1 << 20))
+        self.sent += 1
+        token = b"%d.%d;" % (self.number, self.sent)
         if number == 0:
             key = b"n:%d" % era
             name = rng.choice(("INCR", "INCR", "GET"))
@@ -122,32 +132,29 @@ class Client:
                 request = (name.encode(), key)
             case _:
                 request = (name.encode(), key, token)
-        return key, Operation(now, inf, name, token, None, lifetime), request
+        connection = self.connections * CLIENTS + self.number + 1
+        return key, Operation(now, inf, name, token, None, lifetime, connection, self.sent), request
 
     def _replied(self, connection: Connection, reply: Reply) -> None:
-        if connection is not self.connection or not self.waiting:
-            return
-        began, key, op = self.waiting.pop(0)
-        self.scenario.record(key, began, op, reply)
-        if not self.waiting:
-            self.turn += 1
-            self.scenario.world.after(self.rng.expovariate(1 / self.think), self.act)
+        if connection is self.connection:
+            self.scenario.record(*self.waiting.popleft(), reply)
 
     def _lost(self, connection: Connection) -> None:
         if connection is self.connection:
-            self._abandon()
+            self._close()
 
-    def _lose_patience(self, turn: int) -> None:
-        if turn == self.turn and self.waiting:
-            self._abandon()
+    def _lose_patience(self, last: Operation) -> None:
+        if any(op is last for _, op in self.waiting):
+            self._close()
 
-    def _abandon(self) -> None:
+    def _close(self) -> None:
+        """Give up the connection, and what is awaited there."""
+        if self.connection is not None:
+            self.connection.close()
         self.connection = None
-        self.turn += 1
-        for began, key, op in self.waiting:
-            self.scenario.record(key, began, op, ReplyError("UNCERTAIN the connection is lost"))
-        self.waiting = []
-        self.scenario.world.after(0.01, self.act)
+        for key, op in self.waiting:
+            self.scenario.record(key, op, ReplyError("UNCERTAIN the connection is lost"))
+        self.waiting.clear()
 
 
 class Scenario:
@@ -167,7 +174,7 @@ class Scenario:
         self.master = rng.random() < 0.75
         self.world.forget_after = FORGET_AFTER_S
 
-    def record(self, key: bytes, began: float, op: Operation, reply: Reply) -> None:
+    def record(self, key: bytes, op: Operation, reply: Reply) -> None:
         """What came of an operation."""
         result = self.result
         result.operations += 1
@@ -183,8 +190,7 @@ class Scenario:
             returned = inf
             if op.name == "GET":
                 return
-        done = Operation(began, returned, op.name, op.argument, reply, op.lifetime)
-        self.histories.setdefault(key, []).append(done)
+        self.histories.setdefault(key, []).append(replace(op, returned=returned, reply=reply))
 
     def run(self) -> Result:
         world = self.world
@@ -207,14 +213,23 @@ class Scenario:
         self.result.problems += wrong[:3]
         self._read_everything()
         for key, history in self.histories.items():
-            try:
-                broken = violation(history)
-            except GaveUp:
-                self.result.gave_up += 1
-                continue
-            if broken is not None:
-                self.result.problems.append(f"{key!r} is not linearizable at {broken}")
+            self._judge(key, history)
         return self.result
+
+    def _judge(self, key: bytes, history: list[Operation]) -> None:
+        try:
+            broken = violation(history)
+        except GaveUp:
+            self.result.gave_up += 1
+            return
+        if broken is None:
+            return
+        try:
+            alone = violation([replace(op, connection=0) for op in history])
+        except GaveUp:
+            alone = None
+        what = "in the order of sending" if alone is None else "linearizable"
+        self.result.problems.append(f"{key!r} is not {what} at {broken}")
 
     # -- faults
 

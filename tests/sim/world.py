@@ -41,6 +41,10 @@ class Connection:
         data = b"".join(encode_request(request) for request in requests)
         self._sent = self.world.in_order(self._sent, self._deliver, data)
 
+    def close(self) -> None:
+        """The client goes; what it has sent arrives before that."""
+        self._sent = self.world.in_order(self._sent, self._closed)
+
     def receive(self, data: bytes) -> None:
         """The node has written this."""
         for reply in self.replies.feed(data):
@@ -53,6 +57,12 @@ class Connection:
         node = self.node
         if node is not None and self.host.node is node:
             self.host.input(lambda now: node.receive(now, self.session, data))
+
+    def _closed(self) -> None:
+        node = self.node
+        if node is not None and self.host.node is node:
+            self.host.connections.remove(self)
+            self.host.input(lambda now: node.close(now, self.session))
 
 
 class Host:
