@@ -1,6 +1,6 @@
 """A whole peer without I/O: what comes in goes to the engines, and one `take` gathers what they want done.
 
-    client's bytes -> session -> dispatch -> coordinator ---- frames ----> home, replica of other nodes
+    client's bytes -> clients -> coordinator --- frames ----> home, replica of other nodes
     peers' frames  -> replica, home, coordinator, operations
     datagrams      -> swim -> who is alive -> links -> whom the coordinator asks
 
@@ -29,8 +29,9 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
+from peerkv.clients.pipeline import Dispatcher
+from peerkv.clients.session import Session
 from peerkv.commands.table import RUNS
-from peerkv.dispatch import Dispatcher
 from peerkv.gossip.member import (
     Address,
     Liveness,
@@ -43,7 +44,6 @@ from peerkv.gossip.swim import Swim
 from peerkv.reports import Statistics, Usage
 from peerkv.resp import Requests
 from peerkv.ring.topology import Topology
-from peerkv.session import Session
 from peerkv.settings import PEER_PORT_OFFSET, Role, Settings
 from peerkv.steward import Steward
 

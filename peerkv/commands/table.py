@@ -1,7 +1,7 @@
 """The table of Redis commands: what each is called, how many arguments it takes, where its keys are, how it is run.
 
 Arity, flags and key positions are Redis's (`COMMAND INFO`). Everything that must know a command by name asks this
-table: dispatch, COMMAND, the prompt's completion, and the documentation's test. Rows stand where their functions do:
+table: clients, COMMAND, the prompt's completion, and the documentation's test. Rows stand where their functions do:
 `strings`, `keys`, `admin`.
 """
 

@@ -28,9 +28,9 @@ from typing import Final
 
 import trio
 
+from peerkv.clients.session import Session
 from peerkv.node import Node, Outbox
 from peerkv.reports import Usage
-from peerkv.session import Session
 from peerkv.settings import Settings
 from peerkv.shell.hugepages import HugePages
 

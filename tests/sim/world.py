@@ -9,9 +9,9 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Final
 
+from peerkv.clients.session import Session
 from peerkv.node import Node
 from peerkv.resp import Replies, Reply, encode_request
-from peerkv.session import Session
 from peerkv.settings import Role, Settings
 
 WALL: Final = 1_700_000_000.0

@@ -1,21 +1,15 @@
-"""One client connection: its protocol, its name, what is under way; and the commands that concern nothing else."""
+"""The commands that concern a client's connection, the node, or the cluster as the node sees it: answered at once."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final
 
 from peerkv import reports
-from peerkv.commands.patterns import matcher
+from peerkv.clients import server
+from peerkv.clients.session import Services, Session
 from peerkv.commands.table import Command
-from peerkv.gossip.member import Member
-from peerkv.resp import OK, Reply, ReplyError, Requests, Verbatim, parse_integer
-from peerkv.ring.keys import slot_of
-from peerkv.ring.topology import Topology
-from peerkv.settings import Settings
-from peerkv.steward import Steward
+from peerkv.resp import OK, Reply, ReplyError, Verbatim, parse_integer
 
 SYNTAX: Final = ReplyError("ERR syntax error")
 NO_REPLY: Final = ReplyError("no reply")
@@ -23,80 +17,6 @@ NO_REPLY: Final = ReplyError("no reply")
 CLIENT_TYPES: Final = (b"NORMAL", b"MASTER", b"REPLICA", b"SLAVE", b"PUBSUB")
 WRONG_PASSWORD: Final = ReplyError("WRONGPASS invalid username-password pair or user is disabled.")
 NAME_BYTES_MAX: Final = 512
-
-
-@dataclass(slots=True, eq=False)
-class Session:
-    """One client connection, without its socket."""
-
-    id: int
-    address: str
-    """The client's, host:port."""
-    local: str
-    """Ours."""
-    opened: float
-    requests: Requests
-    protocol: int = 2
-    name: bytes = b""
-    library: bytes = b""
-    library_version: bytes = b""
-    muted: bool = False
-    """CLIENT REPLY OFF."""
-    skips: bool = False
-    """CLIENT REPLY SKIP: the next command is not answered."""
-    closing: bool = False
-    """Nothing more is read; closed once what it asked for is answered."""
-    last_command: str = ""
-    last_active: float = 0.0
-    commands: int = 0
-    input_bytes: int = 0
-    output_bytes: int = 0
-
-    # For dispatch: what is under way.
-    batches: deque[Any] = field(default_factory=deque)
-    written: dict[int, int] = field(default_factory=dict)
-    """Per slot the last operation under way that went to its home."""
-    reading: set[int] = field(default_factory=set)
-    """Slots of reads under way."""
-    backlog: list[list[bytes]] = field(default_factory=list)
-    """Requests that wait until what is under way has ended."""
-    held: bool = False
-    fault: str = ""
-    """Why nothing more of it can be read, to be said once the backlog is done."""
-    last_slot: int = -1
-    """The slot written last, for WAIT."""
-
-
-class Services(Protocol):
-    """What these commands need of the node."""
-
-    settings: Settings
-    process: int
-    sessions: dict[int, Session]
-    steward: Steward
-
-    @property
-    def topology(self) -> Topology | None: ...
-
-    @property
-    def ready(self) -> bool: ...
-
-    @property
-    def cluster_ms(self) -> int: ...
-
-    def clock(self) -> float: ...
-
-    def members(self) -> list[Member]: ...
-
-    def statistics(self) -> reports.Statistics: ...
-
-    def reset_statistics(self) -> None: ...
-
-    def kill(self, session: Session) -> None: ...
-
-    def cut_off(self, session: Session, why: str) -> None: ...
-
-    def drain(self, now: float) -> None: ...
 
 
 def run(services: Services, session: Session, command: Command, request: Sequence[bytes]) -> Reply:
@@ -134,12 +54,12 @@ def run(services: Services, session: Session, command: Command, request: Sequenc
         case "info":
             return reports.info(services.settings, services.process, services.statistics(), request[1:])
         case "config":
-            return _config(services, request)
+            return server.config(services, request)
         case "time":
             seconds, milliseconds = divmod(services.cluster_ms, 1000)
             return [b"%d" % seconds, b"%d" % (milliseconds * 1000)]
         case "cluster":
-            return _cluster(services, request)
+            return server.cluster(services, request)
         case "readonly" | "readwrite" | "asking":
             return OK  # every read is served, and linearizable, at any node
         case "waitaof":
@@ -396,72 +316,3 @@ def _end(services: Services, session: Session, other: Session) -> None:
         session.closing = True
     else:
         services.kill(other)
-
-
-# -- CONFIG
-
-
-def _parameters(settings: Settings) -> dict[bytes, bytes]:
-    """What clients and tools ask a Redis for, as far as it means something here."""
-    return {
-        b"appendonly": b"no",
-        b"bind": settings.host.encode(),
-        b"cluster-enabled": b"no",
-        b"databases": b"1",
-        b"hz": b"10",
-        b"maxclients": b"%d" % settings.clients_max,
-        b"maxmemory": b"0",
-        b"maxmemory-policy": b"noeviction",
-        b"notify-keyspace-events": b"",
-        b"port": b"%d" % settings.port,
-        b"proto-max-bulk-len": b"%d" % settings.request_bytes_max,
-        b"save": b"",
-        b"tcp-keepalive": b"300",
-        b"timeout": b"0",
-    }
-
-
-def _config(services: Services, request: Sequence[bytes]) -> Reply:
-    match [request[1].upper(), *request[2:]]:
-        case [b"GET", *patterns] if patterns:
-            matchers = [matcher(pattern.lower()) for pattern in patterns]
-            parameters = _parameters(services.settings)
-            return {name: value for name, value in parameters.items() if any(match(name) for match in matchers)}
-        case [b"RESETSTAT"]:
-            services.reset_statistics()
-            return OK
-        case [b"REWRITE"]:
-            return ReplyError("ERR The server is running without a config file")
-        case [b"SET", _, _, *_]:
-            return ReplyError("ERR CONFIG SET is not supported: change cluster.ini and restart the node")
-        case [b"HELP"]:
-            return [b"CONFIG GET pattern [pattern ...] | RESETSTAT"]
-        case _:
-            return reports.unknown_subcommand("config", request[1])
-
-
-# -- CLUSTER
-
-
-def _cluster(services: Services, request: Sequence[bytes]) -> Reply:
-    match [request[1].upper(), *request[2:]]:
-        case [b"INFO"]:
-            return reports.cluster_info(services.topology, services.members(), services.ready)
-        case [b"MYID" | b"MYSHARDID"]:
-            return reports.node_id(services.process).encode()
-        case [b"KEYSLOT", key]:
-            return slot_of(key)
-        case [b"SLOTS"]:
-            return reports.cluster_slots(services.topology, services.members())
-        case [b"SHARDS"]:
-            return reports.cluster_shards(services.topology, services.members())
-        case [b"NODES"]:
-            return reports.cluster_nodes(services.topology, services.members(), services.process)
-        case [b"LINKS"]:
-            return []
-        case [b"HELP"]:
-            return [b"CLUSTER INFO | MYID | KEYSLOT key | SLOTS | SHARDS | NODES | COUNTKEYSINSLOT slot"]
-        case [b"ADDSLOTS" | b"MEET" | b"FORGET" | b"FAILOVER" | b"RESET" | b"SETSLOT" | b"REPLICATE", *_]:
-            return ReplyError("ERR this cluster looks after itself: slots follow from its members (see PEERKV STATUS)")
-        case _:
-            return reports.unknown_subcommand("cluster", request[1])

@@ -1,0 +1,88 @@
+"""One client connection without its socket, and what its commands need of the node."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from peerkv import reports
+from peerkv.gossip.member import Member
+from peerkv.resp import Requests
+from peerkv.ring.topology import Topology
+from peerkv.settings import Settings
+from peerkv.steward import Steward
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One client connection, without its socket."""
+
+    id: int
+    address: str
+    """The client's, host:port."""
+    local: str
+    """Ours."""
+    opened: float
+    requests: Requests
+    protocol: int = 2
+    name: bytes = b""
+    library: bytes = b""
+    library_version: bytes = b""
+    muted: bool = False
+    """CLIENT REPLY OFF."""
+    skips: bool = False
+    """CLIENT REPLY SKIP: the next command is not answered."""
+    closing: bool = False
+    """Nothing more is read; closed once what it asked for is answered."""
+    last_command: str = ""
+    last_active: float = 0.0
+    commands: int = 0
+    input_bytes: int = 0
+    output_bytes: int = 0
+
+    # For the pipeline: what is under way.
+    batches: deque[Any] = field(default_factory=deque)
+    written: dict[int, int] = field(default_factory=dict)
+    """Per slot the last operation under way that went to its home."""
+    reading: set[int] = field(default_factory=set)
+    """Slots of reads under way."""
+    backlog: list[list[bytes]] = field(default_factory=list)
+    """Requests that wait until what is under way has ended."""
+    held: bool = False
+    fault: str = ""
+    """Why nothing more of it can be read, to be said once the backlog is done."""
+    last_slot: int = -1
+    """The slot written last, for WAIT."""
+
+
+class Services(Protocol):
+    """What these commands need of the node."""
+
+    settings: Settings
+    process: int
+    sessions: dict[int, Session]
+    steward: Steward
+
+    @property
+    def topology(self) -> Topology | None: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def cluster_ms(self) -> int: ...
+
+    def clock(self) -> float: ...
+
+    def members(self) -> list[Member]: ...
+
+    def statistics(self) -> reports.Statistics: ...
+
+    def reset_statistics(self) -> None: ...
+
+    def kill(self, session: Session) -> None: ...
+
+    def cut_off(self, session: Session, why: str) -> None: ...
+
+    def drain(self, now: float) -> None: ...

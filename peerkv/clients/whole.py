@@ -1,0 +1,311 @@
+"""Commands that concern every slot, or the cluster: each asks the owners, and goes on while other commands are run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from peerkv.agreement.coordinator import Coordinator, Sink
+from peerkv.agreement.operation import Operation, Pause
+from peerkv.agreement.replica import Replica
+from peerkv.agreement.survey import Asking, Unanswered, await_copies, count_copies, count_keys, explain, list_keys
+from peerkv.agreement.view import View
+from peerkv.clients.session import Services, Session
+from peerkv.commands.patterns import matcher
+from peerkv.resp import OK, Reply, ReplyError, parse_integer
+from peerkv.ring.keys import SLOTS, slot_of
+from peerkv.store.cell import describe_position
+
+if TYPE_CHECKING:
+    from random import Random
+
+SCAN_ORDER_BITS: Final = 30
+"""A SCAN cursor is slot << 30 | where in the slot; see `store.slot.scan_order`."""
+LIST_COUNT: Final = 10_000
+"""Keys that KEYS asks for at a time, and the most that one SCAN returns."""
+FORGET_WITHIN_S: Final = 5.0
+"""A majority that is there agrees in less; after that the client is told that it has not."""
+PATTERN_BYTES_MAX: Final = 4096
+"""A longer pattern takes more than 10 ms to read."""
+WAIT_MAX_S: Final = 3600.0
+"""What WAIT's `0`, for ever, means here: a client that is gone must not be waited for."""
+
+SYNTAX: Final = ReplyError("ERR syntax error")
+PATTERN_TOO_LONG: Final = ReplyError(f"ERR pattern is too long: at most {PATTERN_BYTES_MAX} bytes are allowed")
+NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
+
+
+class Cleared(Sink):
+    """The ends of what FLUSHALL has had done; it looks by itself."""
+
+    __slots__ = ()
+
+    def complete(self) -> None:
+        pass
+
+
+class Whole:
+    """Runs these commands; each is an operation that delivers one reply."""
+
+    def __init__(self, services: Services, view: View, replica: Replica, coordinator: Coordinator, rng: Random) -> None:
+        self._services = services
+        self._view = view
+        self._replica = replica
+        self._coordinator = coordinator
+        self._rng = rng
+        self._by_name: dict[str, Callable[[Session, Sequence[bytes]], Asking[Reply]]] = {
+            "dbsize": self._dbsize,
+            "flushall": self._flush,
+            "flushdb": self._flush,
+            "keys": self._keys,
+            "scan": self._scan,
+            "randomkey": self._randomkey,
+            "wait": self._wait,
+            "peerkv": self._peerkv,
+            "cluster": self._cluster,
+        }
+
+    def run(self, name: str, session: Session, request: Sequence[bytes], sink: Sink, index: int) -> Operation:
+        """Run a command of kind CLUSTER; the sink gets its reply."""
+        try:
+            reply = yield from self._by_name[name](session, request)
+        except Unanswered:
+            reply = self._unanswered()
+        sink.deliver(index, reply)
+
+    def _unanswered(self) -> ReplyError:
+        if self._view.topology is None:
+            return ReplyError("CLUSTERDOWN this node has not met its cluster yet")
+        return ReplyError("NOQUORUM nothing was done: some slots have no majority of owners that answer")
+
+    def _dbsize(self, _session: Session, _request: Sequence[bytes]) -> Asking[Reply]:
+        counts = yield from count_keys(self._view, self._replica)
+        return sum(counts)
+
+    def _flush(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+        """Clear every slot that has keys; each slot at once, one after the other as seen from outside."""
+        if len(request) > 2 or (len(request) == 2 and request[1].upper() not in (b"ASYNC", b"SYNC")):
+            return SYNTAX
+        counts = yield from count_keys(self._view, self._replica)
+        full = [number for number, keys in enumerate(counts) if keys]
+        cleared = Cleared(len(full))
+        for index, number in enumerate(full):
+            self._coordinator.write(number, (b"PEERKV.CLEAR", b""), cleared, index)
+        while cleared.left:
+            yield Pause(0.002)
+        return next((reply for reply in cleared.replies if isinstance(reply, ReplyError)), OK)
+
+    def _keys(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+        if len(request[1]) > PATTERN_BYTES_MAX:
+            return PATTERN_TOO_LONG
+        matches = matcher(request[1])
+        found: list[Reply] = []
+        slot = start = 0
+        while slot < SLOTS:
+            keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, LIST_COUNT)
+            found += [key for key in keys if matches(key)]
+        return found
+
+    def _scan(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+        options = _scan_options(request)
+        if isinstance(options, ReplyError):
+            return options
+        cursor, count, pattern, of_type = options
+        slot, start = divmod(cursor, 1 << SCAN_ORDER_BITS)
+        keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, min(count, LIST_COUNT))
+        if pattern is not None:
+            matches = matcher(pattern)
+            keys = [key for key in keys if matches(key)]
+        following = slot << SCAN_ORDER_BITS | start if slot < SLOTS else 0
+        return [b"%d" % following, list(keys) if of_type in (None, b"string") else []]
+
+    def _randomkey(self, _session: Session, _request: Sequence[bytes]) -> Asking[Reply]:
+        counts = yield from count_keys(self._view, self._replica)
+        total = sum(counts)
+        if not total:
+            return None
+        chosen = self._rng.randrange(total)
+        slot = 0
+        while chosen >= counts[slot]:
+            chosen -= counts[slot]
+            slot += 1
+        for start in (self._rng.randrange(1 << SCAN_ORDER_BITS), 0):
+            keys, _, _ = yield from list_keys(self._view, self._replica, slot, start, 1)
+            if keys:
+                return keys[0]
+        return None
+
+    def _wait(self, session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+        copies, milliseconds = parse_integer(request[1]), parse_integer(request[2])
+        if copies is None or milliseconds is None:
+            return NOT_AN_INTEGER
+        if milliseconds < 0:
+            return ReplyError("ERR timeout is negative")
+        patience = min(milliseconds / 1000, WAIT_MAX_S) if milliseconds else WAIT_MAX_S
+        number = max(0, session.last_slot)
+        until = self._services.clock() + patience
+        return (yield from await_copies(self._view, self._replica, number, copies, until, self._services.clock))
+
+    def _cluster(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+        """CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT."""
+        number = parse_integer(request[2])
+        if number is None or not 0 <= number < SLOTS:
+            return ReplyError("ERR Invalid slot")
+        if request[1].upper() == b"COUNTKEYSINSLOT":
+            counts = yield from count_keys(self._view, self._replica, [number])
+            return counts[0]
+        count = parse_integer(request[3])
+        if count is None or count < 0:
+            return ReplyError("ERR Invalid number of keys")
+        found: list[Reply] = []
+        slot, start = number, 0
+        while slot == number and len(found) < count:
+            keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, count - len(found))
+            found += [key for key in keys if slot_of(key) == number]
+        return found[:count]
+
+    def _peerkv(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+        match [request[1].upper(), *request[2:]]:
+            case [b"STATUS"]:
+                return (yield from self._status())
+            case [b"EXPLAIN", key]:
+                return (yield from self._explain(key))
+            case [b"LEAVE"]:
+                self._services.drain(self._services.clock())
+                return OK
+            case [b"FORGET", forgotten]:
+                return (yield from self._forget(forgotten.decode("utf-8", "replace")))
+            case [b"HELP"]:
+                return [
+                    "PEERKV LEAVE -- this node hands its share back, then ends",
+                    "PEERKV FORGET name -- give a member up that is down; its copies are made again elsewhere",
+                    "PEERKV STATUS -- members, and whether every slot has all its copies (JSON)",
+                    "PEERKV EXPLAIN key -- where a key is and who answers for it (JSON)",
+                ]
+            case [b"STATUS" | b"EXPLAIN" | b"LEAVE" | b"FORGET", *_]:
+                return ReplyError(f"ERR wrong number of arguments for 'peerkv|{request[1].decode().lower()}' command")
+            case _:
+                name = request[1].decode("ascii", "replace")
+                return ReplyError(f"ERR unknown subcommand '{name:.128}'. Try PEERKV HELP.")
+
+    def _forget(self, name: str) -> Asking[Reply]:
+        wrong = self._services.steward.give_up(name)
+        if wrong:
+            return ReplyError(f"ERR {wrong}")
+        until = self._services.clock() + FORGET_WITHIN_S
+        topology = self._view.topology
+        processes = (
+            {owner.process for owner in topology.members if owner.name == name} if topology is not None else set()
+        )
+        while self._services.clock() < until:
+            topology = self._view.topology
+            target = (topology.next_members or topology.members) if topology is not None else ()
+            if not any(owner.process in processes for owner in target):
+                return OK
+            yield Pause(0.05)
+        return ReplyError(f"NOQUORUM {name} is still a member: a majority of the members has not agreed")
+
+    def _status(self) -> Asking[Reply]:
+        copies = yield from count_copies(self._view, self._replica)
+        view = self._view
+        topology = view.topology
+        listed: list[dict[str, Any]] = []
+        for member in self._services.members():
+            owner = topology.by_process.get(member.process) if topology is not None else None
+            peer = view.me if member.process == view.me.process else view.peers.get(member.process)
+            listed.append(
+                {
+                    "name": member.name,
+                    "role": member.role.value,
+                    "client": f"{member.client_host}:{member.client_port}",
+                    "peer": f"{member.host}:{member.peer_port}",
+                    "liveness": member.liveness.name.lower(),
+                    "number": owner.number if owner is not None else 0,
+                    "zone": member.zone,
+                    "weight": member.weight,
+                    "copies": copies.held.get(peer, 0) if peer is not None else 0,
+                    "homes": copies.homes.get(peer, 0) if peer is not None else 0,
+                    "process": f"{member.process:016x}",
+                    "me": member.process == view.me.process,
+                    "owner": owner is not None,
+                    "leaving": member.leaving,
+                }
+            )
+        status = {
+            "cluster": self._services.settings.cluster,
+            "cluster_id": f"{topology.cluster_id:016x}" if topology is not None else "",
+            "epoch": view.epoch,
+            "node": view.me.name,
+            "replicas": topology.replicas if topology is not None else 0,
+            "slots": SLOTS if topology is not None else 0,
+            "slots_with_all_copies": copies.whole,
+            "slots_without_quorum": copies.undecided,
+            "changing": topology is not None and topology.is_joint,
+            "change": self._services.steward.change,
+            "joining": [
+                entry["name"]
+                for entry in listed
+                if entry["role"] == "data"
+                and not entry["owner"]
+                and not entry["leaving"]
+                and entry["liveness"] in ("alive", "suspect")
+            ],
+            "members": listed,
+        }
+        return json.dumps(status).encode()
+
+    def _explain(self, key: bytes) -> Asking[Reply]:
+        number = slot_of(key)
+        held = yield from explain(self._view, self._replica, number, key)
+        newest = max((cell for _, cell in held if cell is not None), key=lambda cell: cell.version, default=None)
+        target = self._view.targets[number]
+        value, deadline = (newest.value, newest.deadline) if newest is not None else (None, 0)
+        live = value is not None and not 0 < deadline <= self._services.cluster_ms
+        explanation = {
+            "key": key.decode("utf-8", "backslashreplace"),
+            "slot": number,
+            "owners": [
+                {
+                    "name": peer.name,
+                    "answered": cell is not None,
+                    "version": describe_position(cell.version) if cell is not None and cell.version else "",
+                    "home": peer is target,
+                }
+                for peer, cell in held
+            ],
+            "value_bytes": len(value) if live and value is not None else None,
+            "ttl_ms": deadline - self._services.cluster_ms if live and deadline else None,
+            "version": describe_position(newest.version) if newest is not None and newest.version else "",
+        }
+        return json.dumps(explanation).encode()
+
+
+def _scan_options(request: Sequence[bytes]) -> tuple[int, int, bytes | None, bytes | None] | ReplyError:
+    """(cursor, count, pattern, type) of a SCAN."""
+    cursor = parse_integer(request[1])
+    if cursor is None or cursor < 0:
+        return ReplyError("ERR invalid cursor")
+    count = 10
+    pattern = of_type = None
+    options = request[2:]
+    if len(options) % 2:
+        return SYNTAX
+    for name, value in zip(options[::2], options[1::2], strict=True):
+        match name.upper():
+            case b"COUNT":
+                parsed = parse_integer(value)
+                if parsed is None:
+                    return NOT_AN_INTEGER
+                if parsed < 1:
+                    return SYNTAX
+                count = parsed
+            case b"MATCH":
+                if len(value) > PATTERN_BYTES_MAX:
+                    return PATTERN_TOO_LONG
+                pattern = value
+            case b"TYPE":
+                of_type = value.lower()
+            case _:
+                return SYNTAX
+    return cursor, count, pattern, of_type
