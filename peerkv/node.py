@@ -133,7 +133,7 @@ class Node:
             wire.measure,
         )
         self.view = View(self.process, settings.name)
-        self.operations = Operations(self.view.touched.add)
+        self.operations = Operations()
         self.coordinator = Coordinator(settings, self.view, self.operations, rng)
         self.replica = Replica(self.view, self.coordinator.settle, self._start, settings.fill_rate)
         self.home = Home(
@@ -435,8 +435,7 @@ class Node:
 
     def _take_asks(self, peer: Peer, content: list[Any]) -> None:
         for number, message in wire.messages(content):
-            peer.answers.append((number, self._answer(message)))
-        self.view.touched.add(peer)
+            peer.answer(number, self._answer(message))
 
     def _take_tells(self, peer: Peer, content: list[Any]) -> None:
         for tell in content:
@@ -506,8 +505,7 @@ class Node:
         topology = self.view.topology
         if topology is not None and link.peer.up and self._now - link.told_at >= TELL_TOPOLOGY_S:
             link.told_at = self._now
-            link.peer.tells.append(("topology", topology.to_wire()))
-            self.view.touched.add(link.peer)
+            link.peer.tell("topology", topology.to_wire())
 
     def drain(self, now: float) -> None:
         """Hand our share back; see `drained`."""

@@ -263,7 +263,7 @@ class Coordinator:
             pursuit.undecided += 1
             target.forwards += (ticket, after, request)
             if told is None:
-                target.insists.append(ticket)
+                target.insist(ticket)
 
     def _quorum_lives(self, number: int, since: float) -> bool:
         """Whether enough owners of the slot have been heard since then, of whatever."""
@@ -351,8 +351,7 @@ class Coordinator:
                 cells += (index, *(cell or (0, None, 0)))
             else:
                 differ.append(index)
-        peer.confirms.append([sequence, differ, cells])
-        self.view.touched.add(peer)
+        peer.confirm(sequence, differ, cells)
 
     def confirmed(self, peer: Peer, confirms: list[Any]) -> None:
         """Owners' answers to our reads."""

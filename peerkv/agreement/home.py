@@ -365,9 +365,8 @@ class Home:
         accepts = turn.accepts()
         for peer in group.peers:
             if peer.up:
-                peer.changes += (turn.number, accepts)
+                peer.offer(turn.number, accepts)
                 peer.turns[turn.number] = turn
-                self.view.touched.add(peer)
             else:
                 self._mark_lagging(peer, turn)
 
@@ -474,9 +473,7 @@ class Home:
         if origin is self.view.me:
             self._settle(tickets, replies)
         else:
-            origin.done += tickets
-            origin.replies += replies
-            self.view.touched.add(origin)
+            origin.report(tickets, replies)
 
     def refuse(self, number: int, promised: int) -> None:
         """NACK: an owner has promised a higher ballot. So do we, and know who is home (protocol rule H4)."""
@@ -513,8 +510,7 @@ class Home:
         if origin is self.view.me:
             self._refused(ticket, status, home)
         else:
-            origin.outcomes += (ticket, status, home)
-            self.view.touched.add(origin)
+            origin.hand_back(ticket, status, home)
 
     # -- taking over
 

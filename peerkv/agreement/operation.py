@@ -234,9 +234,7 @@ class _Waiting:
 class Operations:
     """Drives operations: sends their asks, hands them the answers, wakes them when their patience is at an end."""
 
-    def __init__(self, touch: Callable[[Peer], None]) -> None:
-        self._touch = touch
-        """Says that a peer has something to be sent."""
+    def __init__(self) -> None:
         self._next_id = 0
         self._by_id: dict[int, tuple[_Waiting, Peer]] = {}
         self._timers: list[tuple[float, int, _Waiting]] = []
@@ -321,8 +319,7 @@ class Operations:
             self._by_id[self._next_id] = (waiting, peer)
             waiting.ids.append(self._next_id)
             waiting.left += 1
-            peer.asks.append((self._next_id, message))
-            self._touch(peer)
+            peer.ask(self._next_id, message)
 
     def _wait(self, until: float, waiting: _Waiting) -> None:
         self._next_id += 1

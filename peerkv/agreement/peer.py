@@ -4,16 +4,20 @@ What is to be sent stands in **columns**: flat lists, one per kind of message, t
 turns into one frame at the end of the turn. A dataclass per message costs 0.18 us to make and 1 us to encode, a list
 within a list 0.35 us to encode, an item of a flat list 0.06 us, and an integer of many in a row 0.01 us. What has no
 fixed number of parts stands in a column of its own, and its count in the main one. Rare messages are dataclasses
-(`asks`, `answers`, `tells`).
+(`asks`, `answers`, `tells`). Operations and reads are put into their columns in line; all else by the methods of
+`Peer`, which also see to it that there is a frame for it at the end of the turn.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peerkv.agreement.coordinator import Check, Read
-    from peerkv.agreement.turn import Turn
+    from peerkv.agreement.operation import Message
+    from peerkv.agreement.turn import Accepts, Turn
+    from peerkv.resp import Reply
 
 
 class Peer:
@@ -44,14 +48,17 @@ class Peer:
         "settled",
         "silent",
         "tells",
+        "touched",
         "turns",
         "up",
     )
 
-    def __init__(self, process: int, name: str, number: int = 0) -> None:
+    def __init__(self, process: int, name: str, touched: set[Peer] | None = None) -> None:
+        """`touched`: where a peer is put that something is to be sent to, beside operations and reads."""
         self.process = process
         self.name = name
-        self.number = number
+        self.number = 0
+        self.touched: set[Peer] = set() if touched is None else touched
         self.up = False
         """Our link to it stands: what we send now will arrive, or the link will be reported down."""
         self.silent = False
@@ -99,6 +106,65 @@ class Peer:
     def usable(self) -> bool:
         """Whether to ask it rather than another."""
         return self.up and not self.silent
+
+    # -- what is to be said to it
+
+    def insist(self, ticket: int) -> None:
+        """As coordinator: for this one of the operations for it, it is to take the slot over."""
+        self.insists.append(ticket)
+
+    def offer(self, turn: int, accepts: Accepts) -> None:
+        """As home: ACCEPT what was run in a turn of ours."""
+        self.changes += (turn, accepts)
+        self.touched.add(self)
+
+    def acknowledge(self, turn: int, missed: list[int], *, awaited: bool) -> None:
+        """As owner: a turn of its is accepted, but for the slots `missed`. If nobody awaits that, it goes with whatever
+        else is to be sent."""
+        self.acks += (turn, missed)
+        if awaited or missed:
+            self.touched.add(self)
+
+    def probe(self, slot: int, position: int, *, urgent: bool) -> None:
+        """As home: I am here, are you? `urgent`: an operation waits for that."""
+        self.probes += (slot, position, urgent)
+        self.touched.add(self)
+
+    def arrive(self, slot: int, position: int) -> None:
+        """As owner: our copy is here, otherwise than by an ACCEPT."""
+        self.settled += (slot, position)
+        self.touched.add(self)
+
+    def report(self, tickets: Iterable[int], replies: Iterable[Reply]) -> None:
+        """As home: operations of its are done."""
+        self.done += tickets
+        self.replies += replies
+        self.touched.add(self)
+
+    def hand_back(self, ticket: int, status: int, home: int) -> None:
+        """As owner: an operation of its was not done here, or is not known to be."""
+        self.outcomes += (ticket, status, home)
+        self.touched.add(self)
+
+    def confirm(self, sequence: int, differ: list[int], cells: list[Any]) -> None:
+        """As owner: what of the versions that it holds differs here, and the cells that it lacks."""
+        self.confirms.append([sequence, differ, cells])
+        self.touched.add(self)
+
+    def ask(self, number: int, message: Message) -> None:
+        """A question, to be answered under its number."""
+        self.asks.append((number, message))
+        self.touched.add(self)
+
+    def answer(self, number: int, message: Message) -> None:
+        """The answer to its question of that number."""
+        self.answers.append((number, message))
+        self.touched.add(self)
+
+    def tell(self, *what: Any) -> None:
+        """A name and what belongs to it: something that it may want to know."""
+        self.tells.append(what)
+        self.touched.add(self)
 
     def clear(self) -> None:
         """Drop what was to be sent: the link is gone, and whoever waits has been told."""

@@ -127,9 +127,7 @@ class Replica:
                     lost.append(ticket)
             if process:
                 self._remember(process, columns[0], columns[5], lost)
-        home.acks += (turn, missed)
-        if accepts.awaited or missed:
-            self.view.touched.add(home)
+        home.acknowledge(turn, missed, awaited=accepts.awaited)
 
     def _remember(self, process: int, tickets: Sequence[int], replies: Sequence[Reply], lost: list[int]) -> None:
         """What operations answered that we have accepted (all but the lost); our own coordinator learns it, too."""
@@ -182,16 +180,14 @@ class Replica:
             if slot.position < position:
                 self._fall_behind(slot, home, bool(urgent))
             else:
-                home.settled += (number, slot.position)
-                self.view.touched.add(home)
+                home.arrive(number, slot.position)
 
     def _follows(self, slot: Slot, ballot: int, home: Peer) -> bool:
         """Whether we accept that ballot; a new one is promised, of a lower one its home is told (rule A1)."""
         if ballot == slot.promised:
             return True
         if ballot < slot.promised:
-            home.tells.append(("nack", slot.number, slot.promised))
-            self.view.touched.add(home)
+            home.tell("nack", slot.number, slot.promised)
             return False
         slot.promised = ballot
         self.on_promised(slot.number)
@@ -248,8 +244,7 @@ class Replica:
         items = iter(column)
         for number, ballot, position, digest, oldest in zip(items, items, items, items, items, strict=True):
             if ballot < copies.promised[number]:
-                home.tells.append(("nack", number, copies.promised[number]))
-                self.view.touched.add(home)
+                home.tell("nack", number, copies.promised[number])
                 continue
             slot = copies.slots[number]
             if slot is None:
@@ -367,8 +362,7 @@ class Replica:
         self.fetching.discard(number)
         slot = self.view.slots[number]
         if slot is not None and slot.promised == ballot == slot.position >> SEQUENCE_BITS:
-            source.settled += (number, slot.position)
-            self.view.touched.add(source)
+            source.arrive(number, slot.position)
             self.settle_recent(slot)
 
     def fetch(self, number: int, ballot: int, source: Peer, whole: bool = False) -> Operation:

@@ -207,8 +207,7 @@ class Upkeep:
                 if now - slot.at >= KEPT_S and peer.number not in home.lagging.get(slot, ()):
                     handed.setdefault(peer, []).append(number)
         for peer, numbers in handed.items():
-            peer.tells.append(("take", numbers))
-            view.touched.add(peer)
+            peer.tell("take", numbers)
 
     def heard_load(self, peer: Peer, load: int) -> None:
         """A coordinator has so many operations a second for homes."""
@@ -223,8 +222,7 @@ class Upkeep:
             self._tells_load = load > 0
             for peer in self._view.peers.values():
                 if peer.up:
-                    peer.tells.append(("load", load))
-                    self._view.touched.add(peer)
+                    peer.tell("load", load)
         self._loads[self._view.me.process] = (load, now)
         self._loads = {process: told for process, told in self._loads.items() if now - told[1] < LOAD_HOLDS_S}
         total = sum([load for load, _ in self._loads.values()])
@@ -263,8 +261,7 @@ class Upkeep:
             peer.overdue = self._home.turn
         for peer, column in purges.items():
             if peer.up:
-                peer.tells.append(("purge", column))
-                self._view.touched.add(peer)
+                peer.tell("purge", column)
 
     def probe_lagging(self) -> None:
         """Ask owners that may be behind where they are: an answer, or their fetching, follows."""
@@ -294,8 +291,7 @@ class Upkeep:
             return
         urgent = home in self._home.waiting
         for peer in behind:
-            peer.probes += (slot.number, slot.position, urgent)
-            self._view.touched.add(peer)
+            peer.probe(slot.number, slot.position, urgent=urgent)
 
     def _purge(self, home: HomeSlot, purges: dict[Peer, list[int]]) -> None:
         slot = home.slot
@@ -349,5 +345,4 @@ class Upkeep:
                 columns.setdefault(peer, []).extend(row)
         for peer, column in columns.items():
             if peer.up:
-                peer.tells.append(("compare", column))
-                self._view.touched.add(peer)
+                peer.tell("compare", column)

@@ -14,7 +14,9 @@ class View:
     """Shared by the roles (owner, home, coordinator) of one node; changed only by `install` and by links."""
 
     def __init__(self, process: int, name: str) -> None:
-        self.me = Peer(process, name)
+        self.touched: set[Peer] = set()
+        """Peers that something is to be sent to, beside those with operations or reads; see `outgoing`."""
+        self.me = Peer(process, name, self.touched)
         """This node among the owners; always up."""
         self.me.up = True
         self.peers: dict[int, Peer] = {}
@@ -41,8 +43,6 @@ class View:
         """1 where any two owners are a quorum: three or two owners, no joint epoch."""
         self.impaired = False
         """Some member cannot be talked to."""
-        self.touched: set[Peer] = set()
-        """Peers that something is to be sent to, beside those with operations or reads; see `outgoing`."""
         self.marks: dict[int, int] = {}
         """Per coordinator (process) the oldest ticket that it may still repeat. Older ids are never sent again, so
         what answers them is forgotten, and one that turns up is a late copy. Travels with every copy of a slot:
@@ -151,7 +151,7 @@ class View:
         """The peer of that process, known from now on."""
         peer = self.peers.get(process)
         if peer is None:
-            peer = self.peers[process] = Peer(process, name)
+            peer = self.peers[process] = Peer(process, name, self.touched)
             if self.topology is not None:
                 peer.number = self.topology.number_of(process)
         return peer

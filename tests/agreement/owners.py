@@ -71,7 +71,7 @@ class Member:
         self.name = f"n{number}"
         self.view = View(number, self.name)
         self.rng = random.Random(number)
-        self.operations = Operations(self.view.touched.add)
+        self.operations = Operations()
         self.coordinator = Coordinator(settings, self.view, self.operations, self.rng)
         self.replica = Replica(self.view, self.coordinator.settle, self.start)
         self.home = Home(
@@ -225,8 +225,7 @@ class Owners:
         member.coordinator.done(peer, *done)
         member.coordinator.outcomes(outcomes)
         for number, message in asks:
-            peer.answers.append((number, member.replica.answer(message)))
-            member.view.touched.add(peer)
+            peer.answer(number, member.replica.answer(message))
         for tell in tells:
             if tell[0] == "nack":
                 member.home.refuse(*tell[1:])
