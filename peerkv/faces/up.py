@@ -16,6 +16,7 @@ from peerkv.config import Cluster
 from peerkv.faces.client import Client, ConnectionLost, Unreachable
 from peerkv.faces.repl import converse
 from peerkv.settings import Role, Settings
+from peerkv.shell.process import tune
 from peerkv.shell.serve import Serving, serve
 
 STOP_WITHIN_S: Final = 5.0
@@ -26,6 +27,7 @@ async def serve_until_signal(settings: Settings, parent: int | None) -> None:
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             serving: Serving = await nursery.start(_serve_to_the_end, settings, nursery.cancel_scope)
+            nursery.start_soon(tune, serving.node)
             if parent is not None:
                 nursery.start_soon(_end_with, parent, nursery.cancel_scope)
             async for number in signals:

@@ -1,0 +1,303 @@
+"""Connections to other nodes: links, dialling, gossip's exchanges and datagrams."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import socket
+import struct
+from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Final
+
+import trio
+
+from peerkv.node import Outbox
+from peerkv.shell.stream import READ_BYTES, Listener, Loop, Stream
+
+log = logging.getLogger("peerkv")
+
+READ_PEER_BYTES: Final = 1 << 20
+DATAGRAMS_MAX: Final = 64
+FIRST_FRAME_BYTES_MAX: Final = 1 << 20
+FIRST_FRAME_WITHIN_S: Final = 5.0
+DIAL_WITHIN_S: Final = 2.0
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+def _framed(payload: bytes) -> bytes:
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class Peers:
+    """All connections to other nodes, and the socket of gossip."""
+
+    def __init__(self, loop: Loop, listener: socket.socket, gossip: socket.socket, nursery: trio.Nursery) -> None:
+        self.loop = loop
+        self.links: dict[int, Link] = {}
+        self.lost: list[int] = []
+        """Processes whose links broke in this turn."""
+        self.listener = Listener(loop, listener, self._open_inbound)
+        self._gossip = gossip
+        self._nursery = nursery
+        self._inbound: set[Inbound] = set()
+        self._dialling: dict[int, trio.CancelScope] = {}
+        loop.watch(gossip.fileno(), select.EPOLLIN, self._read_datagrams)
+
+    def apply(self, outbox: Outbox) -> None:
+        """Send, dial and drop, as the node wants it."""
+        for process, payload in outbox.frames:
+            link = self.links.get(process)
+            if link is not None:
+                link.frame(payload)
+        for address, payload in outbox.datagrams:
+            self._send_datagram(address, payload)
+        for process in outbox.drops:
+            self._drop(process)
+        for process, address in outbox.dials:
+            self._drop_older(process)
+            self._nursery.start_soon(self._dial, process, address)
+        for ticket, address, payload in outbox.exchanges:
+            self._nursery.start_soon(self._exchange, ticket, address, payload)
+
+    def close_silent(self) -> None:
+        """Close connections to the peer port that have not said who they are."""
+        now = trio.current_time()
+        self._inbound = {inbound for inbound in self._inbound if not inbound.closed}
+        for inbound in list(self._inbound):
+            if inbound.process is None and now - inbound.opened > FIRST_FRAME_WITHIN_S:
+                inbound.close()
+
+    def say_goodbye(self, outbox: Outbox) -> None:
+        """Send the datagrams that can be sent at once."""
+        for address, payload in outbox.datagrams:
+            if _is_literal(address[0]):
+                with contextlib.suppress(OSError):
+                    self._gossip.sendto(payload, address)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for stream in [*self.links.values(), *self._inbound]:
+            stream.close()
+
+    # -- links
+
+    def _open_inbound(self, connection: socket.socket, address: tuple[str, int]) -> None:
+        inbound = Inbound(self.loop, connection, connection.fileno(), source=address, opened=self.loop.now)
+        self._inbound.add(inbound)
+        self.loop.watch(inbound.fd, inbound.mask, inbound.on_event)
+
+    def _drop(self, process: int) -> None:
+        self._drop_older(process)
+        self.lost.append(process)
+
+    def _drop_older(self, process: int) -> None:
+        link = self.links.get(process)
+        if link is not None:
+            link.drop()
+        scope = self._dialling.get(process)
+        if scope is not None:
+            scope.cancel()
+
+    async def _dial(self, process: int, address: tuple[str, int]) -> None:
+        loop = self.loop
+        answer = None
+        stream = None
+        with trio.move_on_after(DIAL_WITHIN_S) as scope:
+            self._dialling[process] = scope
+            try:
+                stream = await trio.open_tcp_stream(address[0], address[1])
+                answer = await _ask(stream, loop.node.hello(process))
+            except (OSError, trio.BrokenResourceError):
+                pass
+        superseded = self._dialling.get(process) is not scope
+        if not superseded:
+            del self._dialling[process]
+        loop.now = trio.current_time()
+        if stream is not None and answer is not None and not superseded:
+            if loop.node.welcome(loop.now, process, answer):
+                self._open_link(process, stream)
+            else:
+                await trio.aclose_forcefully(stream)
+        else:
+            if stream is not None:
+                await trio.aclose_forcefully(stream)
+            if not superseded:
+                loop.node.link_down(loop.now, process)
+        loop.turn()
+
+    def _open_link(self, process: int, stream: trio.SocketStream) -> None:
+        connection = socket.socket(fileno=stream.socket.detach())
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link = Link(self.loop, connection, connection.fileno(), peers=self, process=process)
+        self.links[process] = link
+        self.loop.watch(link.fd, link.mask, link.on_event)
+
+    # -- gossip
+
+    async def _exchange(self, ticket: int, address: tuple[str, int], payload: bytes) -> None:
+        answer = None
+        with trio.move_on_after(DIAL_WITHIN_S):
+            try:
+                stream = await trio.open_tcp_stream(address[0], address[1])
+                async with stream:
+                    answer = await _ask(stream, payload)
+            except (OSError, trio.BrokenResourceError):
+                pass
+        loop = self.loop
+        loop.now = trio.current_time()
+        loop.node.exchange_answer(loop.now, ticket, answer)
+        loop.turn()
+
+    def _read_datagrams(self, _mask: int) -> None:
+        for _ in range(DATAGRAMS_MAX):
+            try:
+                payload, address = self._gossip.recvfrom(65536)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # what came back for an earlier one of ours: nobody listens there
+            self.loop.node.datagram(self.loop.now, address[:2], payload)
+
+    def _send_datagram(self, address: tuple[str, int], payload: bytes) -> None:
+        if _is_literal(address[0]):
+            with contextlib.suppress(OSError):  # gossip repeats itself
+                self._gossip.sendto(payload, address)
+        elif address[0]:
+            self._nursery.start_soon(self._resolve_and_send, address, payload)
+
+    async def _resolve_and_send(self, address: tuple[str, int], payload: bytes) -> None:
+        with contextlib.suppress(OSError), trio.move_on_after(DIAL_WITHIN_S):
+            found = await trio.socket.getaddrinfo(*address, family=self._gossip.family, type=socket.SOCK_DGRAM)
+            self._gossip.sendto(payload, found[0][4])
+
+
+@dataclass(slots=True, eq=False)
+class Inbound(Stream):
+    """A connection that came in at the peer port: an exchange of gossip, or a peer's link."""
+
+    source: tuple[str, int] = ("", 0)
+    opened: float = 0.0
+    process: int | None = None
+    buffer: bytearray = field(default_factory=bytearray)
+    last: bool = False
+    """Closed once the answer is written."""
+
+    def on_event(self, mask: int) -> None:
+        if mask & select.EPOLLOUT:
+            self.drain()
+            self.close_if_done()
+        if self.closed or not mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            return
+        try:
+            data = self.socket.recv(READ_PEER_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data or self.last:
+            self.close()
+            return
+        buffer = self.buffer
+        buffer += data
+        while len(buffer) >= _LENGTH.size and not self.closed:
+            (length,) = _LENGTH.unpack_from(buffer)
+            most = FIRST_FRAME_BYTES_MAX if self.process is None else self.loop.settings.frame_bytes_max
+            if length > most:
+                log.warning("%s:%d announces a frame of %d bytes, %d are allowed: closed", *self.source, length, most)
+                self.close()
+                return
+            end = _LENGTH.size + length
+            if len(buffer) < end:
+                return
+            payload = bytes(memoryview(buffer)[_LENGTH.size : end])
+            del buffer[:end]
+            self.take_in(payload)
+
+    def take_in(self, payload: bytes) -> None:
+        node, now = self.loop.node, self.loop.now
+        if self.process is not None:
+            node.frame(now, self.process, payload)
+            return
+        answer, self.process = node.accept(now, self.source, payload)
+        if not answer:
+            self.close()
+            return
+        self.send(_framed(answer))
+        self.last = self.process is None
+        self.close_if_done()
+
+    def close_if_done(self) -> None:
+        if self.last and not self.unsent:
+            self.close()
+
+
+@dataclass(slots=True, eq=False)
+class Link(Stream):
+    """The connection that we dialled to a peer: we only send on it."""
+
+    peers: Peers = field(default=None)  # type: ignore[assignment]
+    process: int = 0
+
+    def on_event(self, mask: int) -> None:
+        if mask & select.EPOLLOUT:
+            self.drain()
+        if mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and not self.closed:
+            with contextlib.suppress(BlockingIOError, OSError):
+                if self.socket.recv(READ_BYTES):
+                    return  # of no meaning
+            self.broken()
+
+    def frame(self, payload: bytes) -> None:
+        if len(self.unsent) > self.loop.settings.link_backlog_bytes_max:
+            log.warning("a peer does not read: its link is closed with %d bytes unread", len(self.unsent))
+            self.broken()
+        else:
+            self.send(_framed(payload))
+
+    def broken(self) -> None:
+        if not self.closed:
+            self.close()
+            self.peers.lost.append(self.process)
+
+    def drop(self) -> None:
+        """Close without a wait for what is unsent: it must not arrive later."""
+        with contextlib.suppress(OSError):
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        if not self.closed:
+            Stream.close(self)
+            if self.peers.links.get(self.process) is self:
+                del self.peers.links[self.process]
+
+
+async def _ask(stream: trio.SocketStream, payload: bytes) -> bytes | None:
+    """Send one frame, read one; None if the other side closes or announces too much."""
+    await stream.send_all(_framed(payload))
+    buffer = bytearray()
+    while True:
+        data = await stream.receive_some(READ_BYTES)
+        if not data:
+            return None
+        buffer += data
+        if len(buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer)
+            if length > FIRST_FRAME_BYTES_MAX:
+                return None
+            if len(buffer) >= _LENGTH.size + length:
+                return bytes(buffer[_LENGTH.size : _LENGTH.size + length])
+
+
+@lru_cache(maxsize=1024)
+def _is_literal(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
