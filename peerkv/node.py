@@ -31,6 +31,7 @@ from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
 from peerkv.clients.pipeline import Dispatcher
 from peerkv.clients.session import Session
+from peerkv.clock import Clock
 from peerkv.commands.table import RUNS
 from peerkv.gossip.member import (
     Address,
@@ -67,8 +68,6 @@ HEARD_INTERVAL_S: Final = 0.25
 """Frames count as a sign of life for gossip at most this often."""
 COMPARE_CELLS: Final = 1000
 """Cells whose digests a home computes per look: half a percent of its time."""
-SLEW: Final = 0.001
-"""The share of a passing second by which cluster time may be moved towards a peer's that is ahead."""
 
 
 @dataclass(slots=True)
@@ -118,6 +117,7 @@ class Node:
     def __init__(self, settings: Settings, rng: Random, now: float, wall: float) -> None:
         """`wall`: seconds since 1970, for cluster time until a cluster has been met, and to order this name's lives."""
         self.settings = settings
+        self.clock = clock = Clock(now, wall)
         self.process = rng.getrandbits(62) | 1
         self.started_at = now
         self.usage = Usage()
@@ -134,10 +134,11 @@ class Node:
         )
         self.view = View(self.process, settings.name)
         self.operations = Operations()
-        self.coordinator = Coordinator(settings, self.view, self.operations, rng)
-        self.replica = Replica(self.view, self.coordinator.settle, self._start, settings.fill_rate)
+        self.coordinator = Coordinator(settings, clock, self.view, self.operations, rng)
+        self.replica = Replica(clock, self.view, self.coordinator.settle, self._start, settings.fill_rate)
         self.home = Home(
             settings,
+            clock,
             self.view,
             self.replica,
             self.operations,
@@ -149,6 +150,7 @@ class Node:
         self.upkeep = Upkeep(settings, self.view, self.operations, self.replica, self.home)
         self.steward = Steward(
             settings,
+            clock,
             self.process,
             self.swim.members,
             self.view,
@@ -158,14 +160,8 @@ class Node:
             rng,
             self._enter,
         )
-        self.dispatcher = Dispatcher(
-            self, self.view, self.operations, self.replica, self.home, self.coordinator, rng, self.clock
-        )
+        self.dispatcher = Dispatcher(self, self.view, self.operations, self.replica, self.home, self.coordinator, rng)
         self._rng = rng
-        self._now = -inf
-        self._offset = int((wall - now) * 1000)
-        """Cluster time in milliseconds less `now` in milliseconds."""
-        self._slewed_at = now
         self._links: dict[int, _Link] = {}
         self._gone: dict[int, float] = {}
         """Processes without a link, since when: see FORGET_PROCESS_AFTER_S."""
@@ -194,38 +190,8 @@ class Node:
         self._reachable: bool | None = None
         self._outbox = Outbox()
         self._statistics = Statistics()
-        self._at(now)
         if settings.role is Role.DATA and not settings.seeds:
             self.steward.found()
-
-    # -- time
-
-    def _at(self, now: float) -> None:
-        if now == self._now:
-            return
-        self._now = self.home.now = self.coordinator.now = self.replica.now = self.steward.now = now
-        self._set_clock()
-
-    def _set_clock(self) -> None:
-        self.dispatcher.now = self.home.clock = int(self._now * 1000) + self._offset
-
-    def clock(self) -> float:
-        """Seconds, of the inputs that are being worked on."""
-        return self._now
-
-    @property
-    def cluster_ms(self) -> int:
-        """Cluster time in milliseconds: like Unix time, but the same on all nodes, and it never jumps."""
-        return int(self._now * 1000) + self._offset
-
-    def _follow_clock(self, theirs: int) -> None:
-        """Cluster time is that of the node that is ahead; the others approach it, slowly enough for any deadline."""
-        elapsed = (self._now - self._slewed_at) * 1000
-        ahead = theirs - self.cluster_ms
-        if elapsed * SLEW >= 1:
-            self._slewed_at = self._now
-            if ahead > 0:
-                self._offset += min(ahead, int(elapsed * SLEW))
 
     # -- clients
 
@@ -244,7 +210,7 @@ class Node:
 
     def receive(self, now: float, session: Session, data: bytes) -> None:
         """Bytes of a client: any part of any number of commands."""
-        self._at(now)
+        self.clock.at(now)
         self._statistics.input_bytes += len(data)
         session.last_active = now
         requests = session.requests.feed(data)
@@ -255,7 +221,7 @@ class Node:
 
     def close(self, now: float, session: Session) -> None:
         """A client is gone; what it asked for goes on, its replies go nowhere."""
-        self._at(now)
+        self.clock.at(now)
         session.closing = True
         session.backlog.clear()
         self.sessions.pop(session.id, None)
@@ -277,7 +243,7 @@ class Node:
     def accept(self, now: float, source: Address, payload: bytes) -> tuple[bytes, int | None]:
         """The first frame on a connection to our peer port: what to answer (nothing: close), and whose link it is
         (None: nobody's, close after the answer)."""
-        self._at(now)
+        self.clock.at(now)
         cluster = self.settings.cluster
         self._swim_dirty = True
         if wire.kind_of(payload) == wire.Kind.HELLO:
@@ -306,7 +272,7 @@ class Node:
 
     def welcome(self, now: float, process: int, payload: bytes) -> bool:
         """The answer to our hello: whether the link is up. If not it is to be closed; `link_down` need not be said."""
-        self._at(now)
+        self.clock.at(now)
         link = self._links.get(process)
         answer = wire.decode_hello(self.settings.cluster, payload, welcome=True)
         if link is None:
@@ -335,13 +301,13 @@ class Node:
 
     def link_down(self, now: float, process: int) -> None:
         """The link that was dialled to that process is closed, or could not be opened."""
-        self._at(now)
+        self.clock.at(now)
         link = self._links.get(process)
         if link is not None:
             self._lost(link)
 
     def _lost(self, link: _Link) -> None:
-        now = self._now
+        now = self.clock.now
         peer = link.peer
         was_up = peer.up
         link.dialling = False
@@ -383,7 +349,7 @@ class Node:
     def frame(self, now: float, process: int, payload: bytes) -> None:
         """What another process had to say in one of its turns. Raises ValueError or TypeError for what is no frame:
         the connection that it came on is to be closed."""
-        self._at(now)
+        self.clock.at(now)
         peer = self.view.peers.get(process)
         if peer is None:
             return
@@ -406,7 +372,7 @@ class Node:
             peer.epoch = frame.epoch
             self.coordinator.met(peer)
             self.upkeep.met(peer)
-        self._follow_clock(frame.clock)
+        self.clock.follow(frame.clock)
         self.view.mark(process, frame.mark)
         for code, content in frame.parts:
             take_in = self._parts.get(code)
@@ -415,7 +381,7 @@ class Node:
 
     def _take_answers(self, peer: Peer, content: list[Any]) -> None:
         for number, message in wire.messages(content):
-            self.operations.answer(self._now, peer, number, message)
+            self.operations.answer(self.clock.now, peer, number, message)
 
     def _take_changes(self, peer: Peer, content: list[Any]) -> None:
         for turn, accepts in wire.changes(content):
@@ -478,8 +444,7 @@ class Node:
         if topology.epoch <= self.view.epoch or self._is_foreign(topology.cluster_id):
             return
         if self.view.topology is None:
-            self._offset += clock - self.cluster_ms
-            self._set_clock()
+            self.clock.adopt(clock)
         self._enter(topology)
 
     def _enter(self, topology: Topology) -> None:
@@ -503,13 +468,13 @@ class Node:
 
     def _tell_topology(self, link: _Link) -> None:
         topology = self.view.topology
-        if topology is not None and link.peer.up and self._now - link.told_at >= TELL_TOPOLOGY_S:
-            link.told_at = self._now
+        if topology is not None and link.peer.up and self.clock.now - link.told_at >= TELL_TOPOLOGY_S:
+            link.told_at = self.clock.now
             link.peer.tell("topology", topology.to_wire())
 
     def drain(self, now: float) -> None:
         """Hand our share back; see `drained`."""
-        self._at(now)
+        self.clock.at(now)
         if not self.leaving:
             self._log("info", "leaving: handing our share back")
             self.swim.update(leaving=True)
@@ -524,7 +489,7 @@ class Node:
 
     def datagram(self, now: float, source: Address, payload: bytes) -> None:
         """A UDP datagram at the peer port."""
-        self._at(now)
+        self.clock.at(now)
         self._swim_dirty = True
         message = wire.decode_datagram(self.settings.cluster, payload)
         if isinstance(message, wire.Refusal):
@@ -534,7 +499,7 @@ class Node:
 
     def exchange_answer(self, now: float, ticket: int, payload: bytes | None) -> None:
         """How an exchange ended: with these bytes, or (None) without an answer."""
-        self._at(now)
+        self.clock.at(now)
         self._swim_dirty = True
         answer = wire.decode_answer(self.settings.cluster, payload) if payload is not None else None
         if isinstance(answer, wire.Refusal):
@@ -544,12 +509,12 @@ class Node:
 
     def leave(self, now: float) -> None:
         """Say goodbye; `take` and send once more."""
-        self._at(now)
+        self.clock.at(now)
         self.swim.leave()
         self._swim_dirty = True
 
     def _take_gossip(self) -> None:
-        taken = self.swim.take(self._now)
+        taken = self.swim.take(self.clock.now)
         self._swim_dirty = False
         self._swim_wake_at = taken.wake_at
         outbox = self._outbox
@@ -590,13 +555,13 @@ class Node:
 
     def wake(self, now: float) -> None:
         """The time that `take` named has come."""
-        self._at(now)
+        self.clock.at(now)
         if now >= self._swim_wake_at:
             self.swim.wake(now)
             self._swim_dirty = True
         self.operations.wake(now)
         self.coordinator.wake()
-        self.upkeep.expire(self.cluster_ms)
+        self.upkeep.expire()
         if now >= self._watch_at:
             self._watch_at = now + WATCH_INTERVAL_S
             self._watch()
@@ -605,14 +570,14 @@ class Node:
 
     def _redial(self) -> None:
         for link in self._links.values():
-            if self._now >= link.redial_at:
+            if self.clock.now >= link.redial_at:
                 link.redial_at = inf
                 if link.member.live:
                     self._dial(link)
         self._redial_at = min([link.redial_at for link in self._links.values()], default=inf)
 
     def _watch(self) -> None:
-        now = self._now
+        now = self.clock.now
         self.view.send_what_waits()
         self.upkeep.tend(now)
         self.upkeep.move(now, self.coordinator.writes)
@@ -641,7 +606,7 @@ class Node:
 
     def take(self, now: float) -> Outbox:
         """End of a turn: everything that is to be done because of the inputs since the last one."""
-        self._at(now)
+        self.clock.at(now)
         if self._swim_dirty:
             self._take_gossip()
         dispatcher = self.dispatcher
@@ -661,7 +626,7 @@ class Node:
                 if peer.up:
                     if peer.reads:
                         self.coordinator.close_reads(peer)
-                    frame = wire.encode_frame(view.epoch, mark, dispatcher.now, peer, encoded)
+                    frame = wire.encode_frame(view.epoch, mark, self.clock.cluster_ms, peer, encoded)
                     outbox.frames.append((peer.process, frame))
                 peer.clear()
             self.replica.recent.trim(view.marks)
@@ -679,7 +644,7 @@ class Node:
             at = operations
         deadline = self.home.expiry.next_deadline
         if deadline is not None:
-            at = min(at, (deadline - self._offset) / 1000)
+            at = min(at, self.clock.when(deadline))
         return at
 
     # -- for others to see
@@ -711,7 +676,7 @@ class Node:
         owner, coordinator = self.replica.counters, self.coordinator.counters
         return replace(
             self._statistics,
-            uptime_s=int(self._now - self.started_at),
+            uptime_s=int(self.clock.now - self.started_at),
             clients=len(self.sessions),
             commands=self.dispatcher.commands,
             errors=self.dispatcher.errors,
@@ -756,7 +721,7 @@ class Node:
     # -- small things
 
     def _start(self, operation: Operation) -> None:
-        self.operations.start(self._now, operation)
+        self.operations.start(self.clock.now, operation)
 
     def _log(self, level: str, text: str) -> None:
         self._outbox.log.append((level, text))

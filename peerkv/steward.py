@@ -17,6 +17,7 @@ from peerkv.agreement.operation import EpochAccept, EpochPrepare, EpochPromise, 
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
+from peerkv.clock import Clock
 from peerkv.gossip.member import Liveness, Member
 from peerkv.ring.topology import Owner, Topology
 from peerkv.settings import Role, Settings
@@ -36,6 +37,7 @@ class Steward:
     def __init__(
         self,
         settings: Settings,
+        clock: Clock,
         process: int,
         members: Mapping[str, Member],
         view: View,
@@ -46,7 +48,7 @@ class Steward:
         enter: Callable[[Topology], None],
     ) -> None:
         """`members`: everybody that gossip knows, by name. `enter`: install a topology that was decided."""
-        self.now = 0.0
+        self._clock = clock
         self._settings = settings
         self._process = process
         self._members = members
@@ -163,16 +165,16 @@ class Steward:
             if self._given_up & gone:
                 self._propose_change(topology, candidates, gone)
             return
-        if topology.is_joint and self.now >= self._survey_at:
-            self._survey_at = self.now + SURVEY_INTERVAL_S
+        if topology.is_joint and self._clock.now >= self._survey_at:
+            self._survey_at = self._clock.now + SURVEY_INTERVAL_S
             peers = [peer for peer in self._view.peers.values() if peer.number and peer.up]
             own = self.progress()
             survey = survey_change(peers, own, partial(self._surveyed, topology.epoch), self._process)
-            self._operations.start(self.now, survey)
+            self._operations.start(self._clock.now, survey)
         changed = frozenset(owner.process for owner in candidates if not topology.number_of(owner.process)) | gone
         if changed != self._wanted_change[0]:
-            self._wanted_change = (changed, self.now)
-        if self.now - self._wanted_change[1] >= CHANGE_SETTLE_S or self._given_up & gone:
+            self._wanted_change = (changed, self._clock.now)
+        if self._clock.now - self._wanted_change[1] >= CHANGE_SETTLE_S or self._given_up & gone:
             self._propose_change(topology, candidates, gone)
 
     def _surveyed(self, epoch: int, found: dict[int, Progressed]) -> None:
@@ -204,7 +206,7 @@ class Steward:
     def _who_is_here(self, topology: Topology) -> tuple[list[Owner], frozenset[int]]:
         """Data members that live, mean to stay and can be talked to; processes of the topology that are not coming
         back: that have left or are about to, have been replaced, or have been down for `forget_after`."""
-        now = self.now
+        now = self._clock.now
         members = self._members
         candidates: list[Owner] = []
         for member in members.values():
@@ -231,9 +233,9 @@ class Steward:
         self, voters: list[Peer], own: tuple[int, Register] | None, topology: Topology, enough: tuple[Any, Votes]
     ) -> None:
         # Unique, as it ends with our process; higher than what others have used lately.
-        self._ballot = max(self._ballot + (1 << 62), self._home.clock << 62 | self._process)
+        self._ballot = max(self._ballot + (1 << 62), self._clock.cluster_ms << 62 | self._process)
         self._proposing = True
-        self._operations.start(self.now, propose(self._ballot, voters, own, topology, enough, self._decided))
+        self._operations.start(self._clock.now, propose(self._ballot, voters, own, topology, enough, self._decided))
 
     def _decided(self, topology: Topology | None) -> None:
         self._proposing = False

@@ -25,6 +25,7 @@ from peerkv.agreement.operation import (
 )
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
+from peerkv.clock import Clock
 from peerkv.resp import Reply, ReplyError
 from peerkv.ring.keys import slot_of
 from peerkv.ring.quorum import Quorum
@@ -126,6 +127,7 @@ class Coordinator:
     def __init__(
         self,
         settings: Settings,
+        clock: Clock,
         view: View,
         operations: Operations,
         rng: Random,
@@ -134,7 +136,7 @@ class Coordinator:
         self.counters = CoordinatorCounters()
         self.pending: dict[int, Write] = {}
         """Operations that have not ended by their tickets, oldest first."""
-        self.now = 0.0
+        self._clock = clock
         self._settings = settings
         self._operations = operations
         self._rng = rng
@@ -162,13 +164,13 @@ class Coordinator:
         if after and after not in pending:
             after = 0
         target = self.view.targets[number]
-        pending[ticket] = (request, sink, index, after, target, self.now)
+        pending[ticket] = (request, sink, index, after, target, self._clock.now)
         if self._hedge_at == inf:
-            self._hedge_at = self.now + self._settings.write_hedge
+            self._hedge_at = self._clock.now + self._settings.write_hedge
         if target is not None:
             target.forwards += (ticket, after, request)
         else:
-            self._pursued[ticket] = pursuit = Pursuit(None, self.now, undecided=0)
+            self._pursued[ticket] = pursuit = Pursuit(None, self._clock.now, undecided=0)
             self._later(ticket, pursuit, RETRY_FIRST_S)
         return ticket
 
@@ -210,7 +212,7 @@ class Coordinator:
             pursuit.undecided = max(0, pursuit.undecided - 1)
         if status is Status.NO_QUORUM:
             self.view.forget_told(ticket & TICKET_SLOT)
-            if not pursuit.undecided and self.now - write[5] >= self._settings.request_timeout / 3:
+            if not pursuit.undecided and self._clock.now - write[5] >= self._settings.request_timeout / 3:
                 self._fail(ticket, write, pursuit)
                 return
         told = self.view.members.get(home)
@@ -235,7 +237,7 @@ class Coordinator:
         return pursuit
 
     def _later(self, ticket: int, pursuit: Pursuit, pause: float) -> None:
-        pursuit.again_at = self.now + pause * self._rng.uniform(0.8, 1.2)
+        pursuit.again_at = self._clock.now + pause * self._rng.uniform(0.8, 1.2)
         heapq.heappush(self._retries, (pursuit.again_at, ticket))
 
     def _send_again(self, ticket: int, write: Write, told: Peer | None = None) -> None:
@@ -247,7 +249,7 @@ class Coordinator:
         if after and after not in self.pending:
             after = 0
         number = ticket & TICKET_SLOT
-        waited, patience = self.now - started, self._settings.request_timeout
+        waited, patience = self._clock.now - started, self._settings.request_timeout
         if waited >= patience and (waited >= BUSY_PATIENCE * patience or not self._quorum_lives(number, started)):
             self._fail(ticket, write, pursuit)
             return
@@ -257,7 +259,7 @@ class Coordinator:
             target = others[pursuit.attempts % len(others)] if others else target
         pursuit.attempts += 1
         pursuit.target = target
-        pursuit.sent = self.now
+        pursuit.sent = self._clock.now
         self._later(ticket, pursuit, self._settings.write_hedge)
         if target is not None:
             pursuit.undecided += 1
@@ -324,7 +326,7 @@ class Coordinator:
                     peer.reads += (key, SEND_CELL)
                     peer.reads_waiting.append(read)
                 return
-        self._operations.start(self.now, self._read_slowly(Read(number, request, sink, index, run, now, 1)))
+        self._operations.start(self._clock.now, self._read_slowly(Read(number, request, sink, index, run, now, 1)))
 
     def end_turn(self) -> None:
         """Of the node: everything up to here goes out together."""
@@ -333,7 +335,7 @@ class Coordinator:
     def close_reads(self, peer: Peer) -> None:
         """End of a turn: the reads in the peer's column are about to be sent."""
         peer.sequence += 1
-        peer.reads_sent[peer.sequence] = (self.now, peer.reads_waiting)
+        peer.reads_sent[peer.sequence] = (self._clock.now, peer.reads_waiting)
         peer.reads_waiting = []
 
     def answer_reads(self, peer: Peer, sequence: int, keys: Sequence[bytes], versions: Sequence[int]) -> None:
@@ -416,7 +418,7 @@ class Coordinator:
             number, request, sink, index, _, run, now = read
             read = Read(number, request, sink, index, run, now, 1)
         if not read.ended:
-            self._operations.start(self.now, self._read_slowly(read))
+            self._operations.start(self._clock.now, self._read_slowly(read))
 
     def _read_slowly(self, read: Read) -> Operation:
         """Ask every owner that can be asked; go to the home if that does not decide."""
@@ -476,7 +478,7 @@ class Coordinator:
 
     def wake(self) -> None:
         """Hedge what has waited for too long, retry what is due."""
-        now = self.now
+        now = self._clock.now
         for peer in self.view.peers.values():
             if peer.reads_sent:
                 self._hedge_reads(peer, now)

@@ -19,6 +19,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.turn import ROW, Group, Rows, Segment, Turn
 from peerkv.agreement.view import View
+from peerkv.clock import Clock
 from peerkv.resp import Reply, ReplyError
 from peerkv.ring.keys import SLOTS
 from peerkv.ring.quorum import Quorum
@@ -100,6 +101,7 @@ class Home:
     def __init__(
         self,
         settings: Settings,
+        clock: Clock,
         view: View,
         replica: Replica,
         operations: Operations,
@@ -129,9 +131,7 @@ class Home:
         """Of each slot that we are home of."""
         self.turn = 0
         """The last turn that was begun."""
-        self.now = 0.0
-        self.clock = 0
-        """Cluster time in milliseconds."""
+        self.clock = clock
         self._settings = settings
         self._replica = replica
         self._operations = operations
@@ -179,7 +179,7 @@ class Home:
         mark = view.marks.get(process, 0)
         recent = self._recent[process]
         runs = self._runs
-        clock = self.clock
+        clock = self.clock.cluster_ms
         group_of, timed = self.group_of, self.timed
         plain, positions, cells_of = view.copies.plain, view.copies.positions, view.copies.cells
         rows_of: dict[Group, Rows] = {}
@@ -241,7 +241,7 @@ class Home:
         if self.timed[number]:
             self.remove_expired(home, request)
         try:
-            changes, reply = self._runs[request[0]](home.slot.cells, request, self.clock)
+            changes, reply = self._runs[request[0]](home.slot.cells, request, self.clock.cluster_ms)
         except Exception as error:
             changes, reply = None, _fault(request, error)
         self._record(number, origin, ticket, changes, reply)
@@ -317,7 +317,6 @@ class Home:
     def apply_alone(self, number: int, run: Run, request: Sequence[bytes], now: int) -> Reply:
         """Run an operation on a slot whose only owner we are: done as soon as it is run."""
         if self.timed[number]:
-            self.clock = now
             self.remove_expired(self.homes[number], request)
         changes, reply = run(self.view.copies.cells[number], request, now)
         if changes:
@@ -524,7 +523,7 @@ class Home:
                 self._start_takeover(part)
         if self._spaced and not self._spacing:
             self._spacing = True
-            self._operations.start(self.now, self._take_over_spaced())
+            self._operations.start(self.clock.now, self._take_over_spaced())
 
     def _take_over_spaced(self) -> Operation:
         while self._spaced:
@@ -541,12 +540,12 @@ class Home:
     def _start_takeover(self, part: list[int]) -> None:
         for number in part:
             self.taking[number] = []
-        self._operations.start(self.now, self.take_over(part))
+        self._operations.start(self.clock.now, self.take_over(part))
 
     def _take_over_wanted(self) -> None:
         wanted, self._wanted = self._wanted, []
         for part in self._by_owners(wanted, TAKEOVER_GROUP):
-            self._operations.start(self.now, self.take_over(part))
+            self._operations.start(self.clock.now, self.take_over(part))
 
     def _by_owners(self, numbers: Sequence[int], most: int) -> list[list[int]]:
         groups: dict[tuple[Peer, ...], list[int]] = {}
@@ -619,7 +618,7 @@ class Home:
     def _won(self, slot: Slot, ballot: int, promised: list[tuple[Peer, int]]) -> None:
         furthest = max(promised, key=lambda entry: entry[1], default=None)
         if furthest is not None and furthest[1] > slot.position:
-            self._operations.start(self.now, self._adopt(slot.number, ballot, *furthest))
+            self._operations.start(self.clock.now, self._adopt(slot.number, ballot, *furthest))
         else:
             self._become_home(slot, ballot, {peer for peer, position in promised if position == slot.position})
 
@@ -637,7 +636,7 @@ class Home:
         view = self.view
         others = view.others[number]
         home = self.homes[number] = HomeSlot(
-            slot, ballot, self._group(number), view.quorums[number], since=slot.position, at=self.now
+            slot, ballot, self._group(number), view.quorums[number], since=slot.position, at=self.clock.now
         )
         if home.quorum.joint:
             equal = ()  # E5: all have to say that they are here
@@ -746,15 +745,17 @@ class Home:
 
     def _finds_expired(self, number: int, keys: Sequence[bytes]) -> bool:
         cells = self.view.copies.cells[number]
-        return any(key in cells and 0 < cells[key][2] <= self.clock for key in keys)
+        now = self.clock.cluster_ms
+        return any(key in cells and 0 < cells[key][2] <= now for key in keys)
 
     def remove_expired(self, home: HomeSlot, keys: Sequence[bytes]) -> None:
         """Remove those of `keys` that have expired. What an operation finds expired is removed before it runs,
         whichever of its arguments are keys, so that nobody sees it again."""
         cells = home.slot.cells
+        now = self.clock.cluster_ms
         for key in keys:
             cell = cells.get(key)
-            if cell is not None and 0 < cell[2] <= self.clock and cell[1] is not None:
+            if cell is not None and 0 < cell[2] <= now and cell[1] is not None:
                 self._extend(home, ((key, None, 0),), self.view.me, 0, home.slot.number, None)
 
 

@@ -31,6 +31,7 @@ from peerkv.agreement.operation import (
 )
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
+from peerkv.clock import Clock
 from peerkv.resp import Reply
 from peerkv.store.cell import SEQUENCE_BITS, SEQUENCE_MASK, Cell, Change
 from peerkv.store.recent import TICKET_SLOT, Recent
@@ -82,13 +83,14 @@ class Replica:
 
     def __init__(
         self,
+        clock: Clock,
         view: View,
         settle: Callable[[Iterable[int], Iterable[Reply]], None],
         start: Callable[[Operation], None],
         fill_rate: int = 1 << 30,
     ) -> None:
         self.view = view
-        self.now = 0.0
+        self._clock = clock
         self.counters = Counters()
         self.recent = Recent()
         self.fetching: set[int] = set()
@@ -210,7 +212,7 @@ class Replica:
 
     def _work_off_queue(self) -> Operation:
         while self.queue:
-            wait = self._free_at - self.now
+            wait = self._free_at - self._clock.now
             if wait > 0:
                 yield Pause(wait)
                 continue
@@ -230,9 +232,9 @@ class Replica:
     def rate(self) -> int:
         """Bytes a second that were fetched of late."""
         since, fetched = self._rate_since
-        if self.now - since >= RATE_OVER_S:
-            self._rate = int((self.counters.bytes_fetched - fetched) / (self.now - since))
-            self._rate_since = self.now, self.counters.bytes_fetched
+        if self._clock.now - since >= RATE_OVER_S:
+            self._rate = int((self.counters.bytes_fetched - fetched) / (self._clock.now - since))
+            self._rate_since = self._clock.now, self.counters.bytes_fetched
         return self._rate
 
     def compare(self, home: Peer, column: list[int]) -> None:
@@ -387,7 +389,7 @@ class Replica:
                 staged.cells[key] = (version, value, deadline)
             size = sum([len(key) + len(value or b"") + 16 for key, _, value, _ in _fours(page.cells)]) + 64
             self.counters.bytes_fetched += size
-            self._free_at = max(self.now, self._free_at) + size / self._fill_rate
+            self._free_at = max(self._clock.now, self._free_at) + size / self._fill_rate
             since = page.upto
             if page.last:
                 break

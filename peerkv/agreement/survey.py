@@ -26,6 +26,7 @@ from peerkv.agreement.operation import (
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
+from peerkv.clock import Clock
 from peerkv.ring.keys import SLOTS
 from peerkv.store.cell import ballot_member, position_ballot
 
@@ -199,21 +200,19 @@ def explain(view: View, replica: Replica, number: int, key: bytes) -> Asking[lis
     return held
 
 
-def await_copies(
-    view: View, replica: Replica, number: int, copies: int, until: float, clock: Callable[[], float]
-) -> Asking[int]:
+def await_copies(view: View, replica: Replica, number: int, copies: int, until: float, clock: Clock) -> Asking[int]:
     """How many owners beside the home have the slot as it is now, as soon as they are `copies` or the time is up."""
     goal = -1
     pause = WAIT_POLL_S[0]
     while True:
-        answers = yield Round(_asks(view, [number], Count), min(PATIENCE_S, max(0.0, until - clock())))
+        answers = yield Round(_asks(view, [number], Count), min(PATIENCE_S, max(0.0, until - clock.now)))
         row = _positions(view, replica, [number], answers)[0]
         if goal < 0 and view.topology is not None and view.quorums[number].won([peer.number for peer in row]):
             goal = max(row.values())
         reached = sum(position >= goal for position in row.values()) - 1 if goal >= 0 else 0
-        if reached >= copies or clock() >= until:
+        if reached >= copies or clock.now >= until:
             return max(0, reached)
-        yield Pause(min(pause, max(0.0, until - clock())))
+        yield Pause(min(pause, max(0.0, until - clock.now)))
         pause = min(2 * pause, WAIT_POLL_S[1])
 
 

@@ -139,7 +139,7 @@ class Upkeep:
             self._links_seen = links
             self._home.unsettled = False
             self._unlooked = SLOTS
-        lost, now = self._lost, self._home.now
+        lost, now = self._lost, self._home.clock.now
         if self._unlooked <= 0:
             lost.clear()
             return []
@@ -211,7 +211,7 @@ class Upkeep:
 
     def heard_load(self, peer: Peer, load: int) -> None:
         """A coordinator has so many operations a second for homes."""
-        self._loads[peer.process] = (load, self._home.now)
+        self._loads[peer.process] = (load, self._home.clock.now)
 
     def _judge(self, now: float, writes: int) -> None:
         """Where does the load come from? All homes judge the load of the whole cluster, so that it does not depend on
@@ -266,10 +266,10 @@ class Upkeep:
     def probe_lagging(self) -> None:
         """Ask owners that may be behind where they are: an answer, or their fetching, follows."""
         self._to_probe = deque(self._home.lagging)
-        self._probe_again_at = self._home.now + TEND_PERIOD_S + len(self._home.lagging) / PROBED_AGAIN_PER_S
+        self._probe_again_at = self._home.clock.now + TEND_PERIOD_S + len(self._home.lagging) / PROBED_AGAIN_PER_S
         if self._to_probe and not self._probing:
             self._probing = True
-            self._operations.start(self._home.now, self._probe_spaced())
+            self._operations.start(self._home.clock.now, self._probe_spaced())
 
     def _probe_spaced(self) -> Operation:
         while self._to_probe:
@@ -305,9 +305,9 @@ class Upkeep:
                 purges.setdefault(peer, []).extend((slot.number, home.ballot, upto))
         home.purgeable = (self._home.turn, slot.position)
 
-    def expire(self, now: int) -> None:
+    def expire(self) -> None:
         """Write tombstones for keys whose deadline has passed; expiry is a change like any other (rule X2)."""
-        self._home.clock = now
+        now = self._home.clock.cluster_ms
         for _, number, key in self._home.expiry.due(now, EXPIRE_GROUP):
             home = self._home.homes.get(number)
             if home is None:

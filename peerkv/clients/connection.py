@@ -56,7 +56,7 @@ def run(services: Services, session: Session, command: Command, request: Sequenc
         case "config":
             return server.config(services, request)
         case "time":
-            seconds, milliseconds = divmod(services.cluster_ms, 1000)
+            seconds, milliseconds = divmod(services.clock.cluster_ms, 1000)
             return [b"%d" % seconds, b"%d" % (milliseconds * 1000)]
         case "cluster":
             return server.cluster(services, request)
@@ -213,7 +213,7 @@ def _reply_mode(session: Session, switch: bytes) -> Reply:
 
 
 def _described(services: Services, session: Session) -> bytes:
-    now = services.clock()
+    now = services.clock.now
     fields: tuple[tuple[str, object], ...] = (
         ("id", session.id),
         ("addr", session.address),

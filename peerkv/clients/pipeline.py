@@ -92,10 +92,7 @@ class Dispatcher:
         home: Home,
         coordinator: Coordinator,
         rng: Random,
-        clock: Callable[[], float],
     ) -> None:
-        self.now = 0
-        """Cluster time in milliseconds."""
         self.replies: list[tuple[Session, bytes]] = []
         self.closing: list[Session] = []
         self.holds: list[tuple[Session, bool]] = []
@@ -107,7 +104,7 @@ class Dispatcher:
         self._operations = operations
         self._home = home
         self._coordinator = coordinator
-        self._clock = clock
+        self._clock = services.clock
         self._resumable: list[Session] = []
         self._whole = Whole(services, view, replica, coordinator, rng)
 
@@ -135,7 +132,7 @@ class Dispatcher:
         copies = self._view.copies
         plain, positions, cells_of = copies.plain, copies.positions, copies.cells
         written = session.written
-        now = self.now
+        now = self._clock.cluster_ms
         quiet = session.muted or session.skips
         self.commands += len(requests)
         for index, request in enumerate(requests):
@@ -204,7 +201,7 @@ class Dispatcher:
                 if session.batches[0] is not batch or batch.left > len(replies) - index:
                     self._stall(session, batch, index, requests)
                     return None
-                self._operations.start(self._clock(), self._whole.run(command.name, session, request, batch, index))
+                self._operations.start(self._clock.now, self._whole.run(command.name, session, request, batch, index))
                 if batch.left > len(replies) - index - 1:
                     self._stall(session, batch, index + 1, requests)
                     return None
@@ -290,7 +287,7 @@ class Dispatcher:
             return
         session.reading.add(number)
         assert command.run is not None, "READ commands can be run"
-        coordinator.read(number, request, command.run, self.now, sink, index)
+        coordinator.read(number, request, command.run, self._clock.cluster_ms, sink, index)
 
     def _spread(self, session: Session, command: Command, request: Sequence[bytes], batch: Batch, index: int) -> bool:
         """Send the parts of a command of many slots; False if one must wait for an earlier read of its slot."""
@@ -314,7 +311,7 @@ class Dispatcher:
         gather = Gather(len(parts), spread.join, batch, index)
         for place, (number, part) in enumerate(parts):
             if self._home.alone[number] and number not in session.written:
-                gather.deliver(place, self._home.apply_alone(number, part_command.run, part, self.now))  # type: ignore[arg-type]
+                gather.deliver(place, self._home.apply_alone(number, part_command.run, part, self._clock.cluster_ms))  # type: ignore[arg-type]
             elif part_command.kind is READ:
                 self._read(session, number, part_command, part, gather, place)
             else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from peerkv import reports
+from peerkv.clock import Clock
 from peerkv.gossip.member import Member
 from peerkv.resp import Requests
 from peerkv.ring.topology import Topology
@@ -60,6 +61,7 @@ class Services(Protocol):
     """What these commands need of the node."""
 
     settings: Settings
+    clock: Clock
     process: int
     sessions: dict[int, Session]
     steward: Steward
@@ -69,11 +71,6 @@ class Services(Protocol):
 
     @property
     def ready(self) -> bool: ...
-
-    @property
-    def cluster_ms(self) -> int: ...
-
-    def clock(self) -> float: ...
 
     def members(self) -> list[Member]: ...
 

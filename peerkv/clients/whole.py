@@ -144,7 +144,7 @@ class Whole:
             return ReplyError("ERR timeout is negative")
         patience = min(milliseconds / 1000, WAIT_MAX_S) if milliseconds else WAIT_MAX_S
         number = max(0, session.last_slot)
-        until = self._services.clock() + patience
+        until = self._services.clock.now + patience
         return (yield from await_copies(self._view, self._replica, number, copies, until, self._services.clock))
 
     def _cluster(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
@@ -172,7 +172,7 @@ class Whole:
             case [b"EXPLAIN", key]:
                 return (yield from self._explain(key))
             case [b"LEAVE"]:
-                self._services.drain(self._services.clock())
+                self._services.drain(self._services.clock.now)
                 return OK
             case [b"FORGET", forgotten]:
                 return (yield from self._forget(forgotten.decode("utf-8", "replace")))
@@ -193,12 +193,12 @@ class Whole:
         wrong = self._services.steward.give_up(name)
         if wrong:
             return ReplyError(f"ERR {wrong}")
-        until = self._services.clock() + FORGET_WITHIN_S
+        until = self._services.clock.now + FORGET_WITHIN_S
         topology = self._view.topology
         processes = (
             {owner.process for owner in topology.members if owner.name == name} if topology is not None else set()
         )
-        while self._services.clock() < until:
+        while self._services.clock.now < until:
             topology = self._view.topology
             target = (topology.next_members or topology.members) if topology is not None else ()
             if not any(owner.process in processes for owner in target):
@@ -261,7 +261,7 @@ class Whole:
         newest = max((cell for _, cell in held if cell is not None), key=lambda cell: cell.version, default=None)
         target = self._view.targets[number]
         value, deadline = (newest.value, newest.deadline) if newest is not None else (None, 0)
-        live = value is not None and not 0 < deadline <= self._services.cluster_ms
+        live = value is not None and not 0 < deadline <= self._services.clock.cluster_ms
         explanation = {
             "key": key.decode("utf-8", "backslashreplace"),
             "slot": number,
@@ -275,7 +275,7 @@ class Whole:
                 for peer, cell in held
             ],
             "value_bytes": len(value) if live and value is not None else None,
-            "ttl_ms": deadline - self._services.cluster_ms if live and deadline else None,
+            "ttl_ms": deadline - self._services.clock.cluster_ms if live and deadline else None,
             "version": describe_position(newest.version) if newest is not None and newest.version else "",
         }
         return json.dumps(explanation).encode()

@@ -13,6 +13,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
+from peerkv.clock import Clock
 from peerkv.resp import Reply
 from peerkv.ring.topology import Owner, Topology
 from peerkv.settings import Settings
@@ -69,13 +70,15 @@ class Member:
 
     def __init__(self, number: int, topology: Topology, settings: Settings) -> None:
         self.name = f"n{number}"
+        self.clock = Clock()
         self.view = View(number, self.name)
         self.rng = random.Random(number)
         self.operations = Operations()
-        self.coordinator = Coordinator(settings, self.view, self.operations, self.rng)
-        self.replica = Replica(self.view, self.coordinator.settle, self.start)
+        self.coordinator = Coordinator(settings, self.clock, self.view, self.operations, self.rng)
+        self.replica = Replica(self.clock, self.view, self.coordinator.settle, self.start)
         self.home = Home(
             settings,
+            self.clock,
             self.view,
             self.replica,
             self.operations,
@@ -85,7 +88,6 @@ class Member:
             self.coordinator.refused,
         )
         self.upkeep = Upkeep(settings, self.view, self.operations, self.replica, self.home)
-        self.now = 0.0
         self.enter(topology)
 
     def enter(self, topology: Topology) -> None:
@@ -100,11 +102,10 @@ class Member:
         self.coordinator.enter_epoch()
 
     def start(self, operation: Any) -> None:
-        self.operations.start(self.now, operation)
+        self.operations.start(self.clock.now, operation)
 
     def at(self, now: float) -> None:
-        self.now = self.home.now = self.coordinator.now = self.replica.now = now
-        self.home.clock = int(now * 1000)
+        self.clock.at(now)
 
     def peer(self, other: Member) -> Peer:
         return self.view.peers[other.view.me.process]
@@ -261,5 +262,5 @@ class Owners:
                 member.coordinator.wake()
                 member.upkeep.tend(self.now)
                 member.upkeep.move(self.now, member.coordinator.writes)
-                member.upkeep.expire(int(self.now * 1000))
+                member.upkeep.expire()
             self.deliver()
