@@ -1,0 +1,178 @@
+"""When to talk to whom by a stream: joining by the seeds, comparing what two nodes know, coming back after a split.
+
+The DOWN are dialled for ever, and so are the configured seeds: two halves always find each other again. Nodes that
+differ in their `view` compare everything they know, less often if that does not help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, inf, log2
+from typing import TYPE_CHECKING, Final
+
+from peerkv.gossip.member import Address, Claim, Liveness
+from peerkv.gossip.membership import Membership, Standing
+from peerkv.gossip.messages import Admission, ExchangeAnswer, ExchangeRequest, Purpose
+from peerkv.settings import GossipSettings
+
+if TYPE_CHECKING:
+    from random import Random
+
+JOIN_PATIENCE_S: Final = (0.5, 5.0)
+"""Seeds that do not answer are dialled again after the first of these, which doubles up to the second."""
+MISMATCH_PATIENCE_S: Final = 1.0
+"""Another node's view may differ for so long, as news is on its way; then the two compare what they know."""
+RECONNECT_SLOWS_AFTER_S: Final = 600.0
+RECONNECT_INTERVAL_MAX_S: Final = 60.0
+REFUSAL_LOG_INTERVAL_S: Final = 600.0
+EXCHANGE_LIFETIME_S: Final = 10.0
+"""An exchange whose end was not reported by then is forgotten; the shell gives up after 2 s."""
+EXCHANGES_MAX: Final = 256
+FOREIGN_VIEWS_MAX: Final = 64
+REFUSALS_MAX: Final = 256
+
+
+@dataclass(slots=True)
+class Exchange:
+    address: Address
+    began: float
+    request: ExchangeRequest
+    probe: int = 0
+    seed: bool = False
+
+
+class Exchanges:
+    """The exchanges that this node has begun, and when it begins the next."""
+
+    def __init__(
+        self, settings: GossipSettings, members: Membership, seeds: Sequence[Address], rng: Random, now: float
+    ) -> None:
+        self.met = False
+        """Whether anybody has been met yet; until then the seeds are dialled often."""
+        self._settings = settings
+        self._members = members
+        self._rng = rng
+        self._open: dict[int, Exchange] = {}
+        self._seeds: dict[Address, int] = dict.fromkeys(seeds, 0)
+        """Each seed, and the process that answered there last."""
+        self._foreign_views: dict[int, tuple[float, float]] = {}
+        """Other views met since ours changed: when to compare, and how long to wait before doing so again."""
+        self._compared = members.view
+        self._refusals: dict[tuple[str, str], float] = {}
+        self._seeds_at = now if seeds else inf
+        self._join_patience = JOIN_PATIENCE_S[0]
+        self._reconnect_at = now + rng.random() * settings.reconnect_interval
+        self._sync_at = now + (0.5 + rng.random() / 2) * settings.sync_interval
+
+    @property
+    def wakes_at(self) -> float:
+        return min(self._seeds_at, self._reconnect_at, self._sync_at)
+
+    def end(self, ticket: int) -> Exchange | None:
+        """That exchange has ended, whatever came of it."""
+        return self._open.pop(ticket, None)
+
+    def answered_by(self, exchange: Exchange, process: int) -> None:
+        """Who lives at that address."""
+        if exchange.seed:
+            self._seeds[exchange.address] = process
+
+    def join_soon(self, now: float) -> None:
+        """The seeds are to be dialled again after the shortest time."""
+        self._seeds_at = now + JOIN_PATIENCE_S[0]
+
+    def keep_in_touch(self, now: float) -> None:
+        if now >= self._seeds_at:
+            self._dial_seeds(now)
+        if now >= self._reconnect_at:
+            self._reconnect_at = now + self._settings.reconnect_interval
+            self._reconnect(now)
+            self._members.forget_long_gone(now)
+            for ticket in [t for t, exchange in self._open.items() if now - exchange.began >= EXCHANGE_LIFETIME_S]:
+                del self._open[ticket]
+        if now >= self._sync_at:
+            live = self._members.live_others()
+            self._sync_at = now + self._settings.sync_interval * (1 + max(0, ceil(log2((len(live) + 1) / 32))))
+            if live:
+                self.open(now, self._rng.choice(live).address, Purpose.SYNC)
+
+    def _dial_seeds(self, now: float) -> None:
+        if self.met:
+            self._seeds_at = now + self._settings.seed_interval
+        else:
+            self._seeds_at = now + self._join_patience * (0.75 + self._rng.random() / 2)
+            self._join_patience = min(2 * self._join_patience, JOIN_PATIENCE_S[1])
+        here = {member.process for member in self._members.by_name.values() if member.live}
+        dialled = {exchange.address for exchange in self._open.values()}
+        for seed, process in self._seeds.items():
+            if process not in here and seed not in dialled:
+                self.open(now, seed, Purpose.SYNC, seed=True)
+
+    def _reconnect(self, now: float) -> None:
+        """The more of the others are DOWN, and the fewer we are, the likelier this node dials one of them."""
+        down = [member for member in self._members.by_name.values() if member.liveness is Liveness.DOWN]
+        live = len(self._members.live_others()) + 1
+        if self._rng.random() * live >= max(1, len(down)):
+            return
+        due = [member for member in down if self._dial_due(now, self._members.standings[member.name])]
+        if due:
+            member = self._rng.choice(due)
+            self._members.standings[member.name].dialled = now
+            self.open(now, member.address, Purpose.SYNC)
+
+    def _dial_due(self, now: float, standing: Standing) -> bool:
+        periods = min(int((now - standing.since) / RECONNECT_SLOWS_AFTER_S), 8)
+        interval = min(self._settings.reconnect_interval * 2**periods, RECONNECT_INTERVAL_MAX_S)
+        return bool(now - standing.dialled >= interval * 0.9)  # as it is looked at once per reconnect interval only
+
+    def compare_views(self, now: float, source: Address, view: int) -> None:
+        if view == self._members.view or self._members.leaving:
+            return
+        if self._compared != self._members.view:
+            self._compared = self._members.view
+            self._foreign_views.clear()
+        due, patience = self._foreign_views.get(view, (inf, MISMATCH_PATIENCE_S))
+        if due == inf:
+            if len(self._foreign_views) < FOREIGN_VIEWS_MAX:
+                self._foreign_views[view] = now + patience, patience
+        elif now >= due:
+            patience = min(2 * patience, self._settings.sync_interval)
+            self._foreign_views[view] = now + patience, patience
+            self.open(now, source, Purpose.SYNC)
+
+    def open(
+        self,
+        now: float,
+        address: Address,
+        purpose: Purpose,
+        *,
+        claims: tuple[Claim, ...] = (),
+        probe: int = 0,
+        seed: bool = False,
+    ) -> None:
+        if len(self._open) < EXCHANGES_MAX:
+            ticket = self._members.next_number()
+            request = ExchangeRequest(purpose, Claim(self._members.me), self._members.view, claims)
+            self._open[ticket] = Exchange(address, now, request, probe, seed)
+            self._members.outbox.exchanges.append((ticket, address, request))
+
+    def refuse(self, now: float, source: Address, reason: str) -> ExchangeAnswer:
+        """Something came that is not for us (see `wire.Refusal`). Logged once per host and reason.
+
+        Returns what to answer if it came by a stream; a datagram gets no answer.
+        """
+        key = source[0], reason
+        if now - self._refusals.get(key, -inf) >= REFUSAL_LOG_INTERVAL_S:
+            self._refusals.pop(key, None)
+            if len(self._refusals) >= REFUSALS_MAX:
+                del self._refusals[next(iter(self._refusals))]
+            self._refusals[key] = now
+            self._members.log("warning", f"refused {source[0]}:{source[1]}, which {reason}")
+        return ExchangeAnswer(Claim(self._members.me), 0, source[0], (), Admission.REFUSED, reason)
+
+    def is_refused(self, now: float, source: Address, cluster_id: int) -> bool:
+        if not self._members.is_foreign(cluster_id):
+            return False
+        self.refuse(now, source, self._members.foreign_reason(cluster_id))
+        return True
