@@ -584,6 +584,7 @@ class Node:
         self.steward.consider_birth()
         self.steward.consider_change()
         self.upkeep.compare(COMPARE_CELLS)
+        self.upkeep.renew()
         if all(link.peer.up or now - link.down_since >= TAKEOVER_AFTER_S for link in self._links.values()):
             self.home.want(self.upkeep.orphans())
         gone = {process for process, since in self._gone.items() if now - since >= FORGET_PROCESS_AFTER_S}

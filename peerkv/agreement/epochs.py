@@ -26,6 +26,7 @@ from peerkv.agreement.operation import (
 )
 from peerkv.agreement.peer import Peer
 from peerkv.ring.topology import Owner, Topology
+from peerkv.store.cell import MEMBER_MAX
 
 PATIENCE_S: Final = 1.0
 
@@ -117,7 +118,8 @@ def next_topology(
     """What should follow the present topology; None: nothing should.
 
     `candidates`: data members that live and mean to stay. `gone`: processes that have left, are leaving, or were given
-    up. `filled`: in a joint epoch, all copies that the change makes are there.
+    up. `filled`: in a joint epoch, all copies that the change makes are there. Nobody comes once all
+    member numbers are given.
     """
     target = present.next_members or present.members
     known = {member.process for member in target}
@@ -125,6 +127,7 @@ def next_topology(
     back = [member for member in present.members if member.process not in known and member.process in living]
     known.update([member.process for member in back])
     newcomers = [member for member in candidates if member.process not in known]
+    newcomers = newcomers[: max(0, MEMBER_MAX + 1 - present.next_number)]
     names = {member.name for member in newcomers}
     staying = [member for member in target if member.process not in gone and member.name not in names]
     if present.is_joint:

@@ -25,6 +25,7 @@ from peerkv.ring.keys import SLOTS
 from peerkv.ring.quorum import Quorum
 from peerkv.settings import Settings
 from peerkv.store.cell import (
+    ROUND_MAX,
     SEQUENCE_BITS,
     Cells,
     Change,
@@ -560,6 +561,7 @@ class Home:
         me = view.me.number
         self._give_up([number for number in numbers if view.slots[number] is None], Status.NOT_HERE)
         numbers = [number for number in numbers if view.slots[number] is not None]
+        numbers = self._with_rounds_left(numbers)
         if not numbers:
             return
         if not view.others[numbers[0]]:
@@ -603,14 +605,28 @@ class Home:
                     lost.append(number)
             if not lost:
                 return
-            numbers = lost
+            numbers = self._with_rounds_left(lost)
+            if not numbers:
+                return
             yield Pause(self._rng.uniform(0.002, 0.01) * (1 << attempt))
         self._give_up(numbers, Status.NOT_HERE)
+
+    def _with_rounds_left(self, numbers: list[int]) -> list[int]:
+        """Those of these slots for which there is another ballot; see `store.cell` for how long there is."""
+        spent = [number for number in numbers if self._last_round(number) >= ROUND_MAX]
+        if not spent:
+            return numbers
+        self._give_up(spent, Status.NO_QUORUM)
+        return [number for number in numbers if number not in spent]
+
+    def _last_round(self, number: int) -> int:
+        return max(ballot_round(self.view.copies.promised[number]), self._seen_round.get(number, 0))
 
     def _next_ballot(self, number: int) -> int:
         slot = self.view.slots[number]
         assert slot is not None, "takeovers are of our own slots"
-        round_ = max(ballot_round(slot.promised), self._seen_round.pop(number, 0)) + 1
+        round_ = self._last_round(number) + 1
+        self._seen_round.pop(number, None)
         slot.promised = make_ballot(round_, self.view.me.number)
         self._promised(number)
         return slot.promised

@@ -48,6 +48,8 @@ COMPARE_SLOT: Final = 16
 """What comparing the copies of a slot costs beside its cells, in cells: a round of slots with hardly a cell takes
 20 s or more, as there is no haste."""
 SEQUENCE_RENEWED: Final = SEQUENCE_MASK // 2
+"""A home begins a new ballot beyond this. Each slot is looked at once a second: half of the sequence numbers are more
+than a node can use up until then."""
 
 
 class Upkeep:
@@ -93,6 +95,7 @@ class Upkeep:
         self._probe_again_at = 0.0
         self._comparing: list[int] = []
         """Slots whose digests are still to be compared in this round."""
+        self._renewed_upto = 0
 
     def enter_epoch(self) -> None:
         """A new topology is installed, and `home` has entered it: who is behind is asked, and what is ours first is
@@ -320,6 +323,17 @@ class Upkeep:
             else:
                 self._home.remove_expired(home, (key,))
 
+    def renew(self) -> None:
+        """Begin a new ballot where sequence numbers run out (rule H3): of the next `ORPHAN_LOOKS` slots."""
+        first = self._renewed_upto
+        self._renewed_upto = (first + ORPHAN_LOOKS) % SLOTS
+        positions = self._view.copies.positions[first : first + ORPHAN_LOOKS]
+        worn = [at for at, position in enumerate(positions, first) if position & SEQUENCE_MASK > SEQUENCE_RENEWED]
+        for number in worn:
+            if number in self._home.homes:
+                self._home.deposed(number)
+                self._home.want([number])
+
     def compare(self, cells: int) -> None:
         """Send the other owners the digests of some of our slots, about so many cells further in every round (F5)."""
         if not self._comparing:
@@ -331,10 +345,6 @@ class Upkeep:
             home = self._home.homes.get(number)
             position = positions[number]
             cells -= COMPARE_SLOT
-            if home is not None and position & SEQUENCE_MASK > SEQUENCE_RENEWED:  # H3
-                self._home.deposed(number)
-                self._home.want([number])
-                continue
             if home is None or home.group.turn is not None or home in self._home.lagging:
                 continue
             slot = home.slot

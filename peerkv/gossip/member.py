@@ -18,7 +18,7 @@ from peerkv.settings import Role
 
 Address = tuple[str, int]
 
-PROTOCOL_VERSIONS: Final = (2, 2)
+PROTOCOL_VERSIONS: Final = (3, 3)
 """The oldest and the newest wire version that this program speaks."""
 
 

@@ -17,7 +17,7 @@ from peerkv.store.cell import SEQUENCE_BITS, Cell, Change, position_ballot
 LINEAGE_MAX: Final = 64
 """Ballots remembered of a slot's history; an owner that was away for more takeovers gets a whole copy."""
 
-_digest_entry = Struct(">QQI").pack
+_digest_entry = Struct(">QI").pack
 
 
 class Copies:
@@ -194,7 +194,7 @@ def digest_of(cells: dict[bytes, Cell]) -> int:
     total = 0
     for key, cell in cells.items():
         if cell[1] is not None:
-            entry = _digest_entry(cell[0] >> 64, cell[0] & 0xFFFFFFFFFFFFFFFF, len(key)) + key
+            entry = _digest_entry(cell[0], len(key)) + key
             total ^= int.from_bytes(blake2b(entry, digest_size=8).digest(), "big")
     return total
 

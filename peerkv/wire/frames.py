@@ -35,7 +35,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.turn import ROW, Accepts
 from peerkv.resp import ReplyError
 from peerkv.ring.keys import SLOTS
-from peerkv.store.cell import SEQUENCE_BITS
+from peerkv.store.cell import BALLOT_MAX
 from peerkv.wire.envelope import Kind, Refusal, integer, name_of, open_envelope, seal
 
 
@@ -231,7 +231,7 @@ def slots(numbers: list[Any]) -> list[int]:
 
 def ballot(number: int) -> int:
     """A ballot in a message. Raises ValueError for what is none."""
-    if not 0 <= number < 1 << (64 - SEQUENCE_BITS):
+    if not 0 <= number <= BALLOT_MAX:
         raise ValueError("not a ballot")
     return number
 

@@ -1,0 +1,70 @@
+"""What ends, and how: rounds, member numbers, sequence numbers; what is remembered of operations."""
+
+from __future__ import annotations
+
+from peerkv.agreement.epochs import next_topology
+from peerkv.resp import ReplyError
+from peerkv.ring.keys import SLOTS
+from peerkv.ring.topology import Owner, Topology
+from peerkv.store.cell import MEMBER_MAX, ROUND_MAX, SEQUENCE_MASK, ballot_round, make_ballot, position_ballot
+from tests.agreement.owners import SLOT, Got, Owners
+
+
+def ask(owners: Owners, at: int, *request: bytes, seconds: float = 0.0) -> object:
+    got = Got()
+    owners.members[at].write(got, 0, *request)
+    owners.deliver()
+    owners.pass_time(seconds)
+    return got.replies.get(0)  # type: ignore[attr-defined]
+
+
+def test_h3_a_home_begins_a_new_ballot_long_before_its_sequence_numbers_end() -> None:
+    owners = Owners()
+    assert ask(owners, 0, b"APPEND", b"k", b"a") == b"a"
+    home = owners.members[0]
+    ballot = home.slot.promised
+    for member in owners.members:
+        member.view.copies.positions[SLOT] |= SEQUENCE_MASK // 2 + 1
+    for _ in range(4):
+        home.upkeep.renew()
+    owners.deliver()
+    assert ask(owners, 0, b"APPEND", b"k", b"b") == b"ab"
+    assert ballot_round(home.slot.promised) == ballot_round(ballot) + 1
+    assert position_ballot(home.slot.position) == home.slot.promised
+
+
+def test_h3_every_slot_is_looked_at_within_four_looks() -> None:
+    owners = Owners()
+    home = owners.members[0]
+    last = range(SLOTS - 8, SLOTS)
+    home.home.want(last)
+    owners.pass_time(0.8)
+    promised = home.view.copies.promised
+    before = promised[:]
+    for number in last:
+        home.view.copies.positions[number] |= SEQUENCE_MASK // 2 + 1
+    for _ in range(4):
+        home.upkeep.renew()
+    owners.pass_time(0.8)
+    assert all(ballot_round(promised[number]) > ballot_round(before[number]) for number in last)
+
+
+def test_t1_a_slot_without_another_round_is_not_taken_over() -> None:
+    """Ten years on: a ballot of one round more would be no 62 bits."""
+    owners = Owners()
+    first, second, _ = owners.members
+    for member in owners.members:
+        member.slot.promised = make_ballot(ROUND_MAX, 77)
+    reply = ask(owners, 0, b"APPEND", b"k", b"a", seconds=4.0)
+    assert isinstance(reply, ReplyError)
+    assert reply.text.startswith("NOQUORUM nothing was done")
+    assert first.slot.promised == second.slot.promised == make_ballot(ROUND_MAX, 77)
+
+
+def test_nobody_joins_once_all_member_numbers_are_given() -> None:
+    present = Topology(1, 5, 3, (Owner(MEMBER_MAX - 1, "a", 100),), (), MEMBER_MAX)
+    newcomers = [Owner(0, "b", 200), Owner(0, "c", 201)]
+    joint = next_topology(present, [*present.members, *newcomers], (), filled=False)
+    assert joint is not None
+    assert [member.number for member in joint.next_members] == [MEMBER_MAX - 1, MEMBER_MAX]
+    assert next_topology(joint.finished(), [*present.members, *newcomers], (), filled=False) is None
