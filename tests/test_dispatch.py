@@ -24,7 +24,7 @@ class Talk:
 
     def raw(self, data: bytes) -> None:
         """One buffer, whatever is in it."""
-        self.connection._deliver(data)
+        self.connection.arrive(data)
 
     def ask(self, *requests: tuple[bytes, ...]) -> list[Reply]:
         self.replies.clear()

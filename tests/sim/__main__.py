@@ -8,11 +8,12 @@ import os
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from peerkv.ring import keys
 
 if TYPE_CHECKING:
+    from tests.sim.burst import Burst
     from tests.sim.scenario import Result
 
 
@@ -28,6 +29,7 @@ def main() -> None:
         default=1024,
         help="slots of the cluster: with the 16384 that ship two thirds of a seed's time go into slots of no key",
     )
+    parser.add_argument("--burst", action="store_true", help="bursts on a healthy cluster whose turns take time")
     parser.add_argument("--trace", action="store_true")
     options = parser.parse_args()
     if options.slots not in (1 << bits for bits in range(8, 15)):
@@ -35,6 +37,8 @@ def main() -> None:
     # Before the rooms that take these constants over are imported; the processes of the pool are forks of this one.
     keys.SLOTS, keys.SLOT_MASK = options.slots, options.slots - 1
     seeds = range(options.first, options.first + options.seeds)
+    if options.burst:
+        _bursts(seeds, options.jobs, options.trace)
     began = time.monotonic()
     failed = operations = unknown = gave_up = done = 0
     work = [(seed, options.seconds, options.trace) for seed in seeds]
@@ -59,6 +63,25 @@ def main() -> None:
         f" {operations} operations, {unknown} of unknown outcome, {gave_up} histories too wide to judge"
     )
     sys.exit(1 if failed else 0)
+
+
+def _bursts(seeds: range, jobs: int, tracing: bool) -> NoReturn:
+    failed = 0
+    with multiprocessing.Pool(1 if tracing else jobs) as pool:
+        for burst in pool.imap(_run_burst, [(seed, tracing) for seed in seeds]):
+            print(burst, flush=True)
+            for problem in burst.problems[:4]:
+                print(f"    {problem}")
+            failed += bool(burst.problems)
+    print(f"{len(seeds)} bursts: {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+def _run_burst(work: tuple[int, bool]) -> Burst:
+    from tests.sim.burst import run_burst
+
+    seed, tracing = work
+    return run_burst(seed, tracing=tracing)
 
 
 def _run(work: tuple[int, float, bool]) -> Result:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import Any, Final
 
 from peerkv.clients.session import Session
-from peerkv.node import Node
+from peerkv.node import Node, Outbox
 from peerkv.resp import Replies, Reply, encode_request
 from peerkv.settings import Role, Settings
 
@@ -19,12 +20,20 @@ DIAL_WITHIN_S: Final = 2.0
 LEAVE_LINGERS_S: Final = 0.3
 FOLLOW_LEAST: Final = 2
 """Operations a second that homes follow: clients here send a few dozen in all."""
+READ_BYTES: Final = 1 << 16
+"""Read from one client per turn, and ..."""
+PAUSE_OUTPUT_BYTES: Final = 1 << 20
+"""... nothing while it has so much to read; both as `shell` has it."""
+BYTES_PER_UNIT: Final = 100
+"""Bytes of a frame that cost as much as a command: about one change, or one forwarded operation."""
+TAKEOVER_UNITS: Final = 4
+"""A slot that is taken over costs as much as so many commands: of 512 prepared at a time 5 ms at either end."""
 BREAK_AFTER_S: Final = (1.0, 15.0)
 """A TCP connection over a cut path breaks after some time in this range."""
 
 
 class Connection:
-    """A client's connection to a node."""
+    """A client's connection to a node, with what the kernels at both ends hold of it."""
 
     def __init__(self, world: World, host: Host, session: Session) -> None:
         self.world = world
@@ -34,35 +43,85 @@ class Connection:
         self.replies = Replies()
         self.on_reply: Callable[[Reply], None] = lambda _reply: None
         self.on_lost: Callable[[], None] = lambda: None
+        self.reads_per_s = inf
+        """Bytes of replies that the client reads in a second."""
+        self.unread = 0
+        """Bytes of replies that it has not read yet."""
+        self.held = False
+        """The node wants nothing more of it for now."""
+        self.arrived: deque[bytes] = deque()
+        """What the node has not read yet."""
+        self.ended = False
+        """The client has sent all that it will."""
+        self.closed = False
         self._sent = 0.0
         self._received = 0.0
 
     def send(self, *requests: tuple[bytes, ...]) -> None:
         data = b"".join(encode_request(request) for request in requests)
-        self._sent = self.world.in_order(self._sent, self._deliver, data)
+        self._sent = self.world.in_order(self._sent, self.arrive, data)
 
     def close(self) -> None:
-        """The client goes; what it has sent arrives before that."""
-        self._sent = self.world.in_order(self._sent, self._closed)
+        """The client goes; what it has sent arrives before that, and replies reach it no more."""
+        self.on_reply = lambda _reply: None
+        self.on_lost = lambda: None
+        self._sent = self.world.in_order(self._sent, self._end)
 
-    def receive(self, data: bytes) -> None:
+    def arrive(self, data: bytes) -> None:
+        """Bytes of the client reach the node's host."""
+        if not self.closed:
+            self.arrived.append(data)
+            self.host.readable(self)
+
+    def _end(self) -> None:
+        if not self.closed:
+            self.ended = True
+            self.host.readable(self)
+
+    @property
+    def readable(self) -> bool:
+        """Whether the node reads from it, and there is something."""
+        return (bool(self.arrived) or self.ended) and not self.held and self.unread < PAUSE_OUTPUT_BYTES
+
+    def read(self, now: float) -> None:
+        """The node reads, at most so much in a turn; or finds that the client is gone."""
+        node = self.node
+        assert node is not None, "of a host that runs"
+        size = 0
+        while self.arrived and size < READ_BYTES:
+            data = self.arrived.popleft()
+            size += len(data)
+            node.receive(now, self.session, data)
+        if self.ended and not self.arrived:
+            self.ended = False
+            self.closed = True
+            self.host.connections.pop(self.session.id, None)
+            node.close(now, self.session)
+
+    def write(self, data: bytes) -> None:
         """The node has written this."""
-        for reply in self.replies.feed(data):
-            self._received = self.world.in_order(self._received, self._reply, reply)
+        self.unread += len(data)
+        self._received = max(self._received, self.world.now) + len(data) / self.reads_per_s
+        replies = self.replies.feed(data)
+        self._received = self.world.in_order(self._received, self._take, len(data), replies)
 
-    def _reply(self, reply: Reply) -> None:
-        self.on_reply(reply)
+    def _take(self, size: int, replies: list[Reply]) -> None:
+        waits = self.unread >= PAUSE_OUTPUT_BYTES
+        self.unread -= size
+        for reply in replies:
+            self.on_reply(reply)
+        if waits and not self.closed:
+            self.host.readable(self)
 
-    def _deliver(self, data: bytes) -> None:
-        node = self.node
-        if node is not None and self.host.node is node:
-            self.host.input(lambda now: node.receive(now, self.session, data))
+    def cut(self) -> None:
+        """The node has closed it, or has died; what was written before arrives."""
+        if not self.closed:
+            self.closed = True
+            self.host.connections.pop(self.session.id, None)
+            self._received = self.world.in_order(self._received, self._lost)
 
-    def _closed(self) -> None:
-        node = self.node
-        if node is not None and self.host.node is node:
-            self.host.connections.remove(self)
-            self.host.input(lambda now: node.close(now, self.session))
+    def _lost(self) -> None:
+        self.on_lost()
 
 
 class Host:
@@ -78,26 +137,46 @@ class Host:
         self.paused = False
         self.left = False
         """Its node has handed its share back and ended."""
+        self.stopped = ""
+        """Why its node has ended itself."""
+        self.unit_s = 0.0
+        """How long it takes for a unit of work (see `_units`), in which nothing is read; 0: turns take no time."""
+        self.longest_turn = 0.0
+        self._busy = False
+        """A turn is under way; what it wants done has not been done yet."""
+        self._late: list[Callable[[], None]] = []
+        """Ends of turns during which the process was stopped."""
         self._going = False
         self.links: dict[int, Link] = {}
         """Those that this node dialled, by process."""
-        self.connections: list[Connection] = []
+        self.connections: dict[int, Connection] = {}
+        """Clients', by session."""
+        self._readable: dict[Connection, None] = {}
+        """Those with something to read, perhaps."""
+        self._clients_paused = False
+        """The node reads from no client for now."""
         self._inputs: list[Callable[[float], Any]] = []
-        """What came while the process was stopped."""
+        """What came while the process was stopped or busy."""
         self._wakes_at = inf
+        self._wake_due = inf
 
     def local(self) -> float:
         """The node's own clock."""
-        return self.offset + self.world.now * self.rate
+        return self._local(self.world.now)
+
+    def _local(self, time: float) -> float:
+        return self.offset + time * self.rate
 
     def start(self) -> None:
         world = self.world
         rng = world.rng
         self.offset = rng.uniform(0, 1e6)
         self.rate = 1 + rng.uniform(-1e-4, 1e-4)
-        self.paused = self.left = self._going = False
-        self._wakes_at = inf
+        self.paused = self.left = self._going = self._busy = self._clients_paused = False
+        self.stopped = ""
+        self._wakes_at = self._wake_due = inf
         self._inputs.clear()
+        self._late.clear()
         wall = WALL + world.now + rng.uniform(-2, 2)
         self.node = Node(self.settings, random.Random(rng.getrandbits(64)), self.local(), wall)
         world.by_process[self.node.process] = self
@@ -113,9 +192,9 @@ class Host:
             link = other.links.get(node.process)
             if link is not None:
                 self.world.after(self.world.delay(), link.break_)
-        connections, self.connections = self.connections, []
-        for connection in connections:
-            self.world.after(self.world.delay(), connection.on_lost)
+        self._readable.clear()
+        for connection in list(self.connections.values()):
+            connection.cut()
 
     def _go(self, node: Node) -> None:
         """Drained: the process ends, as `server` has it."""
@@ -128,43 +207,100 @@ class Host:
             self.left = True
         self._going = False
 
+    # -- turns
+
     def input(self, deliver: Callable[[float], Any]) -> None:
-        """Hand something to the node, or to the kernel's buffer while it is stopped."""
-        if self.paused:
+        """Hand something to the node, or to the kernel's buffer while it is stopped or busy."""
+        if self.node is not None:
             self._inputs.append(deliver)
-        elif self.node is not None:
-            deliver(self.local())
+            self.turn()
+
+    def readable(self, connection: Connection) -> None:
+        """There is something to read from a client."""
+        if self.node is not None:
+            self._readable[connection] = None
             self.turn()
 
     def resume(self) -> None:
         self.paused = False
-        inputs, self._inputs = self._inputs, []
-        for deliver in inputs:
-            if self.node is not None:
-                deliver(self.local())
+        late, self._late = self._late, []
+        for end in late:
+            end()
         self.turn()
-        self._wakes_at = inf
-        self._schedule(0.0)
 
     def turn(self) -> None:
+        """All that has come in, and what follows from it, as `shell` has it; then the next turn, if more has come
+        meanwhile."""
         node = self.node
-        if node is None:
+        if node is None or self.paused or self._busy:
             return
+        world = self.world
+        began = world.now
+        before = self._counts(node)
+        now = self._local(began)
+        inputs, self._inputs = self._inputs, []
+        for deliver in inputs:
+            deliver(now)
+        if self._readable and not self._clients_paused:
+            for connection in [connection for connection in self._readable if connection.readable]:
+                connection.read(now)
+            self._readable = {connection: None for connection in self._readable if connection.readable}
+        if self.unit_s:
+            now = self._local(began + self.unit_s * _units(before, self._counts(node), len(inputs)))
+        if now >= self._wake_due:
+            node.wake(now)
+        outbox = node.take(now)
+        self._wakes_at = self._wake_due = inf
+        if self.unit_s:
+            took = self.unit_s * _units(before, self._counts(node), len(inputs), outbox)
+            self.longest_turn = max(self.longest_turn, took)
+            self._busy = True
+            world.at(began + took, self._end_turn, node, outbox)
+        else:
+            self._apply(node, outbox)
+
+    def _end_turn(self, node: Node, outbox: Outbox) -> None:
+        if self.node is not node:
+            return
+        if self.paused:
+            self._late.append(lambda: self._end_turn(node, outbox))
+            return
+        self._busy = False
+        self._apply(node, outbox)
+        if self._inputs or (self._readable and not self._clients_paused):
+            self.turn()
+
+    def _counts(self, node: Node) -> tuple[int, int, int]:
+        return node.dispatcher.commands, node.replica.counters.takeovers, self.world.frame_bytes
+
+    def _apply(self, node: Node, outbox: Outbox) -> None:
+        """Do what a turn of the node wants done."""
         world = self.world
         if node.leaving and node.steward.drained and not self._going:
             self._going = True
             world.after(LEAVE_LINGERS_S, self._go, node)
-        outbox = node.take(self.local())
         for level, text in outbox.log:
             world.trace(f"{self.settings.name} {level}: {text}")
         for session, data in outbox.replies:
-            for connection in self.connections:
-                if connection.session is session:
-                    connection.receive(data)
+            connection = self.connections.get(session.id)
+            if connection is not None:
+                connection.write(data)
         for process, payload in outbox.frames:
             link = self.links.get(process)
             if link is not None:
                 link.send(payload)
+        for session, held in outbox.holds:
+            connection = self.connections.get(session.id)
+            if connection is not None:
+                connection.held = held
+                if connection.readable:
+                    self._readable[connection] = None
+                    world.after(0.0, self.turn)
+        for session in (*outbox.closing, *outbox.kills):
+            connection = self.connections.get(session.id)
+            if connection is not None:
+                connection.cut()
+                self.input(lambda now, session=session: node.close(now, session))
         for process in outbox.drops:
             link = self.links.pop(process, None)
             if link is not None:
@@ -179,64 +315,100 @@ class Host:
             world.datagram(self, address, payload)
         for ticket, address, payload in outbox.exchanges:
             world.after(world.delay(), self._exchange, node, ticket, address, payload)
+        if outbox.stop:
+            world.trace(f"{self.settings.name} ends: {outbox.stop}")
+            self.stopped = outbox.stop
+            self.kill()
+            return
         self._schedule(outbox.wake_at)
 
     def _schedule(self, wake_at: float) -> None:
         at = max(self.world.now, (wake_at - self.offset) / self.rate) if wake_at != inf else inf
         if at < self._wakes_at:
             self._wakes_at = at
+            self._wake_due = wake_at
             self.world.at(at + 1e-6, self._wake, self.node, at)
 
     def _wake(self, node: Node | None, at: float) -> None:
-        if node is None or self.node is not node or self._wakes_at != at or self.paused:
-            return
-        self._wakes_at = inf
-        node.wake(self.local())
-        self.turn()
+        if node is not None and self.node is node and self._wakes_at == at:
+            self.turn()
+
+    # -- what takes two
 
     def _report_down(self, node: Node, process: int) -> None:
         if self.node is node:
             self.input(lambda now: node.link_down(now, process))
 
     def _dial(self, node: Node, process: int, address: tuple[str, int]) -> None:
-        world = self.world
-        target = world.by_port.get(address[1])
-        if self.node is not node:
-            return
-        if target is None or target.node is None:
-            world.after(world.delay(), self._report_down, node, process)
-        elif world.is_cut(self, target) or world.is_cut(target, self) or target.paused:
-            world.after(DIAL_WITHIN_S, self._report_down, node, process)
-        else:
-            answer, caller = target.node.accept(target.local(), (self.settings.name, 1), node.hello(process))
-            target.turn()
-            world.after(world.delay(), self._welcome, node, process, target, answer if caller else b"")
+        def answered(target: Host | None, answer: bytes | None) -> None:
+            def deliver(now: float) -> None:
+                if answer is None:
+                    node.link_down(now, process)
+                elif target is not None and node.welcome(now, process, answer):
+                    self.links[process] = Link(self, target, process)
 
-    def _welcome(self, node: Node, process: int, target: Host, answer: bytes) -> None:
-        def deliver(now: float) -> None:
-            if answer and node.welcome(now, process, answer):
-                self.links[process] = Link(self, target, process)
-            elif not answer:
-                node.link_down(now, process)
+            if self.node is node:
+                self.input(deliver)
 
         if self.node is node:
-            self.input(deliver)
+            self._ask(address, (self.settings.name, 1), node.hello(process), answered, link=True)
 
     def _exchange(self, node: Node, ticket: int, address: tuple[str, int], payload: bytes) -> None:
+        def answered(_target: Host | None, answer: bytes | None) -> None:
+            if self.node is node:
+                self.input(lambda now: node.exchange_answer(now, ticket, answer))
+
+        if self.node is node:
+            self._ask(address, ("127.0.0.1", 1), payload, answered)
+
+    def _ask(
+        self,
+        address: tuple[str, int],
+        source: tuple[str, int],
+        payload: bytes,
+        then: Callable[[Host | None, bytes | None], None],
+        *,
+        link: bool = False,
+    ) -> None:
+        """Connect, send a first frame and have its answer; None where there is none in time. `link`: only an answer to
+        a caller counts."""
         world = self.world
         target = world.by_port.get(address[1])
-        if target is None or target.node is None:
-            world.after(world.delay(), self._exchanged, node, ticket, None)
-        elif world.is_cut(self, target) or world.is_cut(target, self) or target.paused:
-            world.after(DIAL_WITHIN_S, self._exchanged, node, ticket, None)
-        else:
-            answer, _ = target.node.accept(target.local(), ("127.0.0.1", 1), payload)
-            target.turn()
-            world.after(world.delay(), self._exchanged, node, ticket, answer or None)
+        running = target.node if target is not None else None
+        if target is None or running is None:
+            world.after(world.delay(), then, target, None)
+            return
+        if world.is_cut(self, target) or world.is_cut(target, self):
+            world.after(DIAL_WITHIN_S, then, target, None)
+            return
+        waiting = True
 
-    def _exchanged(self, node: Node, ticket: int, answer: bytes | None) -> None:
-        if self.node is node:
-            self.input(lambda now: node.exchange_answer(now, ticket, answer))
+        def end(answer: bytes | None) -> None:
+            nonlocal waiting
+            if waiting:
+                waiting = False
+                then(target, answer)
+
+        def deliver(now: float) -> None:
+            if target.node is running:
+                answer, caller = running.accept(now, source, payload)
+                counts = bool(answer) and (caller is not None or not link)
+                world.after(world.delay(), end, answer if counts else None)
+
+        world.after(DIAL_WITHIN_S, end, None)
+        target.input(deliver)
+
+
+def _units(
+    before: tuple[int, int, int], after: tuple[int, int, int], inputs: int, outbox: Outbox | None = None
+) -> float:
+    """The work of a turn, in commands of a client: what a GET of a short value costs in dispatch, about 4 us."""
+    commands, takeovers, frame_bytes = (now - then for now, then in zip(after, before, strict=True))
+    units = commands + TAKEOVER_UNITS * takeovers + inputs + frame_bytes / BYTES_PER_UNIT
+    if outbox is not None:
+        written = sum([len(payload) for _, payload in outbox.frames]) + sum([len(data) for _, data in outbox.replies])
+        units += len(outbox.frames) + written / BYTES_PER_UNIT
+    return units + 1
 
 
 class Link:
@@ -270,7 +442,11 @@ class Link:
         node = self.target.node
         sender = self.dialler
         if not self.broken and node is not None and node.process == self.process and sender is not None:
-            self.target.input(lambda now: node.frame(now, sender.process, payload))
+            self.target.input(lambda now: self._deliver(node, now, sender.process, payload))
+
+    def _deliver(self, node: Node, now: float, process: int, payload: bytes) -> None:
+        self.source.world.frame_bytes += len(payload)
+        node.frame(now, process, payload)
 
     def _break_if_stalled(self) -> None:
         if self._stalled:
@@ -302,6 +478,8 @@ class World:
         self.duplication = 0.0
         self.latency = 0.0005
         self.forget_after = 60.0
+        self.frame_bytes = 0
+        """Of all frames that nodes have read."""
         self._events: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
         self._count = itertools.count()
         self._tracing = tracing
@@ -391,5 +569,5 @@ class World:
         if host.node is None or host.paused:
             return None
         connection = Connection(self, host, host.node.open(host.local(), "client:1", "node:1"))
-        host.connections.append(connection)
+        host.connections[connection.session.id] = connection
         return connection
