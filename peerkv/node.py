@@ -35,13 +35,13 @@ from peerkv.clock import Clock
 from peerkv.commands.table import RUNS
 from peerkv.gossip.member import (
     Address,
-    Liveness,
     Member,
     MemberDown,
     MemberLeft,
     NameTaken,
 )
 from peerkv.gossip.swim import Swim
+from peerkv.links import Links
 from peerkv.reports import Statistics, Usage
 from peerkv.resp import Requests
 from peerkv.ring.topology import Topology
@@ -53,19 +53,8 @@ if TYPE_CHECKING:
 
 WATCH_INTERVAL_S: Final = 0.25
 """How often links, births and takeovers are looked at; what is urgent comes as an event."""
-REDIAL_S: Final = (0.05, 1.0)
-"""A link that broke is dialled again after the first of these, which doubles up to the second."""
-STALE_LINK_S: Final = 1.0
-"""The link to a member that is down is given up if nothing has been heard from it for so long."""
 TAKEOVER_AFTER_S: Final = 1.0
 """Links must have been down for so long before slots are taken over that nobody asks for."""
-FORGET_PROCESS_AFTER_S: Final = 900.0
-"""What a coordinator's operations answered is kept for so long after its process was last linked: no copy of a request
-stays on its way for longer."""
-TELL_TOPOLOGY_S: Final = 0.2
-"""A peer that is behind is told the topology at most this often."""
-HEARD_INTERVAL_S: Final = 0.25
-"""Frames count as a sign of life for gossip at most this often."""
 COMPARE_CELLS: Final = 1000
 """Cells whose digests a home computes per look: half a percent of its time."""
 
@@ -95,20 +84,6 @@ class Outbox:
     wake_at: float = inf
     stop: str = ""
     """Not empty: this node must end, for that reason."""
-
-
-@dataclass(slots=True, eq=False)
-class _Link:
-    """Our side of the connection to another process: the one on which we send."""
-
-    peer: Peer
-    member: Member
-    dialling: bool = False
-    down_since: float = 0.0
-    redial_at: float = inf
-    patience: float = REDIAL_S[0]
-    told_at: float = -inf
-    heard_at: float = -inf
 
 
 class Node:
@@ -161,10 +136,7 @@ class Node:
             self._enter,
         )
         self.dispatcher = Dispatcher(self, self.view, self.operations, self.replica, self.home, self.coordinator, rng)
-        self._rng = rng
-        self._links: dict[int, _Link] = {}
-        self._gone: dict[int, float] = {}
-        """Processes without a link, since when: see FORGET_PROCESS_AFTER_S."""
+        self.links = Links(settings, clock, self.view, rng, self._log, self._link_up, self._link_down)
         self._parts: dict[int, Callable[[Peer, list[Any]], None]] = {
             wire.ANSWERS: self._take_answers,
             wire.CHANGES: self._take_changes,
@@ -183,11 +155,8 @@ class Node:
         """Who takes in which part of a frame."""
         self._session_id = 0
         self._watch_at = now
-        self._redial_at = inf
-        """When the first of the links is to be dialled again, or earlier."""
         self._swim_dirty = True
         self._swim_wake_at = -inf
-        self._reachable: bool | None = None
         self._outbox = Outbox()
         self._statistics = Statistics()
         if settings.role is Role.DATA and not settings.seeds:
@@ -247,19 +216,11 @@ class Node:
         cluster = self.settings.cluster
         self._swim_dirty = True
         if wire.kind_of(payload) == wire.Kind.HELLO:
-            hello = wire.decode_hello(cluster, payload)
-            if isinstance(hello, wire.Refusal):
-                self.swim.refuse(now, source, hello.reason)
+            answer = self.links.accept(payload)
+            if isinstance(answer, wire.Refusal):
+                self.swim.refuse(now, source, answer.reason)
                 return b"", None
-            answer = wire.encode_hello(cluster, self._hello(hello.process), welcome=True)
-            if hello.to != self.process or self._is_foreign(hello.cluster_id) or hello.process == self.process:
-                return answer, None
-            link = self._links.get(hello.process)
-            if link is None:
-                return b"", None  # it knows us before gossip has told us of it; it will try again
-            if not link.peer.up and not link.dialling:
-                self._dial(link)
-            return answer, hello.process
+            return answer
         request = wire.decode_request(cluster, payload)
         if isinstance(request, wire.Refusal):
             refusal = self.swim.refuse(now, source, request.reason)
@@ -268,81 +229,28 @@ class Node:
 
     def hello(self, process: int) -> bytes:
         """The first frame to send on a link that was dialled to that process."""
-        return wire.encode_hello(self.settings.cluster, self._hello(process))
+        return self.links.hello(process)
 
     def welcome(self, now: float, process: int, payload: bytes) -> bool:
         """The answer to our hello: whether the link is up. If not it is to be closed; `link_down` need not be said."""
         self.clock.at(now)
-        link = self._links.get(process)
-        answer = wire.decode_hello(self.settings.cluster, payload, welcome=True)
-        if link is None:
-            return False
-        if (
-            isinstance(answer, wire.Refusal)
-            or answer.process != process
-            or answer.to != self.process
-            or self._is_foreign(answer.cluster_id)
-        ):
-            self._lost(link)
-            return False
-        peer = link.peer
-        link.dialling = False
-        link.redial_at = inf
-        link.patience = REDIAL_S[0]
-        peer.up = True
-        peer.silent = False
-        peer.heard = now
-        self._gone.pop(process, None)
-        self._links_changed()
-        if answer.epoch < self.view.epoch:
-            self._tell_topology(link)
-        self.upkeep.probe_lagging()
-        return True
+        return self.links.welcome(process, payload)
 
     def link_down(self, now: float, process: int) -> None:
         """The link that was dialled to that process is closed, or could not be opened."""
         self.clock.at(now)
-        link = self._links.get(process)
-        if link is not None:
-            self._lost(link)
+        self.links.lost(process)
 
-    def _lost(self, link: _Link) -> None:
+    def _link_up(self, _peer: Peer) -> None:
+        self.upkeep.probe_lagging()
+
+    def _link_down(self, peer: Peer) -> None:
         now = self.clock.now
-        peer = link.peer
-        was_up = peer.up
-        link.dialling = False
-        link.redial_at = now + link.patience * self._rng.uniform(0.8, 1.2)
-        link.patience = min(2 * link.patience, REDIAL_S[1])
-        self._redial_at = min(self._redial_at, link.redial_at)
-        if not was_up:
-            return
-        link.down_since = now
-        peer.up = False
-        self._gone[peer.process] = now
-        self._links_changed()
         self.operations.link_down(now, peer)
         self.coordinator.met(peer)
         self.home.link_down(peer)
-        peer.clear()
         self.swim.link_lost(now, peer.name)
         self._swim_dirty = True
-
-    def _links_changed(self) -> None:
-        self._reachable = None
-        self.view.links_changed()
-
-    def _dial(self, link: _Link) -> None:
-        link.dialling = True
-        link.redial_at = inf
-        self._outbox.dials.append((link.peer.process, link.member.address))
-
-    def _hello(self, process: int) -> wire.Hello:
-        cluster_id = self.view.topology.cluster_id if self.view.topology is not None else 0
-        return wire.Hello(self.settings.name, self.process, cluster_id, self.view.epoch, process)
-
-    def _is_foreign(self, cluster_id: int) -> bool:
-        topology = self.view.topology
-        return topology is not None and cluster_id not in (0, topology.cluster_id)
 
     # -- frames
 
@@ -358,13 +266,11 @@ class Node:
         if peer.silent:
             peer.silent = False
             self.view.aim_all()
-        link = self._links.get(process)
-        if link is not None and now - link.heard_at >= HEARD_INTERVAL_S:
-            link.heard_at = now
+        if self.links.heard(process):
             self.swim.heard(now, peer.name, process)
             self._swim_dirty = True
         if frame.epoch != self.view.epoch:
-            self._other_epoch(peer, link, frame)
+            self._other_epoch(peer, frame)
             peer.epoch = frame.epoch
             if frame.epoch != self.view.epoch:
                 return
@@ -426,7 +332,7 @@ class Node:
             return self.steward.progress()
         return self.replica.answer(message)
 
-    def _other_epoch(self, peer: Peer, link: _Link | None, frame: wire.Frame) -> None:
+    def _other_epoch(self, peer: Peer, frame: wire.Frame) -> None:
         """Whoever is behind is told the topology; nothing else of such a frame counts, unless it is the one that
         brings us the sender's epoch (protocol rule E1)."""
         for tell in dict(frame.parts).get(wire.TELLS, ()):
@@ -435,13 +341,13 @@ class Node:
                     self._learn_topology(Topology.from_wire(fields), frame.clock)
                 case _:
                     pass
-        if frame.epoch < self.view.epoch and link is not None and peer.up:
-            self._tell_topology(link)
+        if frame.epoch < self.view.epoch:
+            self.links.tell_topology(peer.process)
 
     # -- topology
 
     def _learn_topology(self, topology: Topology, clock: int) -> None:
-        if topology.epoch <= self.view.epoch or self._is_foreign(topology.cluster_id):
+        if topology.epoch <= self.view.epoch or self.view.is_foreign(topology.cluster_id):
             return
         if self.view.topology is None:
             self.clock.adopt(clock)
@@ -452,7 +358,6 @@ class Node:
         forgotten = self.view.install(topology)
         self.replica.recent.forget(forgotten)
         self.steward.enter_epoch()
-        self._reachable = None
         self.swim.update(epoch=topology.epoch, cluster_id=topology.cluster_id)
         self._swim_dirty = True
         self.home.enter_epoch()
@@ -462,15 +367,7 @@ class Node:
         following = ", ".join(member.name for member in topology.next_members)
         changing = f" -> {following}, {len(topology.changing)} slots change owners" if following else ""
         self._log("info", f"epoch {topology.epoch} of cluster {topology.cluster_id:016x}: {names}{changing}")
-        for link in self._links.values():
-            link.told_at = -inf
-            self._tell_topology(link)
-
-    def _tell_topology(self, link: _Link) -> None:
-        topology = self.view.topology
-        if topology is not None and link.peer.up and self.clock.now - link.told_at >= TELL_TOPOLOGY_S:
-            link.told_at = self.clock.now
-            link.peer.tell("topology", topology.to_wire())
+        self.links.enter_epoch()
 
     def drain(self, now: float) -> None:
         """Hand our share back; see `drained`."""
@@ -529,27 +426,10 @@ class Node:
                 case NameTaken(name, holder):
                     outbox.stop = f"the name {name} is taken by {holder}"
                 case MemberDown(member) | MemberLeft(member):
-                    self._member_gone(member)
+                    self.links.part(member)
                 case _:
-                    self._member_here(event.member)
-
-    def _member_here(self, member: Member) -> None:
-        if member.process == self.process:
-            return
-        link = self._links.get(member.process)
-        if link is None:
-            link = self._links[member.process] = _Link(self.view.peer(member.process, member.name), member)
-            self._log("info", f"met {member.name} ({member.role.value}) at {member.host}:{member.peer_port}")
-        link.member = member
-        if not link.peer.up and not link.dialling:
-            self._dial(link)
-
-    def _member_gone(self, member: Member) -> None:
-        link = self._links.get(member.process)
-        if link is None:
-            return
-        link.member = member
-        self._log("info", f"{member.name} {'has left' if member.liveness is Liveness.LEFT else 'is down'}")
+                    if event.member.process != self.process:
+                        self.links.meet(event.member)
 
     # -- turns
 
@@ -565,16 +445,8 @@ class Node:
         if now >= self._watch_at:
             self._watch_at = now + WATCH_INTERVAL_S
             self._watch()
-        if now >= self._redial_at:
-            self._redial()
-
-    def _redial(self) -> None:
-        for link in self._links.values():
-            if self.clock.now >= link.redial_at:
-                link.redial_at = inf
-                if link.member.live:
-                    self._dial(link)
-        self._redial_at = min([link.redial_at for link in self._links.values()], default=inf)
+        if now >= self.links.redial_at:
+            self.links.redial()
 
     def _watch(self) -> None:
         now = self.clock.now
@@ -585,25 +457,10 @@ class Node:
         self.steward.consider_change()
         self.upkeep.compare(COMPARE_CELLS)
         self.upkeep.renew()
-        if all(link.peer.up or now - link.down_since >= TAKEOVER_AFTER_S for link in self._links.values()):
+        if self.links.settled(TAKEOVER_AFTER_S):
             self.home.want(self.upkeep.orphans())
-        gone = {process for process, since in self._gone.items() if now - since >= FORGET_PROCESS_AFTER_S}
-        self.replica.recent.trim(self.view.marks, gone)
-        for process in gone:
-            self._forget_process(process)
-        for link in self._links.values():
-            peer = link.peer
-            if peer.up and not link.member.live and now - peer.heard >= STALE_LINK_S:
-                self._outbox.drops.append(peer.process)
-
-    def _forget_process(self, process: int) -> None:
-        """A process that has been gone for long, unless it owns slots."""
-        link = self._links.get(process)
-        if link is None or link.member.live or link.peer.number:
-            return
-        del self._links[process], self._gone[process]
-        self.view.peers.pop(process, None)
-        self.view.marks.pop(process, None)
+        self.replica.recent.trim(self.view.marks, self.links.gone())
+        self.links.watch()
 
     def take(self, now: float) -> Outbox:
         """End of a turn: everything that is to be done because of the inputs since the last one."""
@@ -617,6 +474,9 @@ class Node:
                 break
         view = self.view
         outbox, self._outbox = self._outbox, Outbox()
+        links = self.links
+        outbox.dials, links.dials = links.dials, []
+        outbox.drops, links.drops = links.drops, []
         outgoing = view.outgoing()
         if outgoing:
             self.coordinator.end_turn()
@@ -639,7 +499,7 @@ class Node:
         return outbox
 
     def _wake_at(self) -> float:
-        at = min(self._swim_wake_at, self._watch_at, self._redial_at, self.coordinator.wake_at)
+        at = min(self._swim_wake_at, self._watch_at, self.links.redial_at, self.coordinator.wake_at)
         operations = self.operations.wake_at
         if operations is not None and operations < at:
             at = operations
@@ -653,15 +513,7 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether requests can be served: the topology is known and of every slot a majority can be talked to."""
-        if self._reachable is None:
-            self._reachable = self.settings.role is Role.MASTER or self._majorities_reachable()
-        return self._reachable
-
-    def _majorities_reachable(self) -> bool:
-        if self.view.topology is None:
-            return False
-        up = [peer.number for peer in (self.view.me, *self.view.peers.values()) if peer.up and peer.number]
-        return all(quorum.won(up) for quorum in self.view.topology.quorums)
+        return self.settings.role is Role.MASTER or self.links.majorities
 
     @property
     def topology(self) -> Topology | None:
@@ -700,7 +552,7 @@ class Node:
             uncertain=coordinator.uncertain,
             no_quorum=coordinator.no_quorum,
             pending=len(self.coordinator.pending),
-            peers_up=sum(link.peer.up for link in self._links.values()),
+            peers_up=self.links.up,
             members_alive=sum(member.live for member in self.swim.members.values()),
             usage=self.usage,
         )

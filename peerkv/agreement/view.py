@@ -156,6 +156,15 @@ class View:
                 peer.number = self.topology.number_of(process)
         return peer
 
+    def forget(self, process: int) -> None:
+        """A process that is no member has been gone for long."""
+        self.peers.pop(process, None)
+        self.marks.pop(process, None)
+
+    def is_foreign(self, cluster_id: int) -> bool:
+        """Whether that is the id of another cluster than the one that we belong to (0: of none)."""
+        return self.topology is not None and cluster_id not in (0, self.topology.cluster_id)
+
     def outgoing(self) -> list[Peer]:
         """Peers that something is to be sent to, in an order that a run of the simulator repeats; asked once a turn."""
         touched = self.touched
