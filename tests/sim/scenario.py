@@ -14,6 +14,7 @@ from peerkv.resp import Reply, ReplyError
 from peerkv.ring.keys import SLOTS
 from peerkv.ring.topology import Topology
 from peerkv.settings import Settings
+from tests.sim.checker import Violation
 from tests.sim.history import GaveUp, Operation, violation
 from tests.sim.world import FOLLOW_LEAST, Connection, World
 
@@ -193,13 +194,20 @@ class Scenario:
         self.histories.setdefault(key, []).append(replace(op, returned=returned, reply=reply))
 
     def run(self) -> Result:
+        try:
+            self._run()
+        except Violation as violation:
+            self.result.problems.append(f"at {self.world.now:.4f} s: {violation}")
+        return self.result
+
+    def _run(self) -> None:
         world = self.world
         world.cluster(self.data, master=self.master)
         world.run(4.0)
         ready = [host.node is not None and host.node.ready for host in world.hosts.values()]
         if not all(ready):
             self.result.problems.append("the cluster was not born within 4 s")
-            return self.result
+            return
         for number in range(CLIENTS):
             world.after(0.01, Client(self, number).act)
         if not self.quiet:
@@ -214,7 +222,6 @@ class Scenario:
         self._read_everything()
         for key, history in self.histories.items():
             self._judge(key, history)
-        return self.result
 
     def _judge(self, key: bytes, history: list[Operation]) -> None:
         try:

@@ -9,17 +9,21 @@ from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import Any, Final
+from unittest.mock import patch
 
 from peerkv.clients.session import Session
 from peerkv.node import Node, Outbox
 from peerkv.resp import Replies, Reply, encode_request
 from peerkv.settings import Role, Settings
+from tests.sim.checker import Checked, History
 
 WALL: Final = 1_700_000_000.0
 DIAL_WITHIN_S: Final = 2.0
 LEAVE_LINGERS_S: Final = 0.3
 FOLLOW_LEAST: Final = 2
 """Operations a second that homes follow: clients here send a few dozen in all."""
+LOOK_PERIOD_S: Final = 1.0
+"""How often everything is looked at that must hold of a node's copies."""
 READ_BYTES: Final = 1 << 16
 """Read from one client per turn, and ..."""
 PAUSE_OUTPUT_BYTES: Final = 1 << 20
@@ -159,6 +163,9 @@ class Host:
         """What came while the process was stopped or busy."""
         self._wakes_at = inf
         self._wake_due = inf
+        self._checked: Checked
+        """What watches its copies."""
+        self._look_at = 0.0
 
     def local(self) -> float:
         """The node's own clock."""
@@ -178,7 +185,9 @@ class Host:
         self._inputs.clear()
         self._late.clear()
         wall = WALL + world.now + rng.uniform(-2, 2)
-        self.node = Node(self.settings, random.Random(rng.getrandbits(64)), self.local(), wall)
+        checked = self._checked = Checked(world.history, f"{self.settings.name} (since {world.now:.3f} s)")
+        with patch("peerkv.agreement.view.Copies", checked.copies):
+            self.node = Node(self.settings, random.Random(rng.getrandbits(64)), self.local(), wall)
         world.by_process[self.node.process] = self
         self.started = world.now
         self.turn()
@@ -250,6 +259,10 @@ class Host:
         if now >= self._wake_due:
             node.wake(now)
         outbox = node.take(now)
+        self._checked.end_turn(node)
+        if began >= self._look_at:
+            self._look_at = began + LOOK_PERIOD_S
+            self._checked.look(node)
         self._wakes_at = self._wake_due = inf
         if self.unit_s:
             took = self.unit_s * _units(before, self._counts(node), len(inputs), outbox)
@@ -478,6 +491,8 @@ class World:
         self.duplication = 0.0
         self.latency = 0.0005
         self.forget_after = 60.0
+        self.history = History()
+        """What all nodes have written."""
         self.frame_bytes = 0
         """Of all frames that nodes have read."""
         self._events: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
