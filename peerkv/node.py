@@ -70,6 +70,8 @@ class Outbox:
     """To be closed at once."""
     holds: list[tuple[Session, bool]] = field(default_factory=list)
     """True: read no more from this client, until False."""
+    pause_clients: bool | None = None
+    """True: read from no client, until False; replies are written all the same."""
     frames: list[tuple[int, bytes]] = field(default_factory=list)
     """(process, payload), on the link that was dialled to it."""
     dials: list[tuple[int, Address]] = field(default_factory=list)

@@ -1,4 +1,9 @@
-"""Connections of clients: who may connect, what is read of them, and when not."""
+"""Connections of clients: who may connect, what is read of them, and when not.
+
+They are read through an epoll of their own, which is nested in the loop's: so reading from all of them can be stopped
+and taken up again at the cost of one call. What a client has not taken yet is written through the loop's, and goes on
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,11 @@ from peerkv.shell.stream import READ_BYTES, Listener, Loop, Stream
 
 log = logging.getLogger("peerkv")
 
+COMMANDS_AT_ONCE: Final = 1000
+"""Clients at hand beyond so many commands have their turn in the next one: 20 ms."""
+BYTES_AT_ONCE: Final = 4 << 20
+"""And beyond so many bytes."""
+EVENTS_MAX: Final = 1024
 PAUSE_OUTPUT_BYTES: Final = 1 << 20
 """A client that has so much to read is not read from until it has."""
 
@@ -28,6 +38,13 @@ class Clients:
         """By the session's id."""
         self.ending: set[Client] = set()
         """Those that have sent everything and still wait for replies."""
+        self._reading: dict[int, Client] = {}
+        """By descriptor."""
+        self._epoll = select.epoll()
+        self._at_hand: list[tuple[Client, int]] = []
+        """Events that the turn before had no room for: whoever is read late would come late again."""
+        self._paused = False
+        loop.watch(self._epoll.fileno(), select.EPOLLIN, self._on_ready)
         self.listener = Listener(loop, listener, self._open)
 
     def _open(self, connection: socket.socket, address: tuple[str, int]) -> None:
@@ -42,7 +59,48 @@ class Clients:
         session = loop.node.open(loop.now, f"{address[0]}:{address[1]}", f"{local[0]}:{local[1]}")
         client = Client(loop, connection, connection.fileno(), clients=self, session=session)
         self.connected[session.id] = client
-        loop.watch(client.fd, client.mask, client.on_event)
+        self._reading[client.fd] = client
+        self._epoll.register(client.fd, client.mask)
+
+    def pause(self, paused: bool) -> None:
+        """Read from no client, until told otherwise; what they are owed is written all the same."""
+        if paused != self._paused:
+            self._paused = paused
+            self.loop.epoll.modify(self._epoll.fileno(), 0 if paused else select.EPOLLIN)
+
+    def _on_ready(self, _mask: int) -> None:
+        loop = self.loop
+        dispatcher = loop.node.dispatcher
+        enough = dispatcher.commands + COMMANDS_AT_ONCE
+        events = self._at_hand
+        if events:
+            self._at_hand = []
+        else:
+            reading = self._reading
+            events = [(reading[fd], mask) for fd, mask in self._epoll.poll(0, EVENTS_MAX)]
+        loop.handled += len(events)
+        for count, (client, mask) in enumerate(events, 1):
+            if client.closed or not (client.reads or mask & (select.EPOLLHUP | select.EPOLLERR)):
+                continue
+            try:
+                client.on_event(mask)
+            except Exception:
+                client.faulty()
+            if dispatcher.commands >= enough or loop.input_bytes >= BYTES_AT_ONCE:
+                self._at_hand = events[count:]
+                loop.full = True
+                return
+
+    def forget(self, client: Client) -> None:
+        """It is about to be closed."""
+        del self._reading[client.fd]
+        self._epoll.unregister(client.fd)
+        self.connected.pop(client.session.id, None)
+        self.ending.discard(client)
+
+    def wait(self, client: Client, mask: int) -> None:
+        """Read from a client when there is something (EPOLLIN), or not (0)."""
+        self._epoll.modify(client.fd, mask)
 
     def apply(self, outbox: Outbox) -> None:
         """Reply, hold, and close, as the node wants it."""
@@ -73,6 +131,7 @@ class Clients:
         """Close every connection."""
         for client in list(self.connected.values()):
             client.close()
+        self._epoll.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -86,14 +145,12 @@ class Client(Stream):
     ended: bool = False
     """It has sent all that it will; it may still read."""
 
+    writes: bool = False
+    """The loop waits until the socket takes more."""
+
     def on_event(self, mask: int) -> None:
-        if mask & select.EPOLLOUT:
-            self.drain()
-            if not self.reads and len(self.unsent) < PAUSE_OUTPUT_BYTES:
-                self.read_again()
-        if self.closed:
-            return
-        if mask & select.EPOLLIN:
+        """There is something to read, or the connection is gone."""
+        if mask & select.EPOLLIN and self.reads:
             try:
                 data = self.socket.recv(READ_BYTES)
             except BlockingIOError:
@@ -102,11 +159,36 @@ class Client(Stream):
                 data = b""
                 self.unsent.clear()
             if data:
-                self.loop.node.receive(self.loop.now, self.session, data)
+                loop = self.loop
+                loop.input_bytes += len(data)
+                if len(data) == READ_BYTES:
+                    loop.full = True
+                loop.node.receive(loop.now, self.session, data)
             else:
                 self.end()
         elif mask & (select.EPOLLHUP | select.EPOLLERR):
             self.close()
+
+    def on_writable(self, _mask: int) -> None:
+        """The socket takes more, or the connection is gone."""
+        self.drain()
+        if not self.reads and len(self.unsent) < PAUSE_OUTPUT_BYTES:
+            self.read_again()
+
+    def update(self) -> None:
+        if self.closed:
+            return
+        mask = select.EPOLLIN if self.reads else 0
+        if mask != self.mask:
+            self.mask = mask
+            self.clients.wait(self, mask)
+        writes = bool(self.unsent)
+        if writes != self.writes:
+            self.writes = writes
+            if writes:
+                self.loop.watch(self.fd, select.EPOLLOUT, self.on_writable)
+            else:
+                self.loop.forget(self.fd)
 
     def reply(self, data: bytes) -> None:
         self.send(data)
@@ -148,7 +230,6 @@ class Client(Stream):
 
     def close(self) -> None:
         if not self.closed:
+            self.clients.forget(self)
             Stream.close(self)
-            self.clients.connected.pop(self.session.id, None)
-            self.clients.ending.discard(self)
             self.loop.node.close(self.loop.now, self.session)

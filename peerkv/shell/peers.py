@@ -19,7 +19,6 @@ from peerkv.shell.stream import READ_BYTES, Listener, Loop, Stream
 
 log = logging.getLogger("peerkv")
 
-READ_PEER_BYTES: Final = 1 << 20
 DATAGRAMS_MAX: Final = 64
 FIRST_FRAME_BYTES_MAX: Final = 1 << 20
 FIRST_FRAME_WITHIN_S: Final = 5.0
@@ -194,7 +193,7 @@ class Inbound(Stream):
         if self.closed or not mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
             return
         try:
-            data = self.socket.recv(READ_PEER_BYTES)
+            data = self.socket.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -202,6 +201,8 @@ class Inbound(Stream):
         if not data or self.last:
             self.close()
             return
+        if len(data) == READ_BYTES:
+            self.loop.full = True
         buffer = self.buffer
         buffer += data
         while len(buffer) >= _LENGTH.size and not self.closed:

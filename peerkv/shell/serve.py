@@ -140,7 +140,7 @@ class _Server:
         """Turns, one after another; waits only when there is nothing to do."""
         loop = self._loop
         poll = loop.epoll.poll
-        handlers = loop.handlers
+        handle = loop.handle
         dispatcher = loop.node.dispatcher
         self._turn()
         turns = 0
@@ -154,18 +154,15 @@ class _Server:
                 await trio.lowlevel.wait_readable(loop.epoll.fileno())
                 continue
             loop.now = trio.current_time()
-            handled = 0
+            loop.handled = 0
+            loop.full = False
+            loop.input_bytes = 0
             enough = dispatcher.commands + COMMANDS_PER_TURN
             while events:
-                handled += len(events)
+                loop.handled += len(events)
                 for fd, mask in events:
-                    handler = handlers.get(fd)
-                    if handler is not None:
-                        try:
-                            handler(mask)
-                        except Exception:
-                            loop.faulty(fd)
-                if handled >= EVENTS_PER_TURN or dispatcher.commands >= enough:
+                    handle(fd, mask)
+                if loop.full or loop.handled >= EVENTS_PER_TURN or dispatcher.commands >= enough:
                     break
                 events = poll(0, EVENTS_MAX)
             self._turn()
@@ -197,6 +194,8 @@ class _Server:
         self._clients.close_done()
 
     def _apply(self, outbox: Outbox) -> None:
+        if outbox.pause_clients is not None:
+            self._clients.pause(outbox.pause_clients)
         self._clients.apply(outbox)
         self._peers.apply(outbox)
         for level, text in outbox.log:
