@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +18,32 @@ import trio
 from click.core import ParameterSource
 
 from peerkv import __version__
-from peerkv.config import NAME_MAX, Cluster, ConfigError, load, parse_address, parse_value
-from peerkv.faces.client import Client, ConnectionLost, Unreachable
-from peerkv.faces.repl import Shell, converse, run_lines
-from peerkv.faces.status import await_whole, is_whole, show
-from peerkv.faces.up import Up, first_text, log_path, serve_until_signal
+from peerkv.config import NAME_MAX, Cluster, ConfigError, load
+from peerkv.faces.arguments import (
+    DEFAULT_ADDRESS,
+    IGNORED,
+    Address,
+    AddressArgument,
+    Connect,
+    Faces,
+    NodeOption,
+    Value,
+)
+from peerkv.faces.client import Client, ConnectionLost, Unreachable, first_of
+from peerkv.faces.dialect import Outcome, Shell, run_lines
+from peerkv.faces.render import escaped, write
 from peerkv.resp import ReplyError
 from peerkv.settings import Role, Settings
-from peerkv.shell.serve import NameInUse, PortTaken, listening
 
 
-class Address(click.ParamType):  # type: ignore[type-arg]
-    """HOST:PORT."""
-
-    name = "host:port"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        if isinstance(value, tuple):
-            return value[0], value[1]
-        try:
-            return parse_address(value)
-        except ValueError as allowed:
-            self.fail(f"{value!r} is not {allowed}", param, ctx)
-
-
-class Value(click.ParamType):  # type: ignore[type-arg]
-    """What a key of cluster.ini takes, refused in the same words."""
-
-    name = "text"
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return parse_value(self._key, value)
-        except ValueError as allowed:
-            self.fail(f"{value!r}: allowed is {allowed}", param, ctx)
-
-
-@click.group(context_settings={"auto_envvar_prefix": "PEERKV", "help_option_names": ["-h", "--help"]})
+@click.group(cls=Faces, context_settings={"auto_envvar_prefix": "PEERKV", "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="peerkv")
 def main() -> None:
-    """A masterless key-value store that speaks the Redis protocol."""
+    """A masterless key-value store that speaks the Redis protocol.
+
+    Where ADDRESS is left out, PEERKV_ADDRESS tells it, or, as in a node's container, PEERKV_NODE_PORT; else it is
+    127.0.0.1:7001. A port that is left out is that one's.
+    """
 
 
 def _load(path: Path) -> Cluster:
@@ -74,30 +58,34 @@ _config = click.option(
 )
 
 
-_address = click.argument("address", type=Address(), default="127.0.0.1:7001")
-"""The first data node of the repository's cluster.ini; the help of each command says so."""
+_address = click.argument(
+    "address", cls=AddressArgument, type=Address(port_may_be_missing=True), default=DEFAULT_ADDRESS
+)
 
 
 # -- node
 
 
+_option = partial(click.option, cls=NodeOption)
+
+
 @main.command()
 @click.argument("name", required=False)
-@click.option("--config", type=click.Path(path_type=Path), help="Take the node NAME from this cluster.ini.")
-@click.option(
+@_option("--config", type=click.Path(path_type=Path), help="Take the node NAME from this cluster.ini.")
+@_option(
     "--name",
     "own_name",
     type=Value("name"),
     envvar="PEERKV_NODE_NAME",
     help="Without NAME: this node's name. [default: HOST:PORT, or the machine's name where HOST is any address]",
 )
-@click.option("--cluster", type=Value("name"), default="peerkv", show_default=True, help="The cluster's name.")
-@click.option("--role", type=click.Choice(["data", "master"]), default="data", show_default=True)
-@click.option("--host", type=Value("host"), default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(1, 55535), default=6379, show_default=True, help="For clients.")
-@click.option("--announce-host", type=Value("announce_host"), help="The address that others are told.")
-@click.option("--announce-port", type=click.IntRange(0, 55535), default=0, help="The client port that others are told.")
-@click.option(
+@_option("--cluster", type=Value("name"), default="peerkv", show_default=True, help="The cluster's name.")
+@_option("--role", type=click.Choice(["data", "master"]), default="data", show_default=True)
+@_option("--host", type=Value("host"), default="127.0.0.1", show_default=True, help="The address to listen on.")
+@_option("--port", type=click.IntRange(1, 55535), default=6379, show_default=True, help="For clients.")
+@_option("--announce-host", type=Value("announce_host"), help="The address that others are told.")
+@_option("--announce-port", type=click.IntRange(0, 55535), default=0, help="The client port that others are told.")
+@_option(
     "--join",
     "seeds",
     type=Address(),
@@ -105,11 +93,11 @@ _address = click.argument("address", type=Address(), default="127.0.0.1:7001")
     envvar="PEERKV_NODE_JOIN",
     help="A node to meet first; may be repeated (in the variable: separated by blanks).",
 )
-@click.option("--expect", type=click.IntRange(0, 1000), default=0, help="As master: how many data nodes begin.")
-@click.option("--replicas", type=click.IntRange(1, 7), default=3, show_default=True, help="Copies of every key.")
-@click.option("--zone", type=Value("zone"), help="Copies are in different zones as far as there are.")
-@click.option("--weight", type=click.IntRange(1, 16), default=1, show_default=True, help="Share relative to others.")
-@click.option(
+@_option("--expect", type=click.IntRange(0, 1000), default=0, help="As master: how many data nodes begin.")
+@_option("--replicas", type=click.IntRange(1, 7), default=3, show_default=True, help="Copies of every key.")
+@_option("--zone", type=Value("zone"), help="Copies are in different zones as far as there are.")
+@_option("--weight", type=click.IntRange(1, 16), default=1, show_default=True, help="Share relative to others.")
+@_option(
     "--forget-after",
     type=Value("forget_after"),
     metavar="SECONDS",
@@ -117,7 +105,7 @@ _address = click.argument("address", type=Address(), default="127.0.0.1:7001")
     show_default=True,
     help="A member that has been down for so long is removed.",
 )
-@click.option(
+@_option(
     "--leave-grace",
     type=Value("leave_grace"),
     metavar="SECONDS",
@@ -125,16 +113,16 @@ _address = click.argument("address", type=Address(), default="127.0.0.1:7001")
     show_default=True,
     help="How long to hand the share back after SIGTERM; 0: not at all.",
 )
-@click.option(
+@_option(
     "--fill-rate",
     type=click.IntRange(1 << 16, 1 << 40),
     default=64 << 20,
     show_default=True,
     help="Bytes a second to fetch copies with.",
 )
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
-@click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Log there instead of to stderr.")
-@click.option("--parent", type=int, hidden=True, help="End when this process does.")
+@_option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@_option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Log there instead of to stderr.")
+@_option("--parent", type=int, hidden=True, help="End when this process does.")
 def node(
     name: str | None,
     config: Path | None,
@@ -147,6 +135,9 @@ def node(
 
     SIGTERM has it hand its share back before it ends; a second one, or Ctrl-C, ends it at once.
     """
+    from peerkv.faces.up import serve_until_signal
+    from peerkv.shell.serve import NameInUse, PortTaken
+
     _refuse_what_would_be_ignored(name, config)
     if name is not None:
         cluster = _load(config or Path("cluster.ini"))
@@ -160,11 +151,13 @@ def node(
         given = {key: value for key, value in options.items() if value is not None}
         settings = Settings(name=named, role=role, **given)
     _log_to(log_file, settings)
+    for text in click.get_current_context().meta.get(IGNORED, ()):
+        logging.getLogger("peerkv").warning("%s", text)
     failed = ""
     try:
         trio.run(serve_until_signal, settings, parent)
     except* (PortTaken, NameInUse) as group:
-        failed = first_text(group)
+        failed = str(first_of(group))
     if failed:
         raise click.ClickException(failed)
 
@@ -210,6 +203,9 @@ def _log_to(path: Path | None, settings: Settings) -> None:
 )
 def up(config: Path, logs: Path | None) -> None:
     """Start every node of cluster.ini on this machine, then the prompt."""
+    from peerkv.faces.up import Up, log_path
+    from peerkv.shell.serve import PortTaken, listening
+
     cluster = _load(config)
     if not any(node.role is Role.DATA for node in cluster.nodes):
         raise click.ClickException(f"{config} has no data node: nothing would hold keys; add a section with a port")
@@ -219,7 +215,11 @@ def up(config: Path, logs: Path | None) -> None:
                 pass
         except PortTaken as error:
             raise click.ClickException(str(error)) from None
-    directory = logs or Path(tempfile.mkdtemp(prefix="peerkv-logs-"))
+    try:
+        directory = logs or Path(tempfile.mkdtemp(prefix="peerkv-logs-"))
+    except OSError as error:
+        text = f"no temporary directory can be written for the nodes' logs: {error.strerror}; --logs names another"
+        raise click.ClickException(text) from None
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for settings in cluster.nodes:
@@ -262,29 +262,33 @@ def _with_client(address: tuple[str, int], work: Callable[[Client], Any], patien
         raise click.ClickException(str(error)) from None
 
 
-@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("address", type=Address())
+@main.command(cls=Connect, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@_address
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--redis", is_flag=True, help="Plain Redis: SET overwrites, replies as redis-cli shows them.")
 def connect(address: tuple[str, int], command: tuple[str, ...], redis: bool) -> None:
     """The prompt on any node; with COMMAND, run that one and leave. Lines of a pipe are commands, too.
 
-    ADDRESS is any node's, HOST:PORT; there is no default, as a COMMAND may follow.
+    ADDRESS is any node's; the default is 127.0.0.1:7001. It may be left out where no COMMAND follows.
+
+    Exit status 0: all went well; 1: something did not; 3: all did, but a plain SET found a value (Can't Override).
     """
 
-    async def work(client: Client) -> bool:
-        good: bool
+    async def work(client: Client) -> int:
         if command:
-            shell = Shell(client, redis=redis, terminal=sys.stdout.isatty())
-            text, good = await shell.run_words([os.fsencode(word) for word in command])
-            print(text)
-            return good
-        if not sys.stdin.isatty():
-            return await run_lines(client, redis=redis)
-        await converse(client, redis=redis)
-        return True
+            terminal = sys.stdout is not None and sys.stdout.isatty()
+            shell = Shell(client, redis=redis, terminal=terminal)
+            text, outcome = await shell.run_words([os.fsencode(word) for word in command])
+            write(text, terminal=terminal)
+            return outcome
+        if sys.stdin is None or not sys.stdin.isatty():
+            return (await run_lines(client, redis=redis))[1]
+        from peerkv.faces.repl import converse  # only here: it takes longer to load than all of the rest
 
-    sys.exit(0 if _with_client(address, work) is True else 1)
+        await converse(client, redis=redis)
+        return Outcome.DONE
+
+    sys.exit(_with_client(address, work))
 
 
 @main.command()
@@ -296,6 +300,8 @@ def status(address: tuple[str, int], wait: float, as_json: bool) -> None:
 
     ADDRESS is any node's; the default is 127.0.0.1:7001.
     """
+
+    from peerkv.faces.status import await_whole, is_whole, show
 
     found = _with_client(address, lambda client: await_whole(client, wait), patience=wait)
     if as_json:
@@ -350,7 +356,7 @@ def forget(name: str, address: tuple[str, int]) -> None:
 
 def _expect_ok(reply: Any) -> None:
     if isinstance(reply, ReplyError):
-        raise click.ClickException(reply.text.partition(" ")[2])
+        raise click.ClickException(escaped(reply.text.partition(" ")[2]))
 
 
 @main.command()
@@ -367,5 +373,5 @@ def explain(key: str, address: tuple[str, int]) -> None:
 
     reply = _with_client(address, work)
     if not isinstance(reply, bytes):
-        raise click.ClickException(str(getattr(reply, "text", reply)))
+        raise click.ClickException(escaped(str(getattr(reply, "text", reply))))
     print(json.dumps(json.loads(reply), indent=2))

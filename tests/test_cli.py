@@ -19,6 +19,7 @@ import pytest
 
 from bench.processes import free_port
 from peerkv.cli import main
+from peerkv.faces.dialect import Outcome
 
 PEERKV = [sys.executable, "-P", "-m", "peerkv"]
 
@@ -95,7 +96,7 @@ def test_the_dialect_through_any_node(up: Up, node: str, case: str) -> None:
     words = {"lower": str.lower, "upper": str.upper, "mixed": str.title}[case]
     lines = "\n".join(f"{words(line.split(' ')[0])} {' '.join(line.split(' ')[1:])}" for line in lines.splitlines())
     done = run("connect", f"127.0.0.1:{up.ports[node]}", lines=lines + "\n")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == Outcome.NOT_OVERRIDDEN, done.stderr
     first, second, third, *rest = done.stdout.splitlines()
     assert (first, second) == ("OK", "OK")
     assert third.startswith("4 | TTL: ")
@@ -117,6 +118,58 @@ def test_one_command_and_its_exit_status(up: Up) -> None:
     assert failed.returncode == 1
     assert failed.stdout == "(error) ERR wrong number of arguments for 'incr' command\n"
     assert run("connect", "--redis", address, "get", "no-such-key").stdout == "(nil)\n"
+    assert run("connect", address, "set", "once", "1").returncode == 0
+    again = run("connect", address, "set", "once", "2")
+    assert (again.stdout, again.returncode) == ("Can't Override\n", Outcome.NOT_OVERRIDDEN)
+
+
+def test_a_pipe_gets_what_a_value_is(up: Up) -> None:
+    """Bytes that are no UTF-8 were escaped, or, typed into the pipe, a traceback."""
+    raw = bytes(byte for byte in range(256) if byte not in b"\0\n")
+    quoted = b'"' + raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+    lines = b"set bytes " + quoted + b"\nget bytes\ninfo server\nexit\nset never 1\n"
+    address = f"127.0.0.1:{up.ports['db1']}"
+    done = subprocess.run([*PEERKV, "connect", address], input=lines, capture_output=True, timeout=30, check=False)
+    assert done.stdout.startswith(b"OK\n" + raw + b"\n# Server\r\nredis_version:")
+    assert (done.stderr, done.returncode) == (b"", 0)
+    assert run("connect", address, "get", "never").stdout == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "error"),
+    [
+        (">/dev/full", 1, "Error: No space left on device\n"),
+        (">&-", 0, ""),
+        ("<&-", 0, ""),
+        ("| true", 1, ""),
+    ],
+)
+def test_output_that_nobody_takes_is_no_traceback(up: Up, redirection: str, status: int, error: str) -> None:
+    script = f'set -o pipefail; "$0" -P -m peerkv connect 127.0.0.1:{up.ports["db1"]} get a {redirection}'
+    done = subprocess.run(
+        ["bash", "-c", script, sys.executable], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.stderr == error
+    assert done.returncode == status or "|" in redirection
+
+
+def test_ctrl_c_gives_the_prompt_back(up: Up) -> None:
+    """It ended the prompt, and left of what was asked for nothing but a traceback."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*PEERKV, "connect", f"127.0.0.1:{up.ports['db1']}"])
+    _read_until(terminal, b">>")
+    os.write(terminal, b"wait 9 60000\r")
+    # again and again, as one that comes while the prompt still has the terminal is a key
+    _read_until(terminal, b"interrupted; whether WAIT was done is not known: look", typing=b"\x03")
+    _read_until(terminal, b">>")
+    os.write(terminal, b"ping\r")
+    _read_until(terminal, b"PONG")
+    _read_until(terminal, b">>")
+    os.write(terminal, b"exit\r")
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_the_words_of_a_command_are_its_own(up: Up) -> None:
@@ -124,7 +177,7 @@ def test_the_words_of_a_command_are_its_own(up: Up) -> None:
     at = f"127.0.0.1:{up.ports['db1']}"
     assert run("connect", at, "set", "dash", "-h").stdout.strip() == "OK"
     assert run("connect", at, "set", "dashes", "-1h").stdout.strip() == "OK"
-    assert run("connect", at, "echo", "--redis").stdout.strip() == '"--redis"'
+    assert run("connect", at, "echo", "--redis").stdout.strip() == "--redis"
 
 
 def test_status_and_explain(up: Up) -> None:
@@ -196,10 +249,11 @@ def test_the_prompt_moves_on_when_its_node_dies(up: Up) -> None:
     assert re.search(rb"does not answer any more; now at 127.0.0.1:\d+\s+1\s", seen)
 
 
-def _read_until(terminal: int, text: bytes) -> bytes:
+def _read_until(terminal: int, text: bytes, typing: bytes = b"") -> bytes:
     seen = b""
     until = time.monotonic() + 15
     while text not in seen:
+        os.write(terminal, typing)
         assert time.monotonic() < until, f"{text!r} did not come; this did: {seen!r}"
         if select.select([terminal], [], [], 0.2)[0]:
             seen += os.read(terminal, 65536)
@@ -285,17 +339,13 @@ def test_what_the_machine_refuses_is_one_line(tmp_path: Path, arguments: list[st
     assert "Traceback" not in refused.stderr
 
 
-def test_up_logs_for_any_name(tmp_path: Path) -> None:
-    """[a/b] was a log in a directory that did not exist: a traceback."""
+def test_up_runs_the_lines_of_its_pipe(tmp_path: Path) -> None:
+    """They were ignored, without a word. And [a/b] was a log in a directory that did not exist: a traceback."""
     config = tmp_path / "cluster.ini"
     config.write_text(f"[a/b]\nport = {free_port()}\n")
-    command = [*PEERKV, "up", "--config", str(config), "--logs", str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as up:
-        assert up.stdout is not None
-        assert any("the cluster is ready" in line for line in up.stdout)
-        up.terminate()
-        up.communicate(timeout=20)
-    assert up.returncode == 0
+    done = run("up", "--config", str(config), "--logs", str(tmp_path), lines="set horse 4\nset horse 5\nget horse\n")
+    assert done.stdout.splitlines()[-4:] == ["OK", "Can't Override", "4", "all nodes have stopped"]
+    assert done.returncode == Outcome.NOT_OVERRIDDEN
     assert (tmp_path / "a%2Fb.log").exists()
 
 

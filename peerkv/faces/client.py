@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import trio
 
+from peerkv.faces.render import escaped
 from peerkv.resp import Replies, Reply, ReplyError, encode_request
 
 ANSWER_WITHIN_S: Final = 2.0
@@ -16,6 +17,9 @@ ANSWER_WITHIN_S: Final = 2.0
 SILENT_S: Final = 4.0
 """After so long without an answer a node is asked whether it is alive. By then most nodes have given a request up
 (request_timeout, 3 s) and said so. More than ANSWER_WITHIN_S, so that the question itself is not asked about."""
+
+KNOWN_MAX: Final = 1000
+"""Nodes that are remembered to move on to."""
 
 Address = tuple[str, int]
 Result = TypeVar("Result")
@@ -30,8 +34,26 @@ class ConnectionLost(Exception):
     text says what the node has done."""
 
 
+class NoRedis(ConnectionLost):
+    """What answers is no node, nor a Redis."""
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first of the exceptions, however deep."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def shown_address(address: Address) -> str:
+    """HOST:PORT for people; of a member it is what that one says."""
+    host, port = address
+    return escaped(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+
 class Client:
-    """Commands one at a time."""
+    """Commands and their replies, in order."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -45,55 +67,80 @@ class Client:
         await self.close()
         refused = ""
         for address in list(self.known):
-            reply = await self._open(address)
-            if isinstance(reply, ReplyError):
-                refused = f" ({reply.text})"
-                await self.close()
-            elif reply is not None:
+            why = await self._open(address)
+            if why is None:
                 self.address = address
                 self.known.remove(address)
                 self.known.insert(0, address)
                 return
-        tried = ", ".join(f"{host}:{port}" for host, port in self.known)
+            await self.close()
+            refused = f" ({why})" if why else refused
+        tried = ", ".join(map(shown_address, self.known))
         raise Unreachable(f"no node answers at {tried}{refused}")
 
     async def ask(self, arguments: Sequence[bytes]) -> Reply:
         """One command. Raises Unreachable, or ConnectionLost if it may have been done."""
+        replies: list[Reply] = []
+        await self.ask_all([arguments], replies.append)
+        return replies[0]
+
+    async def ask_all(self, requests: Sequence[Sequence[bytes]], answered: Callable[[Reply], None]) -> None:
+        """Commands that are sent without waiting for each other's replies; `answered` gets these one by one, in order.
+        Raises Unreachable, or ConnectionLost if those that are not answered may have been done."""
         if self._stream is None:
             await self.connect()
-        return await self._exchange(arguments)
+        await self._exchange(requests, answered)
 
-    async def _open(self, address: Address) -> Reply:
-        """Open a connection; what a PING there is answered by. None: nothing, as a node that hangs connects, too."""
+    async def _open(self, address: Address) -> str | None:
+        """Open a connection and have a PING answered there; None, or why not, as far as that says more than silence:
+        a node that hangs connects, too."""
         self._replies = Replies()
+        replies: list[Reply] = []
         try:
             with trio.fail_after(ANSWER_WITHIN_S):
                 self._stream = await trio.open_tcp_stream(*address)
-                return await self._exchange([b"PING"])
-        except (OSError, trio.TooSlowError, ConnectionLost):
-            await self.close()
-            return None
+                await self._exchange([[b"PING"]], replies.append)
+        except NoRedis as error:
+            return str(error)
+        except RuntimeError as error:  # a name is looked up in a thread, and there may be none left
+            return str(error)
+        except (OSError, UnicodeError, trio.TooSlowError, ConnectionLost):
+            return ""
+        return escaped(replies[0].text) if isinstance(replies[0], ReplyError) else None
 
-    async def _exchange(self, arguments: Sequence[bytes]) -> Reply:
+    async def _exchange(self, requests: Sequence[Sequence[bytes]], answered: Callable[[Reply], None]) -> None:
         stream = self._stream
         assert stream is not None, "connect() opens one or raises"
-        unsent = memoryview(encode_request(arguments))
+        missing = len(requests)
         try:
-            while unsent:
-                unsent = unsent[await self._while_alive(stream, partial(stream.socket.send, unsent)) :]
-            while True:
-                data = await self._while_alive(stream, partial(stream.receive_some, 1 << 16))
-                if not data:
-                    raise ConnectionLost("broke the connection")
-                replies = self._replies.feed(data)
-                if replies:
-                    return replies[0]
+            async with trio.open_nursery() as nursery:
+                # At the same time, as the node may wait until somebody reads its replies.
+                nursery.start_soon(_send, stream, b"".join(map(encode_request, requests)))
+                while missing:
+                    for reply in (await self._received(stream))[:missing]:
+                        missing -= 1
+                        answered(reply)
+        except BaseExceptionGroup as group:
+            raise first_of(group) from None
+        finally:
+            if missing:
+                await self.close()  # what comes now would answer something else
+
+    async def _received(self, stream: trio.SocketStream) -> list[Reply]:
+        """Replies that have come, as soon as there is one or a part of one."""
+        try:
+            data = await self._while_alive(stream, partial(stream.receive_some, 1 << 16))
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            await self.close()
-            raise ConnectionLost("broke the connection") from None
-        except ConnectionLost:
-            await self.close()
-            raise
+            data = b""
+        if not data:
+            raise ConnectionLost("broke the connection")
+        return self._fed(data)
+
+    def _fed(self, data: bytes) -> list[Reply]:
+        try:
+            return self._replies.feed(data)
+        except (ValueError, TypeError, RecursionError):
+            raise NoRedis("does not speak the Redis protocol") from None
 
     async def _while_alive(self, stream: trio.SocketStream, step: Callable[[], Awaitable[Result]]) -> Result:
         """What a step on the connection returns, however long it takes: WAIT may take an hour, and a node's patience is
@@ -104,7 +151,7 @@ class Client:
             probe = Client(self.address)
             try:
                 # at the address that a name stood for: under the same name others may answer
-                alive = await probe._open(stream.socket.getpeername()[:2]) is not None
+                alive = await probe._open(stream.socket.getpeername()[:2]) is None
             finally:
                 await probe.close()
             if not alive:
@@ -118,15 +165,29 @@ class Client:
             raise ValueError(reply.text)
         if not isinstance(reply, bytes):
             raise ValueError("this is no node of peerkv")
-        status: dict[str, Any] = json.loads(reply)
-        for member in status["members"]:
-            host, _, port = member["client"].rpartition(":")
-            address = host, int(port)
-            if host and member["liveness"] == "alive" and address not in self.known:
-                self.known.append(address)
+        try:
+            status: dict[str, Any] = json.loads(reply)
+            for member in status["members"]:
+                self._learn(member["client"], member["liveness"])
+        except (ValueError, KeyError, TypeError):
+            raise ValueError("this is no node of peerkv, or of a version that is told differently") from None
         return status
 
+    def _learn(self, client: str, liveness: str) -> None:
+        host, _, port = client.rpartition(":")
+        address = host.removeprefix("[").removesuffix("]"), int(port)
+        if host and liveness == "alive" and address not in self.known and len(self.known) < KNOWN_MAX:
+            self.known.append(address)
+
     async def close(self) -> None:
-        if self._stream is not None:
-            await trio.aclose_forcefully(self._stream)
-            self._stream = None
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await trio.aclose_forcefully(stream)
+
+
+async def _send(stream: trio.SocketStream, data: bytes) -> None:
+    """What goes wrong is seen where the replies are awaited."""
+    try:
+        await stream.send_all(data)
+    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        pass

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TextIO
 
 import trio
 
 from peerkv.config import Cluster
-from peerkv.faces.client import Client, ConnectionLost, Unreachable
-from peerkv.faces.repl import converse
+from peerkv.faces.client import Client, ConnectionLost, Unreachable, first_of
+from peerkv.faces.dialect import run_lines
 from peerkv.settings import Role, Settings
 from peerkv.shell.process import tune
 from peerkv.shell.serve import Serving, serve
@@ -87,18 +88,33 @@ class Up:
                 first = next(node for node in self._cluster.nodes if node.role is Role.DATA)
                 address = f"{first.host}:{first.port}"
                 print(f"the cluster is ready: peerkv connect {address}, or any Redis client at any node", flush=True)
-                if sys.stdin.isatty() and sys.stdout.isatty():
-                    await converse(Client((first.host, first.port)), redis=False)
-                    nursery.cancel_scope.cancel()
-                else:
-                    await trio.sleep_forever()
+                await self._serve_stdin(Client((first.host, first.port)))
+                nursery.cancel_scope.cancel()
         except* Unreachable as group:
-            print(first_text(group), file=sys.stderr)
+            print(first_of(group), file=sys.stderr)
             self._status = 1
         finally:
             with trio.CancelScope(shield=True):
                 await self._stop()
         return self._status
+
+    async def _serve_stdin(self, client: Client) -> None:
+        """The prompt on a terminal, a pipe's lines as `connect` runs them, until these end; for good where there are
+        none, as under a supervisor."""
+        commands = _comes_from(sys.stdin)
+        if commands == "terminal" and sys.stdout is not None and sys.stdout.isatty():
+            from peerkv.faces.repl import converse  # only here: it takes longer to load than all of the rest
+
+            await converse(client, redis=False)
+            return
+        if commands == "pipe":
+            count, worst = await run_lines(client, redis=False)
+            if count:
+                self._status = worst
+                return
+        elif commands == "terminal":  # reading it in the background would stop us
+            print("no prompt here, as the output is no terminal; the nodes run until Ctrl-C", flush=True)
+        await trio.sleep_forever()
 
     async def _start(self, settings: Settings) -> trio.Process:
         log = log_path(self._logs, settings)
@@ -166,9 +182,11 @@ class Up:
             print("all nodes have stopped", flush=True)
 
 
-def first_text(group: BaseExceptionGroup[BaseException]) -> str:
-    """What the first of the exceptions says."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
+def _comes_from(stdin: TextIO | None) -> Literal["terminal", "pipe", "nowhere"]:
+    """/dev/null, as under a supervisor, is nowhere."""
+    if stdin is None:
+        return "nowhere"
+    if stdin.isatty():
+        return "terminal"
+    mode = os.fstat(stdin.fileno()).st_mode
+    return "pipe" if stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode) else "nowhere"

@@ -132,7 +132,7 @@ class Compose:
         asking = "".join(f"get key{number}\n" for number in range(KEYS))
         for node in self.containers("node"):
             answers = self.peerkv(node, "connect", "--redis", "127.0.0.1:6379", stdin=asking).split()
-            assert answers == [f'"value{number}"' for number in range(KEYS)], answers[:5]
+            assert answers == [f"value{number}" for number in range(KEYS)], answers[:5]
 
 
 @pytest.fixture
