@@ -390,6 +390,10 @@ class Node:
         """A UDP datagram at the peer port."""
         self.clock.at(now)
         self._swim_dirty = True
+        most = self.settings.gossip.datagram_bytes_max
+        if len(payload) > most:
+            self.swim.refuse(now, source, f"sent a datagram of {len(payload)} bytes; {most} are allowed")
+            return
         message = wire.decode_datagram(self.settings.cluster, payload)
         if isinstance(message, wire.Refusal):
             self.swim.refuse(now, source, message.reason)

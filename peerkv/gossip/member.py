@@ -109,12 +109,12 @@ def located(member: Member, host: str) -> Member:
 
 
 def fingerprint(member: Member) -> int:
-    """64 bits, the same on every node. Those of all live members, XORed, tell whether two nodes see the same cluster.
+    """63 bits, the same on every node. Those of all live members, XORed, tell whether two nodes see the same cluster.
 
     Suspicion is left out, as it is news of a few seconds, and so are addresses, which may be filled in differently.
     """
     text = f"{member.name}\0{member.process}\0{member.generation}\0{member.incarnation}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from typing import Any, Final, TypeVar
 import cbor2
 
 from peerkv.gossip.member import PROTOCOL_VERSIONS
-from peerkv.wire.limits import NAME_CHARACTERS_MAX
+from peerkv.wire.limits import DEPTH_MAX, NAME_CHARACTERS_MAX, NUMBER_MAX
+from peerkv.wire.plain import check_plain
 
 MAGIC: Final = b"pk"
 ENVELOPE_BYTES: Final = len(MAGIC) + 2
@@ -59,6 +60,7 @@ def open_envelope(kind: Kind, cluster: str, payload: bytes, read: Callable[[list
     if not oldest <= payload[2] <= newest:
         return Refusal(f"speaks wire version {payload[2]}; this node speaks {oldest} to {newest}")
     try:
+        check_plain(payload, ENVELOPE_BYTES, DEPTH_MAX)
         fields = cbor2.loads(payload[ENVELOPE_BYTES:])
         theirs = text(fields[0], NAME_CHARACTERS_MAX)
         if theirs != cluster:
@@ -66,14 +68,14 @@ def open_envelope(kind: Kind, cluster: str, payload: bytes, read: Callable[[list
         if payload[3] != kind:
             return Refusal(f"sent a message of kind {payload[3]} where {kind.name} was due")
         return read(fields)
-    except Exception as error:  # cbor2 decodes tags into any type of Python and lets that type's errors through
+    except Exception as error:
         return Refusal(f"sent what cannot be read ({type(error).__name__}: {str(error)[:80]!r})")
 
 
 # What fields may be
 
 
-def integer(value: Any, most: int = (1 << 64) - 1) -> int:
+def integer(value: Any, most: int = NUMBER_MAX) -> int:
     if type(value) is not int or not 0 <= value <= most:
         raise ValueError(f"not a number from 0 to {most}")
     return value

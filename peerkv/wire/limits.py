@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+DEPTH_MAX: Final = 4
+"""Lists in lists: a message, its claims, a claim, and one to spare."""
+NUMBER_MAX: Final = (1 << 63) - 1
+"""No process, generation, incarnation or id is greater; what is counted up from one has room."""
 NAME_CHARACTERS_MAX: Final = 64
 HOST_CHARACTERS_MAX: Final = 255
 """The longest name that DNS knows."""
