@@ -29,7 +29,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
-from peerkv.clients.pipeline import Dispatcher
+from peerkv.clients.pipeline import UNREAD_MAX, Dispatcher
 from peerkv.clients.session import Session
 from peerkv.clock import Clock
 from peerkv.commands.table import RUNS
@@ -189,6 +189,21 @@ class Node:
             self.dispatcher.receive(session, requests)
         if session.requests.error is not None:
             self.dispatcher.break_off(session, session.requests.error)
+
+    def wrote(self, now: float, session: Session, unread: int) -> None:
+        """A client has taken some of what it was sent; so many bytes it has not. Whoever runs the node says so whenever
+        it has tried to write; see `more`."""
+        held_back = session.unread > UNREAD_MAX
+        session.unread = unread
+        if held_back and unread <= UNREAD_MAX:
+            self.clock.at(now)
+            self.dispatcher.wrote(session)
+
+    @property
+    def more(self) -> bool:
+        """Whether there is something to do at once: the next `take` must not wait for any input."""
+        dispatcher = self.dispatcher
+        return dispatcher.waits or bool(dispatcher.replies)
 
     def close(self, now: float, session: Session) -> None:
         """A client is gone; what it asked for goes on, its replies go nowhere."""
@@ -478,6 +493,7 @@ class Node:
             self.home.flush()
             if not dispatcher.resume():
                 break
+        dispatcher.end_turn()
         view = self.view
         outbox, self._outbox = self._outbox, Outbox()
         links = self.links
@@ -505,6 +521,8 @@ class Node:
         return outbox
 
     def _wake_at(self) -> float:
+        if self.dispatcher.waits:
+            return self.clock.now
         at = min(self._swim_wake_at, self._watch_at, self.links.redial_at, self.coordinator.wake_at)
         operations = self.operations.wake_at
         if operations is not None and operations < at:

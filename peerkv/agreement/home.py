@@ -204,7 +204,7 @@ class Home:
             try:
                 changes, reply = runs[request[0]](cells_of[number], request, clock)
             except Exception as error:
-                changes, reply = None, _fault(request, error)
+                changes, reply = None, fault(request, error)
             if changes is None or len(changes) != 1 or changes[0][1] is None:
                 rows_of.clear()
                 self._record(number, origin, ticket, changes, reply)
@@ -244,7 +244,7 @@ class Home:
         try:
             changes, reply = self._runs[request[0]](home.slot.cells, request, self.clock.cluster_ms)
         except Exception as error:
-            changes, reply = None, _fault(request, error)
+            changes, reply = None, fault(request, error)
         self._record(number, origin, ticket, changes, reply)
 
     def _record(self, number: int, origin: Peer, ticket: int, changes: Sequence[Change] | None, reply: Reply) -> None:
@@ -319,7 +319,10 @@ class Home:
         """Run an operation on a slot whose only owner we are: done as soon as it is run."""
         if self.timed[number]:
             self.remove_expired(self.homes[number], request)
-        changes, reply = run(self.view.copies.cells[number], request, now)
+        try:
+            changes, reply = run(self.view.copies.cells[number], request, now)
+        except Exception as error:
+            changes, reply = None, fault(request, error)
         if changes:
             self.change_alone(number, changes)
         return reply
@@ -775,8 +778,9 @@ class Home:
                 self._extend(home, ((key, None, 0),), self.view.me, 0, home.slot.number, None)
 
 
-def _fault(request: Sequence[bytes], error: Exception) -> ReplyError:
-    """A command that is faulty has changed nothing; it costs its client an error, and not one home after another."""
+def fault(request: Sequence[bytes], error: Exception) -> ReplyError:
+    """What is said to a command that raised an exception. It has changed nothing; it costs its client an error, and not
+    one home after another."""
     name = request[0].decode("ascii", "replace")
     return ReplyError(f"ERR internal fault in '{name:.64}', nothing was done: {type(error).__name__}")
 

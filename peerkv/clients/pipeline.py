@@ -3,6 +3,13 @@
 Commands of one client run as if one after another, although all that a buffer held are under way at once. Only where
 the order would show does one wait: a read behind a write of the same slot takes the write's way, through the home; a
 write behind a read of the same slot, and a command that concerns every slot, wait until what came before has ended.
+
+Nobody keeps the others waiting, and nobody fills the node:
+
+- A client's share of a turn is `SHARE_UNITS`, all clients' that ask for much is `TURN_UNITS`; what is left waits in its
+  backlog for the next turn, first come, first served. Who asks for little is not made to wait for those.
+- A client has at most `window` requests under way: as many as have been answered with `WINDOW_BYTES` lately.
+- A client that has more than `UNREAD_MAX` bytes to read gets no more, and nothing more is run for it, until it has.
 """
 
 from __future__ import annotations
@@ -10,10 +17,11 @@ from __future__ import annotations
 from binascii import crc_hqx
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from peerkv.agreement.coordinator import Coordinator, Sink
-from peerkv.agreement.home import Home
+from peerkv.agreement.home import Home, fault
 from peerkv.agreement.operation import Operations
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
@@ -22,17 +30,36 @@ from peerkv.clients.connection import run as run_session
 from peerkv.clients.session import Services, Session
 from peerkv.clients.whole import Whole
 from peerkv.commands.table import ONE_KEY, SPELLED, Command, Kind, arity_error, find, find_part, keys_of, unknown
-from peerkv.resp import Reply, ReplyError, encode_all
+from peerkv.resp import Reply, ReplyError, Verbatim, encode_all
 from peerkv.ring.keys import SLOT_MASK, slot_of
 
 if TYPE_CHECKING:
     from random import Random
 
+TURN_UNITS: Final = 1024
+"""What is done in a turn for clients that ask for much, in units of a GET or SET of little: about 10 ms."""
+SHARE_UNITS: Final = 256
+SMALL: Final = 16
+"""So many requests of a client with nothing under way are run at once, whatever others ask for."""
+WINDOW_MAX: Final = 512
+WINDOW_BYTES: Final = 4 << 20
+UNREAD_MAX: Final = 1 << 20
+PORTION_BYTES: Final = 1 << 20
+"""Replies that are encoded at a time: copies of what is in memory already."""
 MEASURED_REPLIES: Final = 4
-"""So many replies are measured before they are encoded: a buffer of GETs can ask for more than there is memory."""
+"""So many replies are measured before they are encoded."""
+CHANGED_BYTES_MAX: Final = 8 << 20
+"""Values that one client's commands write in a turn of a node by itself: APPEND to 60 MiB copies 60 MiB."""
+PIECE_ARGUMENTS: Final = 512
+"""A command of more keys than that is run piece by piece."""
+PIECES_OPEN_MAX: Final = 2
+COSTS: Final = {"info": 32, "command": 32, "client": 8, "cluster": 8, "config": 8, "hello": 4}
+"""Units, beside one for every argument; of other commands of the connection it is one."""
+SESSIONS_PER_UNIT: Final = 4
 
 READ, WRITE = Kind.READ, Kind.WRITE
 BYTES: Final = {bytes}
+MEASURED: Final = {bytes, list, Verbatim}
 CROSSSLOT: Final = ReplyError("CROSSSLOT Keys in request don't hash to the same slot")
 
 
@@ -75,9 +102,68 @@ class Gather(Sink):
         self.sink.deliver(self.index, error if error is not None else self.join(self.replies))
 
 
+class Spreading(Sink):
+    """A command of many keys that is run piece by piece: how far it is, and the pieces' replies."""
+
+    __slots__ = ("at", "command", "dispatcher", "index", "opened", "request", "session", "sink", "step")
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        session: Session,
+        command: Command,
+        request: Sequence[bytes],
+        batch: Batch,
+        index: int,
+    ) -> None:
+        self.step = command.keys[2] * (PIECE_ARGUMENTS // command.keys[2])
+        super().__init__(-(-(len(request) - 1) // self.step))
+        self.dispatcher = dispatcher
+        self.session = session
+        self.command = command
+        self.request = request
+        self.sink = batch
+        self.index = index
+        self.at = 1
+        self.opened = 0
+
+    @property
+    def under_way(self) -> int:
+        """Pieces that have not all their replies."""
+        return self.opened - len(self.replies) + self.left
+
+    def next_piece(self) -> tuple[list[bytes], int]:
+        """The request of the next piece, and its place among them."""
+        piece = [self.request[0], *self.request[self.at : self.at + self.step]]
+        self.at += self.step
+        self.opened += 1
+        return piece, self.opened - 1
+
+    def deliver(self, index: int, reply: Reply) -> None:
+        super().deliver(index, reply)
+        self.dispatcher.go_on(self.session)
+
+    def complete(self) -> None:
+        error = next((piece for piece in self.replies if isinstance(piece, ReplyError)), None)
+        assert self.command.spread is not None, "SPREAD commands can be split"
+        joined = error or self.command.spread.join(list(chain.from_iterable(self.replies)))  # type: ignore[arg-type]
+        self.sink.deliver(self.index, joined)
+
+
 def _size(replies: Sequence[Reply]) -> int:
     """Bytes of what replies hold, about."""
-    return sum([len(r) if type(r) is bytes else _size(r) if type(r) is list else 0 for r in replies])
+    return sum([_size_of(reply) for reply in replies])
+
+
+def _size_of(reply: Reply) -> int:
+    kind = type(reply)
+    if kind is bytes or kind is str:
+        return len(reply)  # type: ignore[arg-type]
+    if kind is list:
+        return _size(reply)  # type: ignore[arg-type]
+    if kind is Verbatim:
+        return len(reply.text)  # type: ignore[union-attr]
+    return 16
 
 
 class Dispatcher:
@@ -106,6 +192,12 @@ class Dispatcher:
         self._coordinator = coordinator
         self._clock = services.clock
         self._resumable: list[Session] = []
+        """Sessions with a backlog that can go on, in order, ..."""
+        self._next: list[Session] = []
+        """... and those that have had their share of this turn."""
+        self._turn = 0
+        self._units = TURN_UNITS
+        """Left in this turn."""
         self._whole = Whole(services, view, replica, coordinator, rng)
 
     # -- a client's buffer
@@ -114,16 +206,63 @@ class Dispatcher:
         """Run requests of one client, behind those that it sent before."""
         if session.held:
             session.backlog += requests
+            if not session.paused:
+                session.paused = True
+                self.holds.append((session, True))
         elif requests and not session.closing:
-            self._run(session, requests)
+            if len(requests) > SMALL or session.batches:
+                if self._resumable:
+                    self._put_off(session, requests)
+                else:
+                    self._run(session, requests)
+            else:
+                rest = self._run_some(session, requests)
+                if rest:
+                    self._run(session, rest)
 
     def _run(self, session: Session, requests: list[list[bytes]]) -> None:
-        rest: list[list[bytes]] | None = requests
-        while rest:
-            rest = self._run_some(session, rest)
+        """Run what the session has room for; the rest becomes its backlog."""
+        rest = requests
+        while rest and not session.closing:
+            room = self._room(session, len(rest))
+            if room <= 0:
+                self._put_off(session, rest)
+                return
+            later = rest[room:]
+            if later:
+                rest = rest[:room]
+            self._charge(session, len(rest))
+            left = self._run_some(session, rest)
+            if session.held:
+                session.backlog += later
+                return
+            rest = left + later if left else later
+
+    def _put_off(self, session: Session, requests: list[list[bytes]]) -> None:
+        session.held = True
+        session.backlog = requests
+        self.go_on(session)
+
+    def _room(self, session: Session, wanted: int) -> int:
+        """How many of so many requests can be run now."""
+        if session.turn != self._turn:
+            session.turn = self._turn
+            session.spent = 0
+        if session.unread > UNREAD_MAX:
+            return 0
+        under_way: int = sum([batch.left for batch in session.batches])
+        room = min(SHARE_UNITS - session.spent, session.window - under_way)
+        return room if wanted <= SMALL else min(room, self._units)
+
+    def _charge(self, session: Session, units: int) -> None:
+        if session.turn != self._turn:
+            session.turn = self._turn
+            session.spent = 0
+        session.spent += units
+        self._units -= units
 
     def _run_some(self, session: Session, requests: list[list[bytes]]) -> list[list[bytes]] | None:
-        """Run requests up to a change of the protocol; what is left then."""
+        """Run requests up to a change of the protocol, or until the session's share is used up; what is left then."""
         batch = Batch(self, session, len(requests))
         session.batches.append(batch)
         replies = batch.replies
@@ -134,6 +273,7 @@ class Dispatcher:
         written = session.written
         now = self._clock.cluster_ms
         quiet = session.muted or session.skips
+        changed = 0
         self.commands += len(requests)
         for index, request in enumerate(requests):
             if quiet:
@@ -158,15 +298,23 @@ class Dispatcher:
                     if timed[number]:
                         reply = home.apply_alone(number, command.run, request, now)  # type: ignore[arg-type]
                     else:
-                        changes, reply = command.run(cells_of[number], request, now)  # type: ignore[misc]
+                        try:
+                            changes, reply = command.run(cells_of[number], request, now)  # type: ignore[misc]
+                        except Exception as error:
+                            changes, reply = (), fault(request, error)
                         if changes:  # `Home.apply_alone` in line
-                            if len(changes) == 1 and plain[number] and changes[0][1] is not None and not changes[0][2]:
+                            key, value, deadline = changes[0]
+                            if len(changes) == 1 and plain[number] and value is not None and not deadline:
                                 positions[number] = to = positions[number] + 1
-                                cells_of[number][changes[0][0]] = (to, changes[0][1], 0)
+                                cells_of[number][key] = (to, value, 0)
+                                changed += len(value)
                             else:
                                 home.change_alone(number, changes)
                     replies[index] = reply
                     batch.left -= 1
+                    if changed > CHANGED_BYTES_MAX:
+                        self._charge(session, SHARE_UNITS)
+                        return self._break_here(session, batch, index + 1, requests)
                 elif kind is READ:
                     self._read(session, number, command, request, batch, index)
                 elif number in session.reading:
@@ -193,14 +341,27 @@ class Dispatcher:
                 if session.closing:
                     self._truncate(batch, index + 1)
                     break
+                self._charge(session, self._cost(command, request))
+                if session.spent >= SHARE_UNITS:
+                    return self._break_here(session, batch, index + 1, requests)
             elif kind is Kind.SPREAD:
+                if len(request) > PIECE_ARGUMENTS and not (len(request) - 1) % command.keys[2]:
+                    if "write" in command.flags and (session.reading or self._follows(session, batch, index)):
+                        self._stall(session, batch, index, requests)
+                        return None
+                    session.spreading = Spreading(self, session, command, request, batch, index)
+                    self._stall(session, batch, index + 1, requests)
+                    session.ordered = False
+                    self.go_on(session)
+                    return None
                 if not self._spread(session, command, request, batch, index):
                     self._stall(session, batch, index, requests)
                     return None
             else:
-                if session.batches[0] is not batch or batch.left > len(replies) - index:
+                if self._follows(session, batch, index):
                     self._stall(session, batch, index, requests)
                     return None
+                self._charge(session, SHARE_UNITS)
                 self._operations.start(self._clock.now, self._whole.run(command.name, session, request, batch, index))
                 if batch.left > len(replies) - index - 1:
                     self._stall(session, batch, index + 1, requests)
@@ -222,54 +383,143 @@ class Dispatcher:
     def finished(self, session: Session) -> None:
         """A batch has all its replies: send what is in order."""
         batches = session.batches
-        while batches and not batches[0].left:
-            batch = batches.popleft()
+        while batches and not batches[0].left and session.unread <= UNREAD_MAX:
+            batch = batches[0]
             replies = batch.replies
             kinds = set(map(type, replies))
+            if kinds & MEASURED and (len(replies) >= MEASURED_REPLIES or list in kinds):
+                size = sum(map(len, replies)) if kinds == BYTES else _size(replies)
+                if size > PORTION_BYTES:
+                    replies = self._portion(batch)
             if ReplyError in kinds:
                 self.errors.update([reply.text.split(" ", 1)[0] for reply in replies if type(reply) is ReplyError])
-            if list in kinds or (bytes in kinds and len(replies) >= MEASURED_REPLIES):
-                size = sum(map(len, replies)) if kinds == BYTES else _size(replies)
-                if size > self._services.settings.client_output_bytes_max:
-                    self._services.cut_off(session, f"has asked for {size} bytes at a time")
-                    return
             encoded = encode_all(replies, batch.protocol) if batch.silent is None else batch.encoded()
+            if replies is batch.replies or not batch.replies:
+                batches.popleft()
             if encoded:
                 self.replies.append((session, encoded))
+                session.unread += len(encoded)
+                count = len(replies)
+                if count > SMALL // 2 or session.unread > UNREAD_MAX:
+                    fitting = WINDOW_BYTES * count // len(encoded)
+                    session.window = max(1, min(2 * session.window, fitting, WINDOW_MAX))
         if not batches:
             session.written.clear()
             session.reading.clear()
             if session.closing:
                 self.closing.append(session)
-            elif session.held:
-                self._resumable.append(session)
+        if session.held:
+            self.go_on(session)
+
+    def _portion(self, batch: Batch) -> list[Reply]:
+        """Take some MiB of a batch's replies out of it. A reply that is too large for any client is an error."""
+        if batch.silent is not None:
+            batch.replies = [reply for index, reply in enumerate(batch.replies) if index not in batch.silent]
+            batch.silent = None
+        most = self._services.settings.client_output_bytes_max
+        portion: list[Reply] = []
+        size = 0
+        for reply in batch.replies:
+            own = _size_of(reply)
+            if own > most:
+                reply = ReplyError(f"ERR the reply would be of {own} bytes, at most {most} are allowed")
+                own = 0
+            portion.append(reply)
+            size += own
+            if size > PORTION_BYTES:
+                break
+        del batch.replies[: len(portion)]
+        return portion
+
+    def wrote(self, session: Session) -> None:
+        """The client has read of what it was sent: `session.unread` is no longer above `UNREAD_MAX`."""
+        self.finished(session)
+
+    # -- backlogs
+
+    def go_on(self, session: Session) -> None:
+        """See whether a session's backlog can be run further, now or in the next turn; whatever stands in its way
+        comes here again when it has gone."""
+        if session.queued or not session.held:
+            return
+        spreading = session.spreading
+        if session.ordered:
+            if session.batches:
+                return
+        elif session.unread > UNREAD_MAX or (
+            spreading.under_way >= PIECES_OPEN_MAX
+            if spreading is not None
+            else sum([batch.left for batch in session.batches]) >= session.window
+        ):
+            return
+        session.queued = True
+        has_had_its_share = session.turn == self._turn and session.spent >= SHARE_UNITS
+        (self._next if has_had_its_share else self._resumable).append(session)
+
+    def end_turn(self) -> None:
+        """Everybody has a share again, first those that have a backlog."""
+        self._turn += 1
+        self._units = TURN_UNITS
+        if self._next:
+            self._resumable += self._next
+            self._next = []
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to run in the next turn."""
+        return bool(self._resumable or self._next)
 
     def resume(self) -> bool:
-        """Go on with sessions that were waiting for their own earlier commands; whether there were any."""
+        """Go on with sessions that have a backlog, as far as this turn allows; whether anything was run."""
         if not self._resumable:
             return False
         sessions, self._resumable = self._resumable, []
+        resumed = False
         for session in sessions:
-            if session.held and not session.batches:
-                session.held = False
-                requests, session.backlog = session.backlog, []
-                if requests:
-                    self._run(session, requests)
-                if not session.held:
+            if self._units <= 0 and (len(session.backlog) > SMALL or session.spreading is not None):
+                self._resumable.append(session)
+                continue
+            session.queued = False
+            if session.closing:
+                session.spreading = None
+                continue
+            if not session.held or (session.ordered and session.batches):
+                continue
+            resumed = True
+            session.held = session.ordered = False
+            if session.spreading is not None and not self._spread_on(session, session.spreading):
+                session.held = True
+                self.go_on(session)
+                continue
+            requests, session.backlog = session.backlog, []
+            if requests:
+                self._run(session, requests)
+            if not session.held:
+                if session.paused:
+                    session.paused = False
                     self.holds.append((session, False))
-                    if session.fault:
-                        self.break_off(session, session.fault)
-        return True
+                if session.fault:
+                    self.break_off(session, session.fault)
+        return resumed
+
+    def _follows(self, session: Session, batch: Batch, index: int) -> bool:
+        """Whether something that came before this is under way."""
+        return session.batches[0] is not batch or batch.left > len(batch.replies) - index
 
     def _stall(self, session: Session, batch: Batch, index: int, requests: list[list[bytes]]) -> None:
-        session.held = True
+        """The rest has to wait until all before it has ended."""
+        session.held = session.ordered = True
         session.skips = session.skips or bool(index < len(requests) and batch.silent and index in batch.silent)
-        session.backlog = requests[index:] + session.backlog
-        self.commands -= len(requests) - index
-        self.holds.append((session, True))
+        session.backlog = self._break_here(session, batch, index, requests)
+
+    def _break_here(self, session: Session, batch: Batch, index: int, requests: list[list[bytes]]) -> list[list[bytes]]:
+        """A batch ends before its end; what is left."""
+        rest = requests[index:]
+        self.commands -= len(rest)
         self._truncate(batch, index)
         if not batch.left:
             self.finished(session)
+        return rest
 
     def _truncate(self, batch: Batch, count: int) -> None:
         batch.left -= len(batch.replies) - count
@@ -289,13 +539,40 @@ class Dispatcher:
         assert command.run is not None, "READ commands can be run"
         coordinator.read(number, request, command.run, self._clock.cluster_ms, sink, index)
 
-    def _spread(self, session: Session, command: Command, request: Sequence[bytes], batch: Batch, index: int) -> bool:
+    def _cost(self, command: Command, request: Sequence[bytes]) -> int:
+        """What a command of the connection costs, in units; see `TURN_UNITS`."""
+        units = COSTS.get(command.name, 1) + len(request)
+        if command.name == "client" and request[1].upper() in (b"LIST", b"KILL"):
+            units += len(self._services.sessions) // SESSIONS_PER_UNIT
+        return units
+
+    def _spread_on(self, session: Session, spreading: Spreading) -> bool:
+        """Run pieces of a command of many keys; whether all of it is under way."""
+        while spreading.at < len(spreading.request):
+            if spreading.under_way >= PIECES_OPEN_MAX or self._room(session, PIECE_ARGUMENTS) <= 0:
+                return False
+            self._charge(session, PIECE_ARGUMENTS // 2)
+            piece, place = spreading.next_piece()
+            begun = self._spread(session, spreading.command, piece, spreading, place, join=list)
+            assert begun, "a command that writes is begun when no read is under way"
+        session.spreading = None
+        return True
+
+    def _spread(
+        self,
+        session: Session,
+        command: Command,
+        request: Sequence[bytes],
+        sink: Sink,
+        index: int,
+        join: Callable[[list[Reply]], Reply] | None = None,
+    ) -> bool:
         """Send the parts of a command of many slots; False if one must wait for an earlier read of its slot."""
         spread = command.spread
         assert spread is not None, "SPREAD commands can be split"
         split = spread.split(request)
         if isinstance(split, ReplyError):
-            batch.deliver(index, split)
+            sink.deliver(index, split)
             return True
         parts = [(slot_of(key), part) for key, part in split]
         part_command = find_part(parts[0][1][0])
@@ -308,7 +585,7 @@ class Dispatcher:
                 for number, part in parts:
                     merged.setdefault(number, []).append(part)
                 parts = [(number, spread.merge(group)) for number, group in merged.items()]
-        gather = Gather(len(parts), spread.join, batch, index)
+        gather = Gather(len(parts), join or spread.join, sink, index)
         for place, (number, part) in enumerate(parts):
             if self._home.alone[number] and number not in session.written:
                 gather.deliver(place, self._home.apply_alone(number, part_command.run, part, self._clock.cluster_ms))  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from peerkv import reports
 from peerkv.clock import Clock
@@ -13,6 +13,9 @@ from peerkv.resp import Requests
 from peerkv.ring.topology import Topology
 from peerkv.settings import Settings
 from peerkv.steward import Steward
+
+WINDOW_FIRST: Final = 16
+"""Requests of a new connection that may be under way, until it is known how large its replies are."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,8 +52,25 @@ class Session:
     reading: set[int] = field(default_factory=set)
     """Slots of reads under way."""
     backlog: list[list[bytes]] = field(default_factory=list)
-    """Requests that wait until what is under way has ended."""
+    """Requests that are not run yet."""
     held: bool = False
+    """There is a backlog."""
+    ordered: bool = False
+    """It waits for the end of all that is under way."""
+    paused: bool = False
+    """Nothing more is to be read of it for now."""
+    queued: bool = False
+    """It will be gone on with."""
+    spreading: Any = None
+    """The command of many keys at the head of the backlog of which a part has been run."""
+    turn: int = 0
+    """The last turn in which it had much run, and ..."""
+    spent: int = 0
+    """... what that has cost, in units."""
+    window: int = WINDOW_FIRST
+    """Requests that may be under way."""
+    unread: int = 0
+    """Bytes of replies that it has not read; from outside, and more as soon as there are replies."""
     fault: str = ""
     """Why nothing more of it can be read, to be said once the backlog is done."""
     last_slot: int = -1

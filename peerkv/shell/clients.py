@@ -14,6 +14,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import Final
 
+from peerkv.clients.pipeline import UNREAD_MAX
 from peerkv.clients.session import Session
 from peerkv.node import Outbox
 from peerkv.shell.stream import READ_BYTES, Listener, Loop, Stream
@@ -25,7 +26,7 @@ COMMANDS_AT_ONCE: Final = 1000
 BYTES_AT_ONCE: Final = 4 << 20
 """And beyond so many bytes."""
 EVENTS_MAX: Final = 1024
-PAUSE_OUTPUT_BYTES: Final = 1 << 20
+PAUSE_OUTPUT_BYTES: Final = UNREAD_MAX
 """A client that has so much to read is not read from until it has."""
 
 
@@ -172,6 +173,7 @@ class Client(Stream):
     def on_writable(self, _mask: int) -> None:
         """The socket takes more, or the connection is gone."""
         self.drain()
+        self.loop.node.wrote(self.loop.now, self.session, len(self.unsent))
         if not self.reads and len(self.unsent) < PAUSE_OUTPUT_BYTES:
             self.read_again()
 
@@ -192,6 +194,11 @@ class Client(Stream):
 
     def reply(self, data: bytes) -> None:
         self.send(data)
+        session = self.session
+        if session.unread > PAUSE_OUTPUT_BYTES:
+            self.loop.node.wrote(self.loop.now, session, len(self.unsent))
+        else:
+            session.unread = len(self.unsent)
         if self.unsent and not self.closed:
             settings = self.loop.settings
             if len(self.unsent) > settings.client_output_bytes_max:

@@ -146,8 +146,9 @@ class _Server:
         turns = 0
         busy = False
         while True:
-            events = poll(0, EVENTS_MAX) or (busy and poll(LINGER_S, EVENTS_MAX))
-            if not events:
+            again = self._wake_at <= loop.now
+            events = poll(0, EVENTS_MAX) or (busy and not again and poll(LINGER_S, EVENTS_MAX))
+            if not events and not again:
                 busy = False
                 if self._alarm.deadline != self._wake_at:
                     self._alarm.deadline = self._wake_at
@@ -192,6 +193,8 @@ class _Server:
                 node.link_down(now, process)
             self._apply(node.take(now))
         self._clients.close_done()
+        if node.more:
+            self._wake_at = now
 
     def _apply(self, outbox: Outbox) -> None:
         if outbox.pause_clients is not None:

@@ -105,6 +105,7 @@ class Connection:
     def write(self, data: bytes) -> None:
         """The node has written this."""
         self.unread += len(data)
+        self._wrote(self.host.local())
         self._received = max(self._received, self.world.now) + len(data) / self.reads_per_s
         replies = self.replies.feed(data)
         self._received = self.world.in_order(self._received, self._take, len(data), replies)
@@ -112,10 +113,19 @@ class Connection:
     def _take(self, size: int, replies: list[Reply]) -> None:
         waits = self.unread >= PAUSE_OUTPUT_BYTES
         self.unread -= size
+        if self.node is not None and self.node is self.host.node:
+            if self.session.unread > PAUSE_OUTPUT_BYTES:
+                self.host.input(self._wrote)
+            else:
+                self.session.unread = self.unread
         for reply in replies:
             self.on_reply(reply)
         if waits and not self.closed:
             self.host.readable(self)
+
+    def _wrote(self, now: float) -> None:
+        if self.node is not None and self.node is self.host.node:
+            self.node.wrote(now, self.session, self.unread)
 
     def cut(self) -> None:
         """The node has closed it, or has died; what was written before arrives."""
@@ -333,7 +343,7 @@ class Host:
             self.stopped = outbox.stop
             self.kill()
             return
-        self._schedule(outbox.wake_at)
+        self._schedule(self.local() if node.more else outbox.wake_at)
 
     def _schedule(self, wake_at: float) -> None:
         at = max(self.world.now, (wake_at - self.offset) / self.rate) if wake_at != inf else inf

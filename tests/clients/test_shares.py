@@ -1,0 +1,226 @@
+"""Shares: no client keeps the others waiting, and none fills the node."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from peerkv.clients import pipeline
+from peerkv.clients.pipeline import PIECE_ARGUMENTS, SHARE_UNITS, SMALL, TURN_UNITS, UNREAD_MAX
+from peerkv.clients.session import Session
+from peerkv.commands.table import COMMANDS, SPELLED
+from peerkv.node import Node
+from peerkv.resp import Replies, Reply, ReplyError, encode_request
+from peerkv.settings import Settings
+from peerkv.store.cell import Cells
+
+
+class Alone:
+    """A node by itself, turn by turn."""
+
+    def __init__(self) -> None:
+        self.node = Node(Settings(), random.Random(1), 0.0, 1_700_000_000.0)
+        self.now = 0.0
+        self.clients: dict[int, Client] = {}
+        self.turn()
+
+    def turn(self) -> None:
+        self.now += 0.001
+        self.node.wake(self.now)
+        outbox = self.node.take(self.now)
+        for session, data in outbox.replies:
+            self.clients[session.id].write(data)
+        for session, held in outbox.holds:
+            self.clients[session.id].held = held
+
+    def turns(self) -> int:
+        """Until nothing is left to do; how many."""
+        count = 1
+        self.turn()
+        while self.node.more:
+            count += 1
+            assert count < 100_000
+            self.turn()
+        return count
+
+
+class Client:
+    def __init__(self, alone: Alone) -> None:
+        self.alone = alone
+        self.session: Session = alone.node.open(alone.now, "client", "node")
+        alone.clients[self.session.id] = self
+        self.replies: list[Reply] = []
+        self.held = False
+        self.reads = True
+        self.unread = 0
+        self._parser = Replies()
+
+    def send(self, *requests: Sequence[bytes]) -> None:
+        self.alone.node.receive(self.alone.now, self.session, b"".join(map(encode_request, requests)))
+
+    def ask(self, *requests: Sequence[bytes]) -> list[Reply]:
+        self.replies = []
+        self.send(*requests)
+        self.alone.turns()
+        return self.replies
+
+    def write(self, data: bytes) -> None:
+        self.replies += self._parser.feed(data)
+        self.unread = 0 if self.reads else self.unread + len(data)
+        self.alone.node.wrote(self.alone.now, self.session, self.unread)
+
+    def read(self) -> None:
+        self.unread = 0
+        self.alone.node.wrote(self.alone.now, self.session, 0)
+
+
+@pytest.fixture
+def alone() -> Alone:
+    return Alone()
+
+
+def test_a_client_has_its_share_of_a_turn_and_no_more(alone: Alone) -> None:
+    """100,000 of its commands were one turn, and another client waited for all of them."""
+    client = Client(alone)
+    client.send(*[(b"PING",)] * 3000)
+    before = 0
+    while len(client.replies) < 3000:
+        alone.turn()
+        assert len(client.replies) - before <= SHARE_UNITS
+        before = len(client.replies)
+    assert not alone.node.more
+
+
+def test_what_is_costly_counts_for_what_it_costs(alone: Alone) -> None:
+    """60 KB of INFO kept a node for 60 s, so that its peers removed it."""
+    client = Client(alone)
+    client.send(*[(b"INFO",)] * 1000)
+    alone.turn()
+    assert 0 < len(client.replies) <= SHARE_UNITS // 32
+    alone.turns()
+    assert len(client.replies) == 1000
+
+
+def test_many_that_ask_for_much_share_a_turn_and_have_their_turns_in_order(alone: Alone) -> None:
+    clients = [Client(alone) for _ in range(40)]
+    for client in clients:
+        client.send(*[(b"GET", b"k")] * 1000)
+    for _ in range(20):
+        before = sum(len(client.replies) for client in clients)
+        alone.turn()
+        assert sum(len(client.replies) for client in clients) - before <= TURN_UNITS
+    counts = [len(client.replies) for client in clients]
+    assert max(counts) - min(counts) <= SHARE_UNITS
+    alone.turns()
+    assert [len(client.replies) for client in clients] == [1000] * 40
+
+
+def test_who_asks_for_little_does_not_wait_for_them(alone: Alone) -> None:
+    for _ in range(40):
+        Client(alone).send(*[(b"GET", b"k")] * 1000)
+    gentle = Client(alone)
+    for round_ in range(20):
+        gentle.send(*[(b"SET", b"mine", b"%d" % round_), (b"GET", b"mine")] * (SMALL // 2))
+        alone.turn()
+        assert len(gentle.replies) == (round_ + 1) * SMALL
+        assert gentle.replies[-1] == b"%d" % round_
+    assert alone.node.more
+
+
+def test_nothing_is_run_for_a_client_that_does_not_read(alone: Alone) -> None:
+    client = Client(alone)
+    client.ask((b"SET", b"k", b"x" * 10_000))
+    client.replies.clear()
+    client.reads = False
+    client.send(*[(b"GET", b"k")] * 2000)
+    assert alone.turns() < 50
+    assert client.unread <= 2 * UNREAD_MAX
+    assert client.session.backlog
+    client.send(*[(b"GET", b"k")] * 10)
+    alone.turns()
+    assert client.held, "nor is more read of it"
+    client.reads = True
+    while len(client.replies) < 2010:
+        client.read()
+        alone.turns()
+    assert client.replies == [b"x" * 10_000] * 2010
+    assert not client.held
+
+
+def test_values_that_commands_make_count_too(alone: Alone) -> None:
+    """25 APPENDs to a value of 60 MiB held the node for seconds."""
+    client = Client(alone)
+    client.ask((b"SET", b"k", b"x" * (1 << 20)))
+    client.replies.clear()
+    client.send(*[(b"APPEND", b"k", b"y")] * 25)
+    alone.turn()
+    assert len(client.replies) <= pipeline.CHANGED_BYTES_MAX // (1 << 20) + 1
+    alone.turns()
+    assert client.replies == [(1 << 20) + number for number in range(1, 26)]
+
+
+def test_a_faulty_command_costs_its_client_an_error_on_a_node_by_itself(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended the connection of whoever sent it, and the replies of what came before were lost."""
+
+    def fails(_cells: Cells, _request: Sequence[bytes], _now: int) -> tuple[tuple[()], Reply]:
+        raise ZeroDivisionError
+
+    faulty = replace(COMMANDS["append"], run=fails)
+    monkeypatch.setitem(SPELLED, b"APPEND", faulty)
+    client = Client(alone)
+    request = (b"APPEND", b"k", b"x")
+    error = ReplyError("ERR internal fault in 'APPEND', nothing was done: ZeroDivisionError")
+    assert client.ask((b"SET", b"k", b"v"), request, (b"GET", b"k")) == ["OK", error, b"v"]
+    deadline = (b"SET", b"k", b"v", b"EX", b"1000")
+    assert client.ask(deadline, request, (b"GET", b"k")) == ["OK", error, b"v"]
+
+
+# -- commands of many keys
+
+
+def keys(count: int) -> list[bytes]:
+    return [b"key:%d" % number for number in range(count)]
+
+
+def test_a_command_of_many_keys_is_run_piece_by_piece(alone: Alone) -> None:
+    count = 10 * PIECE_ARGUMENTS + 7
+    client, other = Client(alone), Client(alone)
+    pairs = [part for key in keys(count) for part in (key, b"of " + key)]
+    client.send((b"SET", b"before", b"1"), (b"MSET", *pairs), (b"GET", keys(count)[-1]))
+    other.send((b"PING",))
+    alone.turn()
+    assert other.replies == ["PONG"]
+    assert len(client.replies) < 3
+    alone.turns()
+    assert client.replies == ["OK", "OK", b"of " + keys(count)[-1]]
+    assert client.ask((b"MGET", *keys(count), b"none"))[0] == [*[b"of " + key for key in keys(count)], None]
+    assert client.ask((b"EXISTS", *keys(count), b"none")) == [count]
+    assert client.ask((b"DEL", *keys(count), *keys(10)), (b"DBSIZE",)) == [count, 1]
+
+
+def test_the_last_of_a_key_that_is_named_twice_counts_in_a_command_of_many_keys(alone: Alone) -> None:
+    client = Client(alone)
+    pairs = [part for key in keys(2000) for part in (key, b"x")]
+    assert client.ask((b"MSET", b"twice", b"first", *pairs, b"twice", b"last"), (b"GET", b"twice")) == ["OK", b"last"]
+
+
+def test_an_argument_too_few_in_a_command_of_many_keys_changes_nothing(alone: Alone) -> None:
+    client = Client(alone)
+    (reply,) = client.ask((b"MSET", *keys(2001)))
+    assert reply == ReplyError("ERR wrong number of arguments for 'mset' command")
+    assert client.ask((b"DBSIZE",)) == [0]
+
+
+def test_a_client_that_goes_in_the_middle_of_a_command_of_many_keys_leaves_nothing_behind(alone: Alone) -> None:
+    client = Client(alone)
+    client.send((b"MGET", *keys(20_000)), (b"PING",))
+    alone.turn()
+    alone.node.close(alone.now, client.session)
+    alone.turns()
+    assert not alone.node.dispatcher.waits
+    assert client.session.spreading is None
