@@ -328,7 +328,7 @@ def leave(name: str, address: tuple[str, int]) -> None:
             _expect_ok(await client.ask([b"PEERKV", b"LEAVE"]))
             return
         host, _, port = member["client"].rpartition(":")
-        there = Client((host, int(port)))
+        there = Client((host.removeprefix("[").removesuffix("]"), int(port)))
         try:
             _expect_ok(await there.ask([b"PEERKV", b"LEAVE"]))
         finally:

@@ -17,7 +17,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.gossip.member import Address, Liveness, Member
-from peerkv.settings import Settings
+from peerkv.settings import Settings, address_text
 
 if TYPE_CHECKING:
     from random import Random
@@ -86,7 +86,7 @@ class Links:
         link = self._links.get(member.process)
         if link is None:
             link = self._links[member.process] = _Link(self._view.peer(member.process, member.name), member)
-            self._log("info", f"met {member.name} ({member.role.value}) at {member.host}:{member.peer_port}")
+            self._log("info", f"met {member.name} ({member.role.value}) at {address_text(*member.address)}")
         link.member = member
         if not link.peer.up and not link.dialling:
             self._dial(link)

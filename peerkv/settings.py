@@ -90,6 +90,10 @@ class Settings:
     """Bytes a second that a node fetches to fill its copies, as far as no request waits for them."""
 
     clients_max: int = 10_000
+    """Beyond it a client is told so and closed. Fewer where the process may not open so many files."""
+    tcp_keepalive: int = 300
+    """Seconds of silence after which a connection's other side is asked whether it is there, as in Redis; three times
+    a third of that without an answer close it."""
     client_output_bytes_max: int = 256 << 20
     """Replies that a client has not read yet; beyond it the connection is closed, as by Redis's output buffer limit."""
     request_bytes_max: int = 64 << 20
@@ -108,3 +112,8 @@ class Settings:
     def peer_port(self) -> int:
         """Where peers reach this node: frames by TCP, gossip by UDP."""
         return self.port + PEER_PORT_OFFSET
+
+
+def address_text(host: str, port: int) -> str:
+    """An address as people and Redis write it: 127.0.0.1:7001, [::1]:7001."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

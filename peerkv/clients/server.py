@@ -27,7 +27,7 @@ def _parameters(settings: Settings) -> dict[bytes, bytes]:
         b"port": b"%d" % settings.port,
         b"proto-max-bulk-len": b"%d" % settings.request_bytes_max,
         b"save": b"",
-        b"tcp-keepalive": b"300",
+        b"tcp-keepalive": b"%d" % settings.tcp_keepalive,
         b"timeout": b"0",
     }
 

@@ -15,6 +15,7 @@ from peerkv.clients.session import Services, Session
 from peerkv.commands.patterns import matcher
 from peerkv.resp import OK, Reply, ReplyError, parse_integer
 from peerkv.ring.keys import SLOTS, slot_of
+from peerkv.settings import address_text
 from peerkv.store.cell import describe_position
 
 if TYPE_CHECKING:
@@ -218,8 +219,8 @@ class Whole:
                 {
                     "name": member.name,
                     "role": member.role.value,
-                    "client": f"{member.client_host}:{member.client_port}",
-                    "peer": f"{member.host}:{member.peer_port}",
+                    "client": address_text(member.client_host, member.client_port),
+                    "peer": address_text(*member.address),
                     "liveness": member.liveness.name.lower(),
                     "number": owner.number if owner is not None else 0,
                     "zone": member.zone,

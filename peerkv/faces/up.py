@@ -16,7 +16,7 @@ import trio
 from peerkv.config import Cluster
 from peerkv.faces.client import Client, ConnectionLost, Unreachable, first_of
 from peerkv.faces.dialect import run_lines
-from peerkv.settings import Role, Settings
+from peerkv.settings import Role, Settings, address_text
 from peerkv.shell.process import tune
 from peerkv.shell.serve import Serving, serve
 
@@ -86,7 +86,7 @@ class Up:
                 for settings in self._cluster.nodes:
                     await self._await_ready(settings)
                 first = next(node for node in self._cluster.nodes if node.role is Role.DATA)
-                address = f"{first.host}:{first.port}"
+                address = address_text(first.host, first.port)
                 print(f"the cluster is ready: peerkv connect {address}, or any Redis client at any node", flush=True)
                 await self._serve_stdin(Client((first.host, first.port)))
                 nursery.cancel_scope.cancel()
@@ -154,7 +154,10 @@ class Up:
                 break
         await client.close()
         self._ready.add(settings.name)
-        print(f"{settings.name} ({settings.role.value}) is ready at {settings.host}:{settings.port}", flush=True)
+        print(
+            f"{settings.name} ({settings.role.value}) is ready at {address_text(settings.host, settings.port)}",
+            flush=True,
+        )
 
     def _last_line(self, settings: Settings) -> str:
         lines = log_path(self._logs, settings).read_text(errors="replace").strip().splitlines()

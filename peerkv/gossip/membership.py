@@ -25,7 +25,7 @@ from peerkv.gossip.member import (
 )
 from peerkv.gossip.messages import Body, Datagram, ExchangeRequest, Gossip, PingRequest
 from peerkv.gossip.rumours import Rumours, retransmissions
-from peerkv.settings import GossipSettings
+from peerkv.settings import GossipSettings, address_text
 
 if TYPE_CHECKING:
     from random import Random
@@ -133,7 +133,7 @@ class Membership:
         self.outbox.events += events
         if events and (old is None or old.liveness is not new.liveness or old.life != new.life):
             blame = f", says {by}" if by and new.liveness is not Liveness.LEFT else ""
-            self.log("info", f"member {new.name} ({new.host}:{new.peer_port}) is {new.liveness.name}{blame}")
+            self.log("info", f"member {new.name} ({address_text(*new.address)}) is {new.liveness.name}{blame}")
         if spread:
             self._rumours.add(Claim(new, by))
         if new.live and moved:

@@ -13,6 +13,7 @@ from peerkv.gossip.exchanges import JOIN_PATIENCE_S
 from peerkv.gossip.member import Address, Member, NameTaken
 from peerkv.gossip.membership import SETTLED_AFTER_S, TELL_INTERVAL_S, Membership
 from peerkv.gossip.messages import Admission, Contest, Ping
+from peerkv.settings import address_text
 
 QUESTIONS_MAX: Final = 64
 
@@ -33,7 +34,7 @@ class Names:
         if held is None or held.life >= theirs.life or not held.live or held.address == theirs.address:
             return Admission.WELCOME, ""
         if held is self._members.me:
-            return Admission.NAME_TAKEN, f"{held.host}:{held.peer_port}"
+            return Admission.NAME_TAKEN, address_text(*held.address)
         process, asked_at = self._questions.get(theirs.name, (0, -inf))
         if process != theirs.process:
             while len(self._questions) >= QUESTIONS_MAX:
@@ -41,12 +42,12 @@ class Names:
             process, asked_at = self._questions[theirs.name] = theirs.process, now
         if self._members.standings[theirs.name].heard > asked_at:
             self._questions.pop(theirs.name, None)
-            return Admission.NAME_TAKEN, f"{held.host}:{held.peer_port}"
+            return Admission.NAME_TAKEN, address_text(*held.address)
         if now - asked_at >= JOIN_PATIENCE_S[0]:
             self._questions.pop(theirs.name, None)
             return Admission.WELCOME, ""
         self._members.send(held.address, held.process, Ping(self._members.next_number()))
-        return Admission.WAIT, f"{theirs.name} may still be alive at {held.host}:{held.peer_port}"
+        return Admission.WAIT, f"{theirs.name} may still be alive at {address_text(*held.address)}"
 
     def settled(self, now: float) -> bool:
         return now - self._born >= SETTLED_AFTER_S

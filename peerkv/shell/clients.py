@@ -17,6 +17,8 @@ from typing import Final
 from peerkv.clients.pipeline import UNREAD_MAX
 from peerkv.clients.session import Session
 from peerkv.node import Outbox
+from peerkv.settings import address_text
+from peerkv.shell.names import plain
 from peerkv.shell.stream import READ_BYTES, Listener, Loop, Stream
 
 log = logging.getLogger("peerkv")
@@ -57,7 +59,7 @@ class Clients:
             loop.node.refused_client()
             return
         local = connection.getsockname()
-        session = loop.node.open(loop.now, f"{address[0]}:{address[1]}", f"{local[0]}:{local[1]}")
+        session = loop.node.open(loop.now, address_text(*address), address_text(plain(local[0]), local[1]))
         client = Client(loop, connection, connection.fileno(), clients=self, session=session)
         self.connected[session.id] = client
         self._reading[client.fd] = client

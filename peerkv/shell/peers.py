@@ -8,14 +8,13 @@ import select
 import socket
 import struct
 from dataclasses import dataclass, field
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Final
 
 import trio
 
 from peerkv.node import Outbox
-from peerkv.shell.stream import READ_BYTES, Listener, Loop, Stream
+from peerkv.shell.names import Names, plain
+from peerkv.shell.stream import READ_BYTES, Listener, Loop, Stream, prepare
 
 log = logging.getLogger("peerkv")
 
@@ -44,6 +43,7 @@ class Peers:
         self._nursery = nursery
         self._inbound: set[Inbound] = set()
         self._dialling: dict[int, trio.CancelScope] = {}
+        self._names = Names(nursery)
         loop.watch(gossip.fileno(), select.EPOLLIN, self._read_datagrams)
 
     def apply(self, outbox: Outbox) -> None:
@@ -73,9 +73,7 @@ class Peers:
     def say_goodbye(self, outbox: Outbox) -> None:
         """Send the datagrams that can be sent at once."""
         for address, payload in outbox.datagrams:
-            if _is_literal(address[0]):
-                with contextlib.suppress(OSError):
-                    self._gossip.sendto(payload, address)
+            self._send_datagram(address, payload)
 
     def close(self) -> None:
         """Close every connection."""
@@ -108,7 +106,7 @@ class Peers:
         with trio.move_on_after(DIAL_WITHIN_S) as scope:
             self._dialling[process] = scope
             try:
-                stream = await trio.open_tcp_stream(address[0], address[1])
+                stream = await self._connect(address)
                 answer = await _ask(stream, loop.node.hello(process))
             except (OSError, trio.BrokenResourceError):
                 pass
@@ -128,10 +126,23 @@ class Peers:
                 loop.node.link_down(loop.now, process)
         loop.turn()
 
+    async def _connect(self, address: tuple[str, int]) -> trio.SocketStream:
+        """Raises OSError that says why not."""
+        host, port = address
+        found = await self._names.find(host)
+        last = OSError("nothing answers there in time")
+        for there in found:
+            with trio.move_on_after(DIAL_WITHIN_S / len(found)):
+                try:
+                    return await trio.open_tcp_stream(there, port)
+                except OSError as error:
+                    last = error
+            self._names.unreachable(host, there)
+        raise last
+
     def _open_link(self, process: int, stream: trio.SocketStream) -> None:
         connection = socket.socket(fileno=stream.socket.detach())
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        prepare(connection, self.loop.settings)
         link = Link(self.loop, connection, connection.fileno(), peers=self, process=process)
         self.links[process] = link
         self.loop.watch(link.fd, link.mask, link.on_event)
@@ -142,7 +153,7 @@ class Peers:
         answer = None
         with trio.move_on_after(DIAL_WITHIN_S):
             try:
-                stream = await trio.open_tcp_stream(address[0], address[1])
+                stream = await self._connect(address)
                 async with stream:
                     answer = await _ask(stream, payload)
             except (OSError, trio.BrokenResourceError):
@@ -160,19 +171,15 @@ class Peers:
                 return
             except OSError:
                 continue  # what came back for an earlier one of ours: nobody listens there
-            self.loop.node.datagram(self.loop.now, address[:2], payload)
+            self.loop.node.datagram(self.loop.now, (plain(address[0]), address[1]), payload)
 
     def _send_datagram(self, address: tuple[str, int], payload: bytes) -> None:
-        if _is_literal(address[0]):
+        host = self._names.at_once(address[0]) if address[0] else ""
+        if host:
+            if self._gossip.family == socket.AF_INET6 and ":" not in host:
+                host = f"::ffff:{host}"
             with contextlib.suppress(OSError):  # gossip repeats itself
-                self._gossip.sendto(payload, address)
-        elif address[0]:
-            self._nursery.start_soon(self._resolve_and_send, address, payload)
-
-    async def _resolve_and_send(self, address: tuple[str, int], payload: bytes) -> None:
-        with contextlib.suppress(OSError), trio.move_on_after(DIAL_WITHIN_S):
-            found = await trio.socket.getaddrinfo(*address, family=self._gossip.family, type=socket.SOCK_DGRAM)
-            self._gossip.sendto(payload, found[0][4])
+                self._gossip.sendto(payload, (host, address[1]))
 
 
 @dataclass(slots=True, eq=False)
@@ -293,12 +300,3 @@ async def _ask(stream: trio.SocketStream, payload: bytes) -> bytes | None:
                 return None
             if len(buffer) >= _LENGTH.size + length:
                 return bytes(buffer[_LENGTH.size : _LENGTH.size + length])
-
-
-@lru_cache(maxsize=1024)
-def _is_literal(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

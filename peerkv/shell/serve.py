@@ -101,6 +101,8 @@ def _listener(settings: Settings, port: int, what: str, kind: socket.SocketKind)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, kind)
     try:
+        if family == socket.AF_INET6:  # :: is IPv4, too
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if kind is socket.SOCK_STREAM:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, port))

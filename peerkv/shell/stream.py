@@ -15,6 +15,7 @@ import trio
 
 from peerkv.node import Node
 from peerkv.settings import Settings
+from peerkv.shell.names import plain
 
 log = logging.getLogger("peerkv")
 
@@ -98,9 +99,21 @@ class Listener:
                     self._loop.forget(self._socket.fileno())
                     self._deaf = True
                 return
-            connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._opened(connection, address[:2])
+            with contextlib.suppress(OSError):  # it is gone already: found out when it is read
+                prepare(connection, self._loop.settings)
+            self._opened(connection, (plain(address[0]), address[1]))
+
+
+def prepare(connection: socket.socket, settings: Settings) -> None:
+    """What holds for every connection: no waiting, no delay, and whether the other side is still there is asked after
+    a silence (a host that vanished says no goodbye)."""
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    idle = settings.tcp_keepalive
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 3))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
 @dataclass(slots=True, eq=False)

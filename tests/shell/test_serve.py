@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 import trio
@@ -171,3 +172,42 @@ async def test_keys_expire_by_themselves(serving: Serving) -> None:
         assert serving.node.statistics().keys == 0
         await stream.send_all(encode_request([b"DBSIZE"]))
         assert await read(stream, 2) == ["OK", 0]
+
+
+async def test_ipv6_is_written_as_redis_does(nursery: trio.Nursery) -> None:
+    """Tools take the address of CLIENT LIST for CLIENT KILL; an IPv4 client of :: is an IPv4 client."""
+    try:
+        serving: Serving = await nursery.start(serve, Settings(name="six", host="::", port=free_port()))
+    except PortTaken:
+        pytest.skip("no IPv6 here")
+    async with (
+        await trio.open_tcp_stream("::1", serving.port) as six,
+        await trio.open_tcp_stream("127.0.0.1", serving.port) as four,
+    ):
+        await four.send_all(encode_request([b"PING"]))
+        await read(four, 1)
+        with trio.fail_after(5):
+            while len(serving.node.sessions) < 2:
+                await trio.sleep(0.01)
+        addresses = {session.address for session in serving.node.sessions.values()}
+        assert addresses == {
+            f"[::1]:{six.socket.getsockname()[1]}",
+            f"127.0.0.1:{four.socket.getsockname()[1]}",
+        }
+
+
+def keepalive_timers(port: int) -> list[bool]:
+    """Of each established connection to a port: whether the kernel will ask if the other side is there."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [row[5].startswith("02") for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"]
+
+
+async def test_vanished_hosts_are_found_out(serving: Serving) -> None:
+    """A host that loses its power says no goodbye: without keepalive its connection is held for ever."""
+    async with await connect(serving) as stream, await connect(serving, peer=True) as peer:
+        await stream.send_all(encode_request([b"PING"]))
+        await read(stream, 1)
+        await peer.send_all(b"\0")
+        await trio.sleep(0.1)
+        assert keepalive_timers(serving.port) == [True]
+        assert keepalive_timers(serving.peer_port) == [True]
