@@ -13,16 +13,21 @@ from typing import Final
 SLEW: Final = 0.001
 """The share of a passing second by which cluster time may be moved towards a peer's that is ahead."""
 
+STALL_S: Final = 0.1
+"""A node that has not run for so long has to read what came meanwhile before it can say who is silent."""
+
 
 class Clock:
     """`at` says what time it is; between two calls time stands still, so that all of a turn happens at once."""
 
-    __slots__ = ("_offset", "_slewed_at", "cluster_ms", "now")
+    __slots__ = ("_offset", "_slewed_at", "awake", "cluster_ms", "now")
 
     def __init__(self, now: float = 0.0, wall: float = 0.0) -> None:
         """`wall`: seconds since 1970, for cluster time until a cluster has been met."""
         self.now = -inf
         """Seconds of any clock that does not jump."""
+        self.awake = now
+        """When the node last began to run again after it had stood still."""
         self.cluster_ms = 0
         """Cluster time in milliseconds: like Unix time, but the same on all nodes."""
         self._offset = int((wall - now) * 1000)
@@ -33,6 +38,8 @@ class Clock:
     def at(self, now: float) -> None:
         """It is now so late."""
         if now != self.now:
+            if now - self.now > STALL_S:
+                self.awake = now
             self.now = now
             self.cluster_ms = int(now * 1000) + self._offset
 

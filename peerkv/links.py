@@ -47,6 +47,8 @@ class _Link:
     patience: float = REDIAL_S[0]
     told_at: float = -inf
     heard_at: float = -inf
+    has_dialled: bool = False
+    """It has dialled us before."""
 
 
 class Links:
@@ -61,8 +63,10 @@ class Links:
         log: Callable[[str, str], None],
         up: Callable[[Peer], None],
         down: Callable[[Peer], None],
+        again: Callable[[Peer], None],
     ) -> None:
-        """`up`, `down`: told when a link stands, and when it is lost (then what was to be sent is still there)."""
+        """`up`, `down`: told when a link stands, and when it is lost (then what was to be sent is still there).
+        `again`: told when a peer has dialled us anew: what it said on its former link may be lost."""
         self.dials: list[tuple[int, Address]] = []
         self.drops: list[int] = []
         self.redial_at = inf
@@ -74,6 +78,7 @@ class Links:
         self._log = log
         self._up = up
         self._down = down
+        self._again = again
         self._links: dict[int, _Link] = {}
         self._gone: dict[int, float] = {}
         """Processes without a link, since when: see FORGET_PROCESS_AFTER_S."""
@@ -138,6 +143,9 @@ class Links:
             return b"", None  # it knows us before gossip has told us of it; it will try again
         if not link.peer.up and not link.dialling:
             self._dial(link)
+        if link.has_dialled:
+            self._again(link.peer)
+        link.has_dialled = True
         return answer, hello.process
 
     def welcome(self, process: int, payload: bytes) -> bool:
@@ -161,7 +169,7 @@ class Links:
         link.patience = REDIAL_S[0]
         peer.up = True
         peer.silent = False
-        peer.heard = self._clock.now
+        peer.heard = peer.read_at = self._clock.now
         self._gone.pop(process, None)
         self._changed()
         if answer.epoch < view.epoch:

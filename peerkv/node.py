@@ -71,7 +71,7 @@ class Outbox:
     holds: list[tuple[Session, bool]] = field(default_factory=list)
     """True: read no more from this client, until False."""
     pause_clients: bool | None = None
-    """True: read from no client, until False; replies are written all the same."""
+    """True: read from no client, until False: enough is under way. Replies are written all the same."""
     frames: list[tuple[int, bytes]] = field(default_factory=list)
     """(process, payload), on the link that was dialled to it."""
     dials: list[tuple[int, Address]] = field(default_factory=list)
@@ -138,7 +138,7 @@ class Node:
             self._enter,
         )
         self.dispatcher = Dispatcher(self, self.view, self.operations, self.replica, self.home, self.coordinator, rng)
-        self.links = Links(settings, clock, self.view, rng, self._log, self._link_up, self._link_down)
+        self.links = Links(settings, clock, self.view, rng, self._log, self._link_up, self._link_down, self._ask_again)
         self._parts: dict[int, Callable[[Peer, list[Any]], None]] = {
             wire.ANSWERS: self._take_answers,
             wire.CHANGES: self._take_changes,
@@ -160,6 +160,8 @@ class Node:
         self._swim_dirty = True
         self._swim_wake_at = -inf
         self._outbox = Outbox()
+        self._crowded = False
+        """Whether clients are not read from."""
         self._statistics = Statistics()
         if settings.role is Role.DATA and not settings.seeds:
             self.steward.found()
@@ -279,10 +281,10 @@ class Node:
         if peer is None:
             return
         frame = wire.decode_frame(payload)
-        peer.heard = now
-        if peer.silent:
+        peer.heard_of(now, frame.number, frame.read)
+        if peer.silent and peer.read_at == now:
             peer.silent = False
-            self.view.aim_all()
+            self.view.links_changed()
         if self.links.heard(process):
             self.swim.heard(now, peer.name, process)
             self._swim_dirty = True
@@ -293,14 +295,18 @@ class Node:
                 return
         elif frame.epoch != peer.epoch:
             peer.epoch = frame.epoch
-            self.coordinator.met(peer)
-            self.upkeep.met(peer)
+            self._ask_again(peer)
         self.clock.follow(frame.clock)
         self.view.mark(process, frame.mark)
         for code, content in frame.parts:
             take_in = self._parts.get(code)
             if take_in is not None:
                 take_in(peer, content)
+
+    def _ask_again(self, peer: Peer) -> None:
+        """What was under way between a peer and us, either way, may be lost."""
+        self.coordinator.met(peer)
+        self.upkeep.met(peer)
 
     def _take_answers(self, peer: Peer, content: list[Any]) -> None:
         for number, message in wire.messages(content):
@@ -339,6 +345,8 @@ class Node:
                     self.home.want(wire.slots(numbers))
                 case ["load", int(writes)]:
                     self.upkeep.heard_load(peer, writes)
+                case ["ping"]:
+                    peer.tell("here")
                 case _:
                     pass  # of a newer version
 
@@ -472,6 +480,7 @@ class Node:
     def _watch(self) -> None:
         now = self.clock.now
         self.view.send_what_waits()
+        self.home.hand_back()
         self.upkeep.tend(now)
         self.upkeep.move(now, self.coordinator.writes)
         self.steward.consider_birth()
@@ -489,6 +498,7 @@ class Node:
         if self._swim_dirty:
             self._take_gossip()
         dispatcher = self.dispatcher
+        self.view.mark(self.process, self.coordinator.mark)
         while True:
             self.home.flush()
             if not dispatcher.resume():
@@ -509,6 +519,7 @@ class Node:
                 if peer.up:
                     if peer.reads:
                         self.coordinator.close_reads(peer)
+                    peer.frames_sent += 1
                     frame = wire.encode_frame(view.epoch, mark, self.clock.cluster_ms, peer, encoded)
                     outbox.frames.append((peer.process, frame))
                 peer.clear()
@@ -517,6 +528,9 @@ class Node:
         self._statistics.output_bytes += sum([len(data) for _, data in outbox.replies])
         outbox.closing, dispatcher.closing = dispatcher.closing, []
         outbox.holds, dispatcher.holds = dispatcher.holds, []
+        crowded = self.coordinator.crowded
+        if crowded is not self._crowded:
+            self._crowded = outbox.pause_clients = crowded
         outbox.wake_at = self._wake_at()
         return outbox
 

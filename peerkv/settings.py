@@ -71,12 +71,18 @@ class Settings:
     """1 to 16: the share of slots relative to others."""
 
     read_hedge: float = 0.05
-    """An owner silent for this long while a read waits: the others are asked too."""
+    """An owner of whom nothing is heard for this long while a read waits: the others are asked too."""
     write_hedge: float = 0.2
-    """A home silent for this long while a write waits: the next owner takes the slot."""
+    """A home of which nothing is heard for this long while a write waits: the next owner takes the slot."""
     request_timeout: float = 3.0
     """A request unfinished after this long answers NOQUORUM or UNCERTAIN; while a majority of its owners is heard,
     three times as long."""
+    in_flight_max: int = 4096
+    """Operations of a node's clients under way at homes; beyond it clients are not read from until some have ended."""
+    in_flight_min: int = 256
+    """... and from so many on, if the oldest of them has been under way for ..."""
+    queue_time: float = 0.05
+    """... so long: what is sent now would wait behind it."""
     follow_least: int = 200
     """Operations a second for homes in the whole cluster, from which on homes go where the load comes from."""
     round_patience: float = 0.2

@@ -25,6 +25,7 @@ class House:
         self.log: list[str] = []
         self.ups: list[Peer] = []
         self.downs: list[Peer] = []
+        self.again: list[Peer] = []
         self.links = Links(
             Settings(name=f"db{process}"),
             self.clock,
@@ -33,6 +34,7 @@ class House:
             lambda _level, text: self.log.append(text),
             self.ups.append,
             self.downs.append,
+            self.again.append,
         )
 
     def connected(self, process: int = OTHER) -> Peer:
@@ -186,3 +188,16 @@ def test_who_is_no_member_and_long_gone_is_forgotten() -> None:
     assert house.links.gone() == {OTHER}
     assert OTHER not in house.view.peers
     assert house.links.gone() == set()
+
+
+def test_who_dials_anew_is_asked_again() -> None:
+    """What it had answered on its former connection may be lost, and nobody would ever ask for it again."""
+    house = House()
+    house.links.meet(member(OTHER))
+    other = House(OTHER)
+    other.links.meet(member(ME))
+    hello = other.links.hello(ME)
+    house.links.accept(hello)
+    assert house.again == []
+    house.links.accept(hello)
+    assert house.again == [house.view.peers[OTHER]]

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from peerkv import wire
-from peerkv.agreement.operation import CellAnswer, Fetch, KeyPage, Message, Page, Prepare, Refused
+from peerkv.agreement.operation import CellAnswers, Fetch, KeyPage, Message, Page, Prepare, Refused
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.turn import Accepts
 from peerkv.resp import ReplyError
@@ -26,7 +26,7 @@ def test_a_frame_carries_every_column() -> None:
         (78, [[16426, 32810], [2, 3], [b"k", [b"k", b"v", 0]], [b"v", None], [5, 0], ["OK", "OK"]]),
         (0, [[42], [4], [None], [None], [0]]),
     ]
-    accepts = Accepts(segments, {42: 1 << 60}, awaited=True)
+    accepts = Accepts(segments, {42: 1 << 60}, {7: 1 << 20}, awaited=True)
     peer.changes += [7, accepts]
     peer.acks += [7, [42]]
     peer.probes += [42, 1 << 60, True]
@@ -66,7 +66,7 @@ def test_a_frame_carries_every_column() -> None:
     assert parts[wire.TELLS] == [["nack", 1, 3]]
 
 
-@pytest.mark.parametrize("message", [Fetch(1, 2, 3, True), CellAnswer(1, None, 0), KeyPage([[b"a"], []], 7)])
+@pytest.mark.parametrize("message", [Fetch(1, 2, 3, True), CellAnswers([1], [None], [0]), KeyPage([[b"a"], []], 7)])
 def test_messages_travel(message: Message) -> None:
     peer = Peer(9, "db2")
     peer.asks.append((1, message))

@@ -46,6 +46,8 @@ What could have changed something but did not is remembered like what did: run a
 
 TAKEOVER_GROUP: Final = 512
 """Slots prepared in one message: 5 ms of either end's time."""
+TAKEOVERS_MAX: Final = 8
+"""Such messages under way at a time; what is wanted meanwhile goes into the next ones."""
 SPACED_GROUP: Final = 128
 """... where no operation waits for that."""
 SPACING_S: Final = 0.01
@@ -150,7 +152,9 @@ class Home:
         self._unchanging: set[OperationId] = set()
         """Reads run here lately; what may be run after them need not wait for their coordinator's mark."""
         self._wanted: list[int] = []
-        """Slots to take over at the end of this turn."""
+        """Slots to take over as soon as there are less than TAKEOVERS_MAX under way, ..."""
+        self._takeovers = 0
+        """... which is the number of these."""
         self._spaced: deque[list[int]] = deque()
         """Slots to take over without haste, in parts with the same owners."""
         self._spacing = False
@@ -163,6 +167,7 @@ class Home:
         self._filled = bytearray(SLOTS // 8)
         """... whose bits are set here: of which we, as home, have seen all copies made."""
         replica.on_promised = self._promised
+        replica.on_refused = self._refused_here
 
     # -- operations in
 
@@ -289,7 +294,7 @@ class Home:
     def _begin_turn(self, group: Group) -> Turn:
         self.turn += 1
         self._open.append(group)
-        turn = group.turn = Turn(self.turn, group.pair)
+        turn = group.turn = Turn(self.turn, group.pair, self.clock.now)
         return turn
 
     def insist(self, origin: Peer, tickets: Iterable[int]) -> None:
@@ -350,7 +355,7 @@ class Home:
             forwards, me.forwards = me.forwards, []
             self.run(me, forwards[::3], forwards[1::3], forwards[2::3])
         self._insisted.clear()
-        if self._wanted:
+        if self._wanted and self._takeovers < TAKEOVERS_MAX:
             self._take_over_wanted()
         groups, self._open = self._open, []
         for group in groups:
@@ -359,13 +364,14 @@ class Home:
             self._send(group, turn)
 
     def _send(self, group: Group, turn: Turn) -> None:
-        turn.ended = [segment for segment in turn.segments if not group.learns(segment)]
+        for segment in turn.segments:
+            (turn.learned if group.learns(segment) and segment.origin.up else turn.ended).append(segment)
         if not group.peers:
             self._release(turn.ended)
             return
         if not group.pair:
             self._spill(turn)
-        accepts = turn.accepts()
+        accepts = turn.accepts(self.view.marks)
         for peer in group.peers:
             if peer.up:
                 peer.offer(turn.number, accepts)
@@ -393,9 +399,12 @@ class Home:
             if missed:
                 self._mark_lagging(peer, turn, missed)
                 self._spill(turn)
-            elif turn.ended:  # a pair's: it and we are a quorum
-                ended, turn.ended = turn.ended, []
-                self._release(ended)
+                self._teach(peer, turn, missed)
+            else:
+                turn.accepted = True
+                if turn.ended:  # a pair's: it and we are a quorum
+                    ended, turn.ended = turn.ended, []
+                    self._release(ended)
             if self.lagging or self.waiting or not turn.pair:
                 self._look_closer(peer, turn, missed)
 
@@ -432,10 +441,58 @@ class Home:
                 home = self.homes.get(ticket & TICKET_SLOT)
                 if ticket <= TICKET_SLOT:
                     continue  # of no operation
-                if home is not None and home.ballot == to >> SEQUENCE_BITS:
-                    self.waiting.setdefault(home, deque()).append((to, origin, ticket, reply))
-                else:
-                    self._end(origin, ticket, Status.AGAIN)
+                self._await(home, to, origin, ticket, reply)
+
+    def _await(self, home: HomeSlot | None, to: int, origin: Peer, ticket: int, reply: Reply) -> None:
+        """An operation ends when a quorum is known to have reached its position."""
+        if home is None or home.ballot != to >> SEQUENCE_BITS:
+            self._end(origin, ticket, Status.AGAIN)
+            return
+        waiting = self.waiting.setdefault(home, deque())
+        waiting.append((to, origin, ticket, reply))
+        if len(waiting) > 1 and waiting[-2][0] > to:
+            self.waiting[home] = deque(sorted(waiting, key=_position))
+
+    def _teach(self, peer: Peer, turn: Turn, missed: Collection[int] | None = None) -> None:
+        """A coordinator that was to learn the ends of its operations from their changes has not accepted these (of the
+        slots `missed`; None: perhaps none of them): they are reported to it like others' (protocol rule A3)."""
+        for segment in turn.learned:
+            if segment.origin is not peer:
+                continue
+            rows = segment.rows
+            for ticket, to, reply in zip(rows[::ROW], rows[1::ROW], rows[ROW - 1 :: ROW], strict=True):
+                number = ticket & TICKET_SLOT
+                if missed is not None and number not in missed:
+                    continue
+                if turn.accepted:
+                    peer.report((ticket,), (reply,))
+                    continue
+                home = self.homes.get(number)
+                self._await(home, to, peer, ticket, reply)
+                if home is not None:
+                    for other in home.group.peers:
+                        if other.up:
+                            other.probe(number, home.slot.position, urgent=True)
+
+    def hand_back(self) -> None:
+        """Look whether the owners that our operations wait for are there. What waits for a quorum that is silent is
+        handed back: its coordinator may reach owners that we do not (protocol rule O2)."""
+        hedge = self._settings.write_hedge
+        view = self.view
+        for peer in view.peers.values():
+            turn = next(iter(peer.turns.values()), None)
+            if turn is not None:
+                view.doubt(peer, turn.at, self.clock, hedge)
+        if not view.impaired:
+            return
+        for peer in view.peers.values():
+            if not peer.usable:
+                for turn in peer.turns.values():
+                    if not turn.accepted and not view.reachable(turn.a_slot):
+                        self._spill(turn)
+        for home in [home for home in self.waiting if not view.reachable(home.slot.number)]:
+            for _, origin, ticket, _ in self.waiting.pop(home):
+                self._end(origin, ticket, Status.AGAIN)
 
     def settled(self, peer: Peer, column: list[int]) -> None:
         """An owner has reached positions by catching up, or says after a probe that it is there."""
@@ -515,6 +572,10 @@ class Home:
         else:
             origin.hand_back(ticket, status, home)
 
+    def _refused_here(self, ticket: int) -> None:
+        """As owner we have not accepted what another home has run for our own coordinator: it is home no more."""
+        self._end(self.view.me, ticket, Status.AGAIN)
+
     # -- taking over
 
     def want(self, numbers: Sequence[int]) -> None:
@@ -547,9 +608,16 @@ class Home:
         self._operations.start(self.clock.now, self.take_over(part))
 
     def _take_over_wanted(self) -> None:
-        wanted, self._wanted = self._wanted, []
-        for part in self._by_owners(wanted, TAKEOVER_GROUP):
-            self._operations.start(self.clock.now, self.take_over(part))
+        parts = self._by_owners(self._wanted, TAKEOVER_GROUP)
+        begun, later = parts[: TAKEOVERS_MAX - self._takeovers], parts[TAKEOVERS_MAX - self._takeovers :]
+        self._wanted = [number for part in later for number in part]
+        for part in begun:
+            self._takeovers += 1
+            self._operations.start(self.clock.now, self._take_over_part(part))
+
+    def _take_over_part(self, part: list[int]) -> Operation:
+        yield from self.take_over(part)
+        self._takeovers -= 1
 
     def _by_owners(self, numbers: Sequence[int], most: int) -> list[list[int]]:
         groups: dict[tuple[Peer, ...], list[int]] = {}
@@ -700,6 +768,7 @@ class Home:
             for turn in peer.turns.values():
                 self._mark_lagging(peer, turn)
                 self._spill(turn)
+                self._teach(peer, turn)
             peer.turns.clear()
         for number, home in list(self.homes.items()):
             if view.slots[number] is not home.slot:
@@ -761,6 +830,7 @@ class Home:
             turn = peer.turns.pop(number)
             self._mark_lagging(peer, turn)
             self._spill(turn)
+            self._teach(peer, turn)
 
     def _finds_expired(self, number: int, keys: Sequence[bytes]) -> bool:
         cells = self.view.copies.cells[number]
@@ -783,6 +853,10 @@ def fault(request: Sequence[bytes], error: Exception) -> ReplyError:
     one home after another."""
     name = request[0].decode("ascii", "replace")
     return ReplyError(f"ERR internal fault in '{name:.64}', nothing was done: {type(error).__name__}")
+
+
+def _position(ended: Ended) -> int:
+    return ended[0]
 
 
 def _process(peer: Peer) -> int:

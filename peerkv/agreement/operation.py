@@ -66,20 +66,20 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadCell:
-    """What is your cell of this key?"""
+class ReadCells:
+    """What are your cells of these keys of a slot?"""
 
     slot: int
-    key: bytes
+    keys: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class CellAnswer:
-    """Version 0: none."""
+class CellAnswers:
+    """Per key asked for; version 0: none. Fewer than were asked for, if more would be too much for a message."""
 
-    version: int
-    value: Any
-    deadline: int
+    versions: list[int]
+    values: list[Any]
+    deadlines: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +172,8 @@ Message: TypeAlias = (
     | Promises
     | Fetch
     | Page
-    | ReadCell
-    | CellAnswer
+    | ReadCells
+    | CellAnswers
     | Count
     | Counts
     | ListKeys

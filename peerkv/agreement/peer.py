@@ -32,15 +32,21 @@ class Peer:
         "done",
         "epoch",
         "forwards",
+        "frames_read",
+        "frames_sent",
         "heard",
         "insists",
         "name",
         "number",
         "outcomes",
         "overdue",
+        "pinged",
         "probes",
         "process",
+        "read_at",
+        "read_by_it",
         "reads",
+        "reads_again_at",
         "reads_sent",
         "reads_waiting",
         "replies",
@@ -62,8 +68,20 @@ class Peer:
         self.up = False
         """Our link to it stands: what we send now will arrive, or the link will be reported down."""
         self.silent = False
-        """It has let a request wait for longer than a hedge, and nothing has been heard from it since."""
+        """Something has been due from it for longer than a hedge, and for as long it has read nothing of ours."""
+        self.frames_sent = 0
+        """Frames sent to it; the number of the last one."""
+        self.frames_read = 0
+        """The number of the last one of its that we have read, ..."""
+        self.read_by_it = 0
+        """... and of the last one of ours that it has, as far as it has said, ..."""
+        self.read_at = 0.0
+        """... and when it said so last that it gets on with that, or is through."""
         self.heard = 0.0
+        self.pinged = 0.0
+        """When it was last asked whether it is there, as nothing had come from it for half a hedge."""
+        self.reads_again_at = 0.0
+        """Reads that it has not answered are not asked of others before that: too much is asked again already."""
         self.epoch = 0
         """That it was in when it was heard last."""
         self.overdue = 0
@@ -106,6 +124,14 @@ class Peer:
     def usable(self) -> bool:
         """Whether to ask it rather than another."""
         return self.up and not self.silent
+
+    def heard_of(self, now: float, number: int, read: int) -> None:
+        """A frame of its has come: which one it is, and which one of ours it had read then."""
+        self.heard = now
+        self.frames_read = number
+        if read > self.read_by_it or read >= self.frames_sent:
+            self.read_by_it = read
+            self.read_at = now
 
     # -- what is to be said to it
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from peerkv.agreement.operation import (
     Answers,
-    CellAnswer,
+    CellAnswers,
     Count,
     Counts,
     Fetch,
@@ -25,7 +25,7 @@ from peerkv.agreement.operation import (
     Prepare,
     Progressed,
     Promises,
-    ReadCell,
+    ReadCells,
     Refused,
     Round,
 )
@@ -106,6 +106,9 @@ class Replica:
         self._rate = 0
         self.on_promised: Callable[[int], None] = lambda _number: None
         """Told of a slot when another member's ballot is promised here; set by `home`."""
+        self.on_refused: Callable[[int], None] = lambda _ticket: None
+        """Told of an operation of our own coordinator that we do not accept, as its home is no home any more; set by
+        `home`."""
         self._settle = settle
         """Ends operations of our own coordinator whose replies arrived with changes."""
         self._start = start
@@ -117,6 +120,8 @@ class Replica:
         copies = self.view.copies
         plain, positions, cells = copies.plain, copies.positions, copies.cells
         missed: list[int] = []
+        for process, mark in accepts.marks.items():
+            self.view.mark(process, mark)
         for process, columns in accepts.segments:
             lost: list[int] = []
             for ticket, to, key, value, deadline in zip(*columns[:5], strict=True):
@@ -129,6 +134,10 @@ class Replica:
                     lost.append(ticket)
             if process:
                 self._remember(process, columns[0], columns[5], lost)
+                if lost and process == self.view.me.process:
+                    for ticket, to in zip(columns[0], columns[1], strict=True):
+                        if ticket in lost and to >> SEQUENCE_BITS < copies.promised[ticket & TICKET_SLOT]:
+                            self.on_refused(ticket)
         home.acknowledge(turn, missed, awaited=accepts.awaited)
 
     def _remember(self, process: int, tickets: Sequence[int], replies: Sequence[Reply], lost: list[int]) -> None:
@@ -282,9 +291,8 @@ class Replica:
                 return self._promise(numbers, ballots)
             case Fetch(number, ballot, since, whole):
                 return self._page(number, ballot, since, whole)
-            case ReadCell(number, key):
-                slot = self.view.slots[number]
-                return Refused() if slot is None else CellAnswer(*slot.cells.get(key, (0, None, 0)))
+            case ReadCells(number, keys):
+                return self._read(number, keys)
             case Count(numbers):
                 return self._count(numbers)
             case ListKeys(numbers, start, count):
@@ -331,6 +339,20 @@ class Replica:
         recent = self.recent.of_slot(number, self.view.marks)
         marks = [item for entry in self.view.marks.items() for item in entry]
         return Page(whole, cells, slot.position, True, slot.position, lineage, recent, marks, slot.digest)
+
+    def _read(self, number: int, keys: list[bytes]) -> Message:
+        slot = self.view.slots[number]
+        if slot is None:
+            return Refused()
+        cells: list[Cell] = []
+        size = 0
+        for key in keys:
+            cell = slot.cells.get(key, (0, None, 0))
+            size += len(cell[1] or b"")
+            if size > PAGE_BYTES_MAX and cells:
+                break
+            cells.append(cell)
+        return CellAnswers([cell[0] for cell in cells], [cell[1] for cell in cells], [cell[2] for cell in cells])
 
     def _count(self, numbers: list[int]) -> Message:
         positions: list[int] = []

@@ -13,14 +13,14 @@ from typing import Final, TypeAlias, TypeVar
 
 from peerkv.agreement.operation import (
     Answers,
-    CellAnswer,
+    CellAnswers,
     Count,
     Counts,
     KeyPage,
     ListKeys,
     Message,
     Pause,
-    ReadCell,
+    ReadCells,
     Round,
 )
 from peerkv.agreement.peer import Peer
@@ -28,7 +28,7 @@ from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.ring.keys import SLOTS
-from peerkv.store.cell import ballot_member, position_ballot
+from peerkv.store.cell import Cell, ballot_member, position_ballot
 
 ATTEMPTS: Final = 6
 PATIENCE_S: Final = 0.5
@@ -190,13 +190,17 @@ def _add(copies: Copies, order: Sequence[Peer], current: Sequence[Peer], member:
     copies.homes[home] = copies.homes.get(home, 0) + count
 
 
-def explain(view: View, replica: Replica, number: int, key: bytes) -> Asking[list[tuple[Peer, CellAnswer | None]]]:
-    """What each owner of a slot holds of a key; None where it does not answer."""
-    answers = yield Round([(peer, ReadCell(number, key)) for peer in view.others[number]], PATIENCE_S)
-    held: list[tuple[Peer, CellAnswer | None]] = []
+def explain(view: View, replica: Replica, number: int, key: bytes) -> Asking[list[tuple[Peer, Cell | None]]]:
+    """What each owner of a slot holds of a key (version 0: nothing); None where it does not answer."""
+    question = ReadCells(number, [key])
+    answers = yield Round([(peer, question) for peer in view.others[number]], PATIENCE_S)
+    held: list[tuple[Peer, Cell | None]] = []
     for peer in view.order[number]:
-        answer = replica.answer(ReadCell(number, key)) if peer is view.me else answers.by_peer.get(peer)
-        held.append((peer, answer if isinstance(answer, CellAnswer) else None))
+        answer = replica.answer(question) if peer is view.me else answers.by_peer.get(peer)
+        if isinstance(answer, CellAnswers) and answer.versions:
+            held.append((peer, (answer.versions[0], answer.values[0], answer.deadlines[0])))
+        else:
+            held.append((peer, None))
     return held
 
 

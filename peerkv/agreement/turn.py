@@ -5,7 +5,7 @@ Group (slots with the same other owners) -> Turn -> Segments (of one coordinator
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from peerkv.agreement.peer import Peer
@@ -33,16 +33,24 @@ class Segment:
 class Accepts:
     """ACCEPTs of one turn, as columns."""
 
-    __slots__ = ("awaited", "segments", "starts")
+    __slots__ = ("awaited", "marks", "segments", "starts")
 
     def __init__(
-        self, segments: list[tuple[int, list[Sequence[Any]]]], starts: dict[int, int], *, awaited: bool
+        self,
+        segments: list[tuple[int, list[Sequence[Any]]]],
+        starts: dict[int, int],
+        marks: dict[int, int],
+        *,
+        awaited: bool,
     ) -> None:
         self.segments = segments
         """(process, [tickets, positions, keys, values, deadlines, replies]), or (0, all but the replies); see `Segment`
         and `Rows`."""
         self.starts = starts
         """Where the first change of a ballot begins, per slot; every other begins one position before its own."""
+        self.marks = marks
+        """The marks of the coordinators whose operations these are: who has the effect of one knows what it is never
+        to run any more (protocol rule T4)."""
         self.awaited = awaited
         """Somebody waits for the acknowledgement; otherwise it can go with whatever else is to be sent."""
 
@@ -67,16 +75,27 @@ class Group:
 class Turn:
     """What a group is to accept of one turn, and whom to tell."""
 
-    __slots__ = ("ended", "number", "pair", "segments", "starts")
+    __slots__ = ("accepted", "at", "ended", "learned", "number", "pair", "segments", "starts")
 
-    def __init__(self, number: int, pair: bool) -> None:
+    def __init__(self, number: int, pair: bool, at: float) -> None:
         self.number = number
+        self.at = at
+        """When it was begun."""
+        self.accepted = False
+        """Some owner has accepted all of it."""
         self.pair = pair
         self.segments: list[Segment] = []
         self.starts: dict[int, int] = {}
         self.ended: list[Segment] = []
         """Those whose coordinators are to be told once a quorum has accepted them. All of a turn, as in the usual case
         one owner's acknowledgement is good for all; those for which it is not wait slot by slot in `Home.waiting`."""
+        self.learned: list[Segment] = []
+        """Those whose coordinators learn that from the changes (A3), if they accept them."""
+
+    @property
+    def a_slot(self) -> int:
+        """One of its slots; all have the same owners."""
+        return int(self.segments[0].rows[0]) & TICKET_SLOT
 
     def segment(self, origin: Peer, process: int) -> Segment:
         """Where to put what was run next."""
@@ -89,14 +108,15 @@ class Turn:
         segments.append(segment)
         return segment
 
-    def accepts(self) -> Accepts:
-        """For the other owners."""
+    def accepts(self, marks: Mapping[int, int]) -> Accepts:
+        """For the other owners; `marks` of all coordinators."""
         awaited = bool(self.ended) or not self.pair
         columns: list[tuple[int, list[Sequence[Any]]]] = [
             (segment.process, [segment.rows[column::ROW] for column in range(ROW if segment.process else ROW - 1)])
             for segment in self.segments
         ]
-        return Accepts(columns, self.starts, awaited=awaited)
+        told = {process: marks[process] for process, _ in columns if process in marks}
+        return Accepts(columns, self.starts, told, awaited=awaited)
 
     def positions(self) -> dict[int, int]:
         """How far it leads, per slot."""

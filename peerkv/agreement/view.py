@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from peerkv.agreement.peer import Peer
+from peerkv.clock import Clock
 from peerkv.ring.keys import SLOTS
 from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
@@ -42,7 +43,7 @@ class View:
         self.pair = bytearray(SLOTS)
         """1 where any two owners are a quorum: three or two owners, no joint epoch."""
         self.impaired = False
-        """Some member cannot be talked to."""
+        """Some member cannot be talked to, or is silent."""
         self.marks: dict[int, int] = {}
         """Per coordinator (process) the oldest ticket that it may still repeat. Older ids are never sent again, so
         what answers them is forgotten, and one that turns up is a late copy. Travels with every copy of a slot:
@@ -101,8 +102,30 @@ class View:
         """A link came up or went down, or the topology is another."""
         topology = self.topology
         members = topology.by_process if topology is not None else {}
-        self.impaired = any(not peer.up for peer in self.peers.values() if peer.process in members)
+        self.impaired = any(not peer.usable for peer in self.peers.values() if peer.process in members)
         self.aim_all()
+
+    def doubt(self, peer: Peer, since: float, clock: Clock, hedge: float) -> bool:
+        """Whether a peer of which something has been due since then is silent: its link is gone, or for a hedge it has
+        read nothing of what we send. A peer that is busy gets on with that, as whatever comes in has its turn. It says
+        so in every frame; who has nothing else to say is asked."""
+        if peer is self.me:
+            return False
+        if not peer.usable:
+            return True
+        now = clock.now
+        seen = max(since, peer.read_at, clock.awake)
+        if now - seen < hedge / 2:
+            return False
+        if peer.pinged < seen:
+            peer.pinged = now
+            peer.tell("ping")
+            return False
+        if now - seen < hedge or now - peer.pinged < hedge / 2:
+            return False
+        peer.silent = True
+        self.links_changed()
+        return True
 
     def promised_to(self, number: int) -> Peer | None:
         """The owner of the slot whose ballot our copy has promised: it is home there, or tried to be."""
@@ -178,6 +201,6 @@ class View:
 
     def reachable(self, number: int) -> bool:
         """Whether a quorum of the slot's owners, us included, can be talked to now."""
-        up = [peer.number for peer in self.others[number] if peer.up]
+        up = [peer.number for peer in self.others[number] if peer.usable]
         up.append(self.me.number)
         return self.quorums[number].won(up)

@@ -2,7 +2,9 @@
 
 Commands of one client run as if one after another, although all that a buffer held are under way at once. Only where
 the order would show does one wait: a read behind a write of the same slot takes the write's way, through the home; a
-write behind a read of the same slot, and a command that concerns every slot, wait until what came before has ended.
+write behind a read of the same slot, a read behind one that was sent in an earlier turn, and a command that concerns
+every slot wait until what came before has ended. So what has to be asked again, because somebody died or is slow, is
+never overtaken by what its client sent after it (protocol rules O3 and R4).
 
 Nobody keeps the others waiting, and nobody fills the node:
 
@@ -60,6 +62,12 @@ SESSIONS_PER_UNIT: Final = 4
 READ, WRITE = Kind.READ, Kind.WRITE
 BYTES: Final = {bytes}
 MEASURED: Final = {bytes, list, Verbatim}
+OPERATION: Final = -1
+"""In place of the turn of a read: it has gone to the home, behind a write."""
+ALONE: Final = -2
+"""... or: no other one is answered together with it."""
+UNDER_WAY_MAX: Final = 1024
+"""Slots remembered of a client that is never idle, before those are dropped of which nothing is under way."""
 CROSSSLOT: Final = ReplyError("CROSSSLOT Keys in request don't hash to the same slot")
 
 
@@ -270,7 +278,7 @@ class Dispatcher:
         alone, timed = home.alone, home.timed
         copies = self._view.copies
         plain, positions, cells_of = copies.plain, copies.positions, copies.cells
-        written = session.written
+        written, reading = session.written, session.reading
         now = self._clock.cluster_ms
         quiet = session.muted or session.skips
         changed = 0
@@ -294,7 +302,7 @@ class Dispatcher:
                 if command.keys is not ONE_KEY and not _one_slot(command, request, number):
                     batch.deliver(index, CROSSSLOT)
                     continue
-                if alone[number] and number not in written:
+                if alone[number] and number not in written and number not in reading:
                     if timed[number]:
                         reply = home.apply_alone(number, command.run, request, now)  # type: ignore[arg-type]
                     else:
@@ -316,8 +324,11 @@ class Dispatcher:
                         self._charge(session, SHARE_UNITS)
                         return self._break_here(session, batch, index + 1, requests)
                 elif kind is READ:
-                    self._read(session, number, command, request, batch, index)
-                elif number in session.reading:
+                    if number in reading and self._cuts_in(session, number):
+                        self._stall(session, batch, index, requests)
+                        return None
+                    self._read(session, number, command, request, batch, batch, index)
+                elif number in reading and self._is_read(session, number):
                     self._stall(session, batch, index, requests)
                     return None
                 else:
@@ -346,7 +357,7 @@ class Dispatcher:
                     return self._break_here(session, batch, index + 1, requests)
             elif kind is Kind.SPREAD:
                 if len(request) > PIECE_ARGUMENTS and not (len(request) - 1) % command.keys[2]:
-                    if "write" in command.flags and (session.reading or self._follows(session, batch, index)):
+                    if session.reading or ("write" in command.flags and self._follows(session, batch, index)):
                         self._stall(session, batch, index, requests)
                         return None
                     session.spreading = Spreading(self, session, command, request, batch, index)
@@ -408,6 +419,12 @@ class Dispatcher:
             session.reading.clear()
             if session.closing:
                 self.closing.append(session)
+        elif len(session.reading) > UNDER_WAY_MAX or len(session.written) > UNDER_WAY_MAX:
+            pending = self._coordinator.pending
+            for number in [number for number, under in session.reading.items() if not under[0].left]:
+                del session.reading[number]
+            for number in [number for number, ticket in session.written.items() if ticket not in pending]:
+                del session.written[number]
         if session.held:
             self.go_on(session)
 
@@ -467,11 +484,11 @@ class Dispatcher:
     @property
     def waits(self) -> bool:
         """Whether there is something to run in the next turn."""
-        return bool(self._resumable or self._next)
+        return bool(self._resumable or self._next) and not self._coordinator.crowded
 
     def resume(self) -> bool:
         """Go on with sessions that have a backlog, as far as this turn allows; whether anything was run."""
-        if not self._resumable:
+        if not self._resumable or self._coordinator.crowded:
             return False
         sessions, self._resumable = self._resumable, []
         resumed = False
@@ -527,17 +544,40 @@ class Dispatcher:
 
     # -- one command
 
+    def _is_read(self, session: Session, number: int) -> bool:
+        """Whether a read of that slot is under way for this client, as far as is remembered."""
+        whole, turn = session.reading[number]
+        return whole.left > 0 and (turn != OPERATION or session.written.get(number, 0) in self._coordinator.pending)
+
+    def _cuts_in(self, session: Session, number: int) -> bool:
+        """Whether a read of that slot sent now could be answered before one that is under way, if that must be asked
+        again (protocol rule R4): they are not of one bunch, and no write is before both of them."""
+        if not self._is_read(session, number):
+            return False
+        coordinator = self._coordinator
+        turn = session.reading[number][1]
+        return turn != OPERATION and (turn != coordinator.turn or not coordinator.bunches(number))
+
     def _read(
-        self, session: Session, number: int, command: Command, request: Sequence[bytes], sink: Sink, index: int
+        self,
+        session: Session,
+        number: int,
+        command: Command,
+        request: Sequence[bytes],
+        whole: Sink,
+        sink: Sink,
+        index: int,
     ) -> None:
+        """`whole`: what the reply becomes a part of; the read is under way as long as something is left of that."""
         coordinator = self._coordinator
         after = session.written.get(number, 0)
         if after and after in coordinator.pending:
-            session.written[number] = coordinator.write(number, request, sink, index, after)
+            session.written[number] = coordinator.write(number, request, sink, index, after, reads=True)
+            session.reading[number] = whole, OPERATION
             return
-        session.reading.add(number)
         assert command.run is not None, "READ commands can be run"
-        coordinator.read(number, request, command.run, self._clock.cluster_ms, sink, index)
+        together = coordinator.read(number, request, command.run, self._clock.cluster_ms, sink, index)
+        session.reading[number] = whole, coordinator.turn if together else ALONE
 
     def _cost(self, command: Command, request: Sequence[bytes]) -> int:
         """What a command of the connection costs, in units; see `TURN_UNITS`."""
@@ -567,7 +607,8 @@ class Dispatcher:
         index: int,
         join: Callable[[list[Reply]], Reply] | None = None,
     ) -> bool:
-        """Send the parts of a command of many slots; False if one must wait for an earlier read of its slot."""
+        """Send the parts of a command of many slots; False if one must wait for an earlier read of its slot. `join`: it
+        is a piece of a command, which has waited already."""
         spread = command.spread
         assert spread is not None, "SPREAD commands can be split"
         split = spread.split(request)
@@ -578,19 +619,21 @@ class Dispatcher:
         part_command = find_part(parts[0][1][0])
         assert part_command is not None, "parts are requests of the table"
         if part_command.kind is WRITE:
-            if any(number in session.reading for number, _ in parts):
+            if any(number in session.reading and self._is_read(session, number) for number, _ in parts):
                 return False
             if spread.merge is not None:
                 merged: dict[int, list[list[bytes]]] = {}
                 for number, part in parts:
                     merged.setdefault(number, []).append(part)
                 parts = [(number, spread.merge(group)) for number, group in merged.items()]
+        elif join is None and any(number in session.reading and self._cuts_in(session, number) for number, _ in parts):
+            return False
         gather = Gather(len(parts), join or spread.join, sink, index)
         for place, (number, part) in enumerate(parts):
-            if self._home.alone[number] and number not in session.written:
+            if self._home.alone[number] and number not in session.written and number not in session.reading:
                 gather.deliver(place, self._home.apply_alone(number, part_command.run, part, self._clock.cluster_ms))  # type: ignore[arg-type]
             elif part_command.kind is READ:
-                self._read(session, number, part_command, part, gather, place)
+                self._read(session, number, part_command, part, sink, gather, place)
             else:
                 before = session.written.get(number, 0)
                 session.written[number] = self._coordinator.write(number, part, gather, place, before)

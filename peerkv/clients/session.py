@@ -49,8 +49,9 @@ class Session:
     batches: deque[Any] = field(default_factory=deque)
     written: dict[int, int] = field(default_factory=dict)
     """Per slot the last operation under way that went to its home."""
-    reading: set[int] = field(default_factory=set)
-    """Slots of reads under way."""
+    reading: dict[int, tuple[Any, int]] = field(default_factory=dict)
+    """Per slot the last read under way: the batch that it is of, and the turn in which it was sent, or which other way
+    it went."""
     backlog: list[list[bytes]] = field(default_factory=list)
     """Requests that are not run yet."""
     held: bool = False

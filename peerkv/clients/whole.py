@@ -259,9 +259,9 @@ class Whole:
     def _explain(self, key: bytes) -> Asking[Reply]:
         number = slot_of(key)
         held = yield from explain(self._view, self._replica, number, key)
-        newest = max((cell for _, cell in held if cell is not None), key=lambda cell: cell.version, default=None)
+        newest = max((cell for _, cell in held if cell is not None), key=lambda cell: cell[0], default=None)
         target = self._view.targets[number]
-        value, deadline = (newest.value, newest.deadline) if newest is not None else (None, 0)
+        value, deadline = (newest[1], newest[2]) if newest is not None else (None, 0)
         live = value is not None and not 0 < deadline <= self._services.clock.cluster_ms
         explanation = {
             "key": key.decode("utf-8", "backslashreplace"),
@@ -270,14 +270,14 @@ class Whole:
                 {
                     "name": peer.name,
                     "answered": cell is not None,
-                    "version": describe_position(cell.version) if cell is not None and cell.version else "",
+                    "version": describe_position(cell[0]) if cell is not None and cell[0] else "",
                     "home": peer is target,
                 }
                 for peer, cell in held
             ],
             "value_bytes": len(value) if live and value is not None else None,
             "ttl_ms": deadline - self._services.clock.cluster_ms if live and deadline else None,
-            "version": describe_position(newest.version) if newest is not None and newest.version else "",
+            "version": describe_position(newest[0]) if newest is not None and newest[0] else "",
         }
         return json.dumps(explanation).encode()
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import cbor2
 
 from peerkv.agreement.operation import (
-    CellAnswer,
+    CellAnswers,
     Count,
     Counts,
     EpochAccept,
@@ -27,7 +27,7 @@ from peerkv.agreement.operation import (
     Progress,
     Progressed,
     Promises,
-    ReadCell,
+    ReadCells,
     Refused,
 )
 from peerkv.agreement.operation import Message as RareMessage
@@ -73,6 +73,10 @@ class Frame(NamedTuple):
     """The oldest ticket that the sender, as coordinator, may still repeat."""
     clock: int
     """Cluster time in milliseconds as the sender has it."""
+    number: int
+    """It is the sender's so many-th to us."""
+    read: int
+    """The number of the last one of ours that the sender has read: whoever gets on with that is alive, however busy."""
     parts: list[tuple[int, list[Any]]]
     """(code, content): the columns of `Peer` that have something in them, in the order in which they are to be taken
     in; a code that is not known here is of a newer version."""
@@ -87,8 +91,8 @@ _MESSAGES: Final = (
     Promises,
     Fetch,
     Page,
-    ReadCell,
-    CellAnswer,
+    ReadCells,
+    CellAnswers,
     Count,
     Counts,
     ListKeys,
@@ -114,7 +118,7 @@ def encode_frame(epoch: int, mark: int, clock: int, peer: Peer, encoded: dict[in
 
     `encoded` keeps, through all frames of one turn, the bytes of what several peers are to accept, by identity.
     """
-    fields: list[Any] = [epoch, mark, clock]
+    fields: list[Any] = [epoch, mark, clock, peer.frames_sent, peer.frames_read]
     if peer.answers:
         fields += (ANSWERS, [_message_to_wire(number, message) for number, message in peer.answers])
     if peer.changes:
@@ -161,10 +165,11 @@ def decode_frame(payload: bytes) -> Frame:
         raise ValueError(f"not a frame: {str(error)[:80]}") from error
     if type(fields) is not list or len(fields) < 5 or len(fields) % 2 != 1:
         raise ValueError("not a frame: wrong fields")
-    epoch, mark, clock = fields[:3]
-    if not type(epoch) is type(mark) is type(clock) is int or not {list}.issuperset(map(type, fields[4::2])):
+    head = fields[:5]
+    if set(map(type, head)) != {int} or not {list}.issuperset(map(type, fields[6::2])):
         raise ValueError("not a frame: wrong fields")
-    return Frame(epoch, mark, clock, list(zip(fields[3::2], fields[4::2], strict=True)))
+    epoch, mark, clock, number, read = head
+    return Frame(epoch, mark, clock, number, read, list(zip(fields[5::2], fields[6::2], strict=True)))
 
 
 def _encode_accepts(accepts: Accepts) -> bytes:
@@ -179,7 +184,7 @@ def _encode_accepts(accepts: Accepts) -> bytes:
             segments.append([first] if alike else replies)
         else:
             segments.append([])
-    return cbor2.dumps([segments, accepts.starts, accepts.awaited], default=_encode_error)
+    return cbor2.dumps([segments, accepts.starts, accepts.awaited, accepts.marks], default=_encode_error)
 
 
 def changes(content: list[Any]) -> list[tuple[int, Accepts]]:
@@ -190,7 +195,7 @@ def changes(content: list[Any]) -> list[tuple[int, Accepts]]:
 
 
 def _decode_accepts(chunk: bytes) -> Accepts:
-    flat, starts, awaited = cbor2.loads(chunk, tag_hook=_decode_tag)
+    flat, starts, awaited, marks = cbor2.loads(chunk, tag_hook=_decode_tag)
     segments: list[tuple[int, list[Sequence[Any]]]] = []
     items = iter(flat)
     for process, tickets, positions, keys, values, deadlines, replies in zip(*[items] * 7, strict=True):
@@ -199,7 +204,7 @@ def _decode_accepts(chunk: bytes) -> Accepts:
         if process:
             columns.append(replies if len(replies) == count else replies * count)
         segments.append((process, columns))
-    return Accepts(segments, starts, awaited=awaited)
+    return Accepts(segments, starts, marks, awaited=awaited)
 
 
 def forwards(content: list[Any]) -> tuple[list[int], list[int], Sequence[Sequence[bytes]]]:

@@ -137,7 +137,9 @@ class Owners:
         self.members = [by_number[number] for number in (*owners, *[n for n in numbers if n not in owners])]
         self.now = 0.0
         self.cut: set[tuple[str, str]] = set()
-        """(from, to) of directions in which everything is lost."""
+        """(from, to) of directions in which nothing gets through; as on any connection it comes later, ..."""
+        self.stalled: dict[tuple[str, str], list[tuple[Any, int, int]]] = {}
+        """... unless the link breaks."""
 
     def change(self, leaving: Member, process: int) -> Member:
         """A joint epoch begins: one member goes, and a new one comes."""
@@ -167,6 +169,10 @@ class Owners:
 
     def turn(self, member: Member) -> bool:
         """End of a member's turn: flush, and deliver its columns to the others."""
+        for other in self.members:
+            if (member.name, other.name) not in self.cut:
+                for frame in self.stalled.pop((member.name, other.name), ()):
+                    self.receive(other, other.peer(member), *frame)
         self.now += TURN_S
         member.at(self.now)
         member.home.flush()
@@ -190,13 +196,20 @@ class Owners:
                 peer.tells[:],
             )
             peer.clear()
+            peer.frames_sent += 1
+            frame = columns, peer.frames_sent, peer.frames_read
             if (member.name, other.name) not in self.cut:
-                self.receive(other, other.peer(member), columns)
+                self.receive(other, other.peer(member), *frame)
+            else:
+                self.stalled.setdefault((member.name, other.name), []).append(frame)
         return bool(outgoing)
 
-    def receive(self, member: Member, peer: Peer, columns: Any) -> None:
+    def receive(self, member: Member, peer: Peer, columns: Any, number: int, read: int) -> None:
         member.at(self.now)
-        peer.heard = self.now
+        peer.heard_of(self.now, number, read)
+        if peer.silent and peer.read_at == self.now:
+            peer.silent = False
+            member.view.links_changed()
         (
             answers,
             changes,
@@ -238,12 +251,15 @@ class Owners:
                 member.upkeep.heard_load(peer, tell[1])
             elif tell[0] == "take":
                 member.home.want(tell[1])
+            elif tell[0] == "ping":
+                peer.tell("here")
 
     def cut_apart(self, one: Member, *others: Member) -> None:
         """Links break, and what is sent is lost."""
         for other in others:
             self.cut |= {(one.name, other.name), (other.name, one.name)}
             for here, there in ((one, other), (other, one)):
+                self.stalled.pop((here.name, there.name), None)
                 here.peer(there).up = False
                 here.view.links_changed()
                 here.operations.link_down(self.now, here.peer(there))
@@ -260,6 +276,7 @@ class Owners:
                 member.view.send_what_waits()
                 member.operations.wake(self.now)
                 member.coordinator.wake()
+                member.home.hand_back()
                 member.upkeep.tend(self.now)
                 member.upkeep.move(self.now, member.coordinator.writes)
                 member.upkeep.expire()

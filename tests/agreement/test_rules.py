@@ -23,7 +23,7 @@ def written(owners: Owners, *texts: bytes) -> Got:
 
 def one_change(to: int, value: bytes, starts: dict[int, int]) -> Accepts:
     """An ACCEPT that sets k, of no operation."""
-    return Accepts([(0, [[SLOT], [to], [b"k"], [value], [0]])], starts, awaited=True)
+    return Accepts([(0, [[SLOT], [to], [b"k"], [value], [0]])], starts, {}, awaited=True)
 
 
 def values(owners: Owners) -> list[object]:
@@ -103,6 +103,7 @@ def test_a5_an_owner_that_missed_something_fetches_it() -> None:
     written(owners, b"b", b"c")
     assert values(owners) == [b"abc", b"abc", b"a"]
     owners.cut = set()
+    owners.stalled.clear()  # the link broke
     written(owners, b"d")
     assert values(owners) == [b"abcd"] * 3
     assert third.replica.counters.caught_up == 1
@@ -269,6 +270,7 @@ def test_o3_an_operation_is_not_run_before_the_one_that_it_follows() -> None:
     third.peer(home).forwards[:] = [second, first, [b"APPEND", b"k", b"2"]]  # the first one is lost
     owners.deliver()
     assert values(owners)[0] == b"-"
+    third.coordinator.met(third.peer(home))  # as its link broke
     owners.pass_time(1.0)
     assert got.replies == {0: b"-1", 1: b"-12"}
 
@@ -346,6 +348,7 @@ def test_e1_what_a_peer_has_not_read_is_repeated_when_it_is_met() -> None:
     assert not at_home.replies
 
     owners.cut = set()
+    owners.stalled.clear()  # it was of another epoch, and is not read
     for other in (second, third):
         home.upkeep.met(home.peer(other))
     owners.deliver()

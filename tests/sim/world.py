@@ -538,11 +538,8 @@ class World:
             run(*arguments)
         self.now = until
 
-    def cluster(
-        self, data: int, replicas: int = 3, *, master: bool = True, place: Callable[[], dict[str, Any]] = dict
-    ) -> None:
-        """A master and data nodes that join it; without it the first data node has the cluster born. `place`: zone and
-        weight of the next node."""
+    def cluster(self, data: int, replicas: int = 3, *, master: bool = True) -> None:
+        """A master and data nodes that join it; without it the first data node has the cluster born."""
         names = ["master", *(f"db{number}" for number in range(1, data + 1))]
         for number, name in enumerate(names):
             if name == "master" and not master:
@@ -559,7 +556,6 @@ class World:
                 follow_least=FOLLOW_LEAST,
                 replicas=replicas,
                 forget_after=self.forget_after,
-                **place(),
             )
             self.add(settings)
 
