@@ -181,13 +181,13 @@ def _default_name(host: str, port: int) -> str:
 
 
 def _log_to(path: Path | None, settings: Settings) -> None:
+    from peerkv.shell.log import NodeLog
+
     try:
-        handler = logging.FileHandler(path) if path is not None else logging.StreamHandler()
+        handler = NodeLog(path if path is not None else sys.stderr.fileno(), settings.name)
     except OSError as error:
         text = f"--log-file {path} cannot be written: {error.strerror}; a file in a directory that exists is needed"
         raise click.ClickException(text) from None
-    text = f"%(asctime)s %(levelname)-7s {settings.name}: %(message)s"
-    handler.setFormatter(logging.Formatter(text))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
 
 

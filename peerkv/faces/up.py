@@ -17,7 +17,7 @@ from peerkv.config import Cluster
 from peerkv.faces.client import Client, ConnectionLost, Unreachable, first_of
 from peerkv.faces.dialect import run_lines
 from peerkv.settings import Role, Settings, address_text
-from peerkv.shell.process import tune
+from peerkv.shell.process import prepare, tune
 from peerkv.shell.serve import Serving, serve
 
 STOP_WITHIN_S: Final = 5.0
@@ -25,6 +25,7 @@ READY_POLL_S: Final = 0.05
 
 
 async def serve_until_signal(settings: Settings, parent: int | None) -> None:
+    prepare()
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             serving: Serving = await nursery.start(_serve_to_the_end, settings, nursery.cancel_scope)

@@ -21,6 +21,8 @@ log = logging.getLogger("peerkv")
 DATAGRAMS_MAX: Final = 64
 FIRST_FRAME_BYTES_MAX: Final = 1 << 20
 FIRST_FRAME_WITHIN_S: Final = 5.0
+STRANGERS_MAX: Final = 64
+"""Connections at a time that have not said yet whose they are; the oldest goes first."""
 DIAL_WITHIN_S: Final = 2.0
 
 _LENGTH: Final = struct.Struct(">I")
@@ -41,7 +43,9 @@ class Peers:
         self.listener = Listener(loop, listener, self._open_inbound)
         self._gossip = gossip
         self._nursery = nursery
-        self._inbound: set[Inbound] = set()
+        self.inbound: set[Inbound] = set()
+        self.strangers: dict[Inbound, None] = {}
+        """Those of `inbound` that have not said yet whose they are, oldest first."""
         self._dialling: dict[int, trio.CancelScope] = {}
         self._names = Names(nursery)
         loop.watch(gossip.fileno(), select.EPOLLIN, self._read_datagrams)
@@ -65,9 +69,8 @@ class Peers:
     def close_silent(self) -> None:
         """Close connections to the peer port that have not said who they are."""
         now = trio.current_time()
-        self._inbound = {inbound for inbound in self._inbound if not inbound.closed}
-        for inbound in list(self._inbound):
-            if inbound.process is None and now - inbound.opened > FIRST_FRAME_WITHIN_S:
+        for inbound in list(self.strangers):
+            if now - inbound.opened > FIRST_FRAME_WITHIN_S:
                 inbound.close()
 
     def say_goodbye(self, outbox: Outbox) -> None:
@@ -77,14 +80,18 @@ class Peers:
 
     def close(self) -> None:
         """Close every connection."""
-        for stream in [*self.links.values(), *self._inbound]:
+        for stream in [*self.links.values(), *self.inbound]:
             stream.close()
 
     # -- links
 
     def _open_inbound(self, connection: socket.socket, address: tuple[str, int]) -> None:
-        inbound = Inbound(self.loop, connection, connection.fileno(), source=address, opened=self.loop.now)
-        self._inbound.add(inbound)
+        loop = self.loop
+        inbound = Inbound(loop, connection, connection.fileno(), peers=self, source=address, opened=loop.now)
+        self.inbound.add(inbound)
+        self.strangers[inbound] = None
+        if len(self.strangers) > STRANGERS_MAX:
+            next(iter(self.strangers)).close()
         self.loop.watch(inbound.fd, inbound.mask, inbound.on_event)
 
     def _drop(self, process: int) -> None:
@@ -186,6 +193,7 @@ class Peers:
 class Inbound(Stream):
     """A connection that came in at the peer port: an exchange of gossip, or a peer's link."""
 
+    peers: Peers = field(default=None)  # type: ignore[assignment]
     source: tuple[str, int] = ("", 0)
     opened: float = 0.0
     process: int | None = None
@@ -237,11 +245,19 @@ class Inbound(Stream):
             return
         self.send(_framed(answer))
         self.last = self.process is None
+        if not self.last:
+            self.peers.strangers.pop(self, None)
         self.close_if_done()
 
     def close_if_done(self) -> None:
         if self.last and not self.unsent:
             self.close()
+
+    def close(self) -> None:
+        if not self.closed:
+            Stream.close(self)
+            self.peers.inbound.discard(self)
+            self.peers.strangers.pop(self, None)
 
 
 @dataclass(slots=True, eq=False)

@@ -1,13 +1,14 @@
 """What a node asks of the process that it runs in, and what that process uses.
 
-`tune` changes settings of the whole process, so the command line calls it; a program that embeds `serve` has its own
-wishes.
+`prepare` and `tune` change settings of the whole process, so the command line calls them; a program that embeds `serve`
+has its own wishes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import resource
 from pathlib import Path
@@ -24,6 +25,23 @@ GC_THRESHOLDS: Final = (100_000, 50, 1_000)
 LOOK_AFTER_S: Final = 1.0
 
 
+FILES_KEPT: Final = 256
+"""Files of a node that are no clients': links, those that dial us, look-ups, its log. A quarter where there are few."""
+
+
+def prepare() -> None:
+    """Before a node is made: have this process open as many files as the system lets it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # some systems give less than they say
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def clients_possible() -> int:
+    """How many clients can be connected, as each is an open file."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 30 if files == resource.RLIM_INFINITY else files - min(FILES_KEPT, files // 4)
+
+
 async def tune(node: Node) -> None:
     """Have the process of a node that serves use the machine well, for as long as it runs."""
     gc.collect()
@@ -38,6 +56,8 @@ async def tune(node: Node) -> None:
         with contextlib.suppress(OSError, RuntimeError):  # no descriptor, or no thread, is left for a moment
             await trio.to_thread.run_sync(pages.step)
         await trio.sleep(LOOK_AFTER_S)
+        for handler in logging.getLogger().handlers:
+            handler.flush()  # says what it has counted
 
 
 def _run_in_batches() -> None:

@@ -15,7 +15,7 @@ import random
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
@@ -24,8 +24,9 @@ import trio
 from peerkv.node import Node, Outbox
 from peerkv.settings import Settings
 from peerkv.shell.clients import Clients
+from peerkv.shell.log import escaped
 from peerkv.shell.peers import Peers
-from peerkv.shell.process import usage
+from peerkv.shell.process import clients_possible, usage
 from peerkv.shell.stream import Loop
 
 log = logging.getLogger("peerkv")
@@ -72,6 +73,15 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[Serving] = t
     Raises PortTaken before it has started, NameInUse at any time.
     """
     rng = random.Random(os.urandom(32))
+    possible = clients_possible()
+    if possible < settings.clients_max:
+        log.warning(
+            "clients_max is %d, but with the files that this process may open %d clients are possible: raise the limit"
+            " (ulimit -n, LimitNOFILE=)",
+            settings.clients_max,
+            possible,
+        )
+        settings = replace(settings, clients_max=possible)
     with listening(settings) as (clients, peers, gossip):
         node = Node(settings, rng, trio.current_time(), time.time())
         async with trio.open_nursery() as nursery:
@@ -204,7 +214,7 @@ class _Server:
         self._clients.apply(outbox)
         self._peers.apply(outbox)
         for level, text in outbox.log:
-            log.log(_LEVELS[level], "%s", text)
+            log.log(_LEVELS[level], "%s", escaped(text))
         self._wake_at = outbox.wake_at
         if outbox.stop:
             raise NameInUse(outbox.stop)
