@@ -435,7 +435,7 @@ def msetnx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _pairs(request), 1
 
 
-@part(b"PEERKV.MSET", WRITE)
+@part(b"PEERKV.MSET", WRITE, (1, -1, 2))
 def _mset_part(_cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
     return _pairs(request), OK
 

@@ -115,11 +115,11 @@ def command(
     return add
 
 
-def part(name: bytes, kind: Kind) -> Callable[[Run], Run]:
+def part(name: bytes, kind: Kind, keys: tuple[int, int, int] = (1, -1, 1)) -> Callable[[Run], Run]:
     """Makes a function of cells something that homes run as a part of another command."""
 
     def add(run: Run) -> Run:
-        _PARTS[name] = Command(name.decode(), kind, -2, frozenset(), (1, -1, 1), "", "", "", "", run)
+        _PARTS[name] = Command(name.decode(), kind, -2, frozenset(), keys, "", "", "", "", run)
         return run
 
     return add

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import random
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import inf
-from typing import Final
+from random import Random
+from typing import Any, Final
 
+from peerkv.commands.table import find, keys_of
 from peerkv.resp import Reply, ReplyError
 from peerkv.ring.keys import SLOTS
 from peerkv.ring.topology import Topology
 from peerkv.settings import Settings
 from tests.sim.checker import Violation
-from tests.sim.history import GaveUp, Operation, violation
+from tests.sim.clients import NOTHING_DONE, Client, Request, Scanner, operations_of
+from tests.sim.history import GaveUp, Operation, histories, violation
 from tests.sim.world import FOLLOW_LEAST, Connection, World
 
 CLIENTS: Final = 6
-THINK_S: Final = (0.02, 0.1, 0.3)
-"""A client waits about one of these between its operations."""
-PATIENCE_S: Final = 8.0
-"""A client gives up what it waits for after this long, and its connection; what was done is not known then."""
-PIPELINES: Final = (1, 1, 1, 2, 4, 8)
-"""So many requests a client sends at a time, ..."""
-AWAITED_MAX: Final = 16
-"""... also while it waits for replies, unless it waits for so many."""
-KEYS_PER_SECOND: Final = 2
-"""Keys go out of use, so that operations of unknown outcome do not pile up on one."""
 SETTLE_S: Final = 25.0
 HEALTHY_WITHIN_S: Final = 90.0
 """After the last fault: all copies back, all digests equal, no tombstone."""
@@ -49,115 +39,6 @@ class Result:
     problems: list[str] = field(default_factory=list)
 
 
-class Client:
-    """One client on whatever node lives: pipelines, which it goes on sending while replies are awaited."""
-
-    def __init__(self, scenario: Scenario, number: int) -> None:
-        self.scenario = scenario
-        self.number = number
-        self.rng = random.Random(scenario.world.rng.getrandbits(64))
-        self.connection: Connection | None = None
-        self.connections = 0
-        self.waiting: deque[tuple[bytes, Operation]] = deque()
-        """What was asked and not answered: key, operation."""
-        self.sent = 0
-        self.think = self.rng.choice(THINK_S)
-        self.favourite = ""
-
-    def act(self) -> None:
-        """Send something, unless too much is awaited."""
-        scenario, world = self.scenario, self.scenario.world
-        if scenario.over:
-            return
-        if self.favourite != scenario.favourite and not self.waiting:
-            self.favourite = scenario.favourite
-            self._close()
-        if self.connection is None and not self._connect():
-            world.after(0.1, self.act)
-            return
-        assert self.connection is not None, "connected above"
-        if len(self.waiting) < AWAITED_MAX:
-            self.connection.send(*self._pipeline())
-            world.after(PATIENCE_S, self._lose_patience, self.waiting[-1][1])
-        world.after(self.rng.expovariate(1 / self.think), self.act)
-
-    def _pipeline(self) -> list[tuple[bytes, ...]]:
-        """Some requests, all of one key or of any, entered into what is awaited."""
-        rng = self.rng
-        requests = []
-        same = rng.randrange(6) if rng.random() < 0.5 else None
-        for _ in range(rng.choice(PIPELINES)):
-            key, op, request = self._choose(rng.randrange(6) if same is None else same)
-            self.waiting.append((key, op))
-            requests.append(request)
-        return requests
-
-    def _connect(self) -> bool:
-        world = self.scenario.world
-        names = list(world.hosts)
-        self.rng.shuffle(names)
-        for name in [self.favourite, *names] if self.favourite else names:
-            connection = self.connection = world.connect(name)
-            if connection is not None:
-                self.connections += 1
-                connection.on_reply = partial(self._replied, connection)
-                connection.on_lost = partial(self._lost, connection)
-                return True
-        return False
-
-    def _choose(self, number: int) -> tuple[bytes, Operation, tuple[bytes, ...]]:
-        rng, now = self.rng, self.scenario.world.now
-        era = int(now * KEYS_PER_SECOND / 6)
-        self.sent += 1
-        token = b"%d.%d;" % (self.number, self.sent)
-        if number == 0:
-            key = b"n:%d" % era
-            name = rng.choice(("INCR", "INCR", "GET"))
-        elif number == 1:
-            key = b"a:%d" % era
-            name = rng.choice(("APPEND", "APPEND", "GET"))
-        else:
-            key = b"{tag%d}:%d" % (number % 3, era * 10 + number)
-            name = rng.choice(
-                ("GET", "GET", "GET", "SET", "SET", "SETNX", "GETSET", "DEL", "GETDEL", "SETPX", "PEXPIRE")
-            )
-        lifetime = rng.choice((0.05, 0.3, 2.0))
-        milliseconds = b"%d" % int(lifetime * 1000)
-        request: tuple[bytes, ...]
-        match name:
-            case "SETPX":
-                request = (b"SET", key, token, b"PX", milliseconds)
-            case "PEXPIRE":
-                request = (b"PEXPIRE", key, milliseconds)
-            case "GET" | "DEL" | "GETDEL" | "INCR":
-                request = (name.encode(), key)
-            case _:
-                request = (name.encode(), key, token)
-        connection = self.connections * CLIENTS + self.number + 1
-        return key, Operation(now, inf, name, token, None, lifetime, connection, self.sent), request
-
-    def _replied(self, connection: Connection, reply: Reply) -> None:
-        if connection is self.connection:
-            self.scenario.record(*self.waiting.popleft(), reply)
-
-    def _lost(self, connection: Connection) -> None:
-        if connection is self.connection:
-            self._close()
-
-    def _lose_patience(self, last: Operation) -> None:
-        if any(op is last for _, op in self.waiting):
-            self._close()
-
-    def _close(self) -> None:
-        """Give up the connection, and what is awaited there."""
-        if self.connection is not None:
-            self.connection.close()
-        self.connection = None
-        for key, op in self.waiting:
-            self.scenario.record(key, op, ReplyError("UNCERTAIN the connection is lost"))
-        self.waiting.clear()
-
-
 class Scenario:
     """A seed's cluster, its load and its faults."""
 
@@ -166,32 +47,53 @@ class Scenario:
         self.result = Result(seed)
         self.seconds = seconds
         self.over = False
-        self.histories: dict[bytes, list[Operation]] = {}
+        self.operations: list[Operation] = []
+        self.keys: set[bytes] = set()
+        """All that were ever named."""
         rng = self.world.rng
         self.data = rng.choice((3, 3, 3, 4, 5, 6))
         self.favourite = ""
         """The node that every client goes to if it can: homes follow."""
         self.quiet = rng.random() < 0.1
         self.master = rng.random() < 0.75
+        self.flushes = rng.random() < 0.15
+        """Clients send FLUSHALL; otherwise one scans."""
+        self.placed = rng.random() < 0.3
+        """Nodes have zones and weights."""
         self.world.forget_after = FORGET_AFTER_S
 
-    def record(self, key: bytes, op: Operation, reply: Reply) -> None:
-        """What came of an operation."""
+    def connect(self, rng: Random, favourite: str = "") -> Connection | None:
+        """A client's connection to that node if it can be, or to any."""
+        names = list(self.world.hosts)
+        rng.shuffle(names)
+        for name in [favourite, *names] if favourite else names:
+            connection = self.world.connect(name)
+            if connection is not None:
+                return connection
+        return None
+
+    def named(self, request: Request) -> None:
+        """A client is about to send this."""
+        row = find(request[0])
+        if row is not None:
+            self.keys.update(keys_of(row, request))
+
+    def record(self, request: Request, invoked: float, reply: Reply, place: tuple[int, int]) -> None:
+        """What came of a request. `place`: its connection, and its order there."""
         result = self.result
         result.operations += 1
         returned = self.world.now
+        parts = operations_of(request, invoked, returned, reply, place)
         if isinstance(reply, ReplyError):
-            if reply.text.startswith(("NOQUORUM", "CLUSTERDOWN")):
+            undone = reply.text.startswith(NOTHING_DONE)
+            if undone:
                 result.refused += 1
+            if undone and len(parts) == 1 and request != (b"FLUSHALL",):
                 return
-            if not reply.text.startswith("UNCERTAIN"):
-                result.problems.append(f"{op.name} {key!r} answered {reply.text}")
-                return
-            result.unknown += 1
-            returned = inf
-            if op.name == "GET":
-                return
-        self.histories.setdefault(key, []).append(replace(op, returned=returned, reply=reply))
+            if undone or reply.text.startswith("UNCERTAIN"):
+                result.unknown += not undone
+                parts = [replace(op, returned=inf) for op in parts if not op.reads]
+        self.operations += parts
 
     def run(self) -> Result:
         try:
@@ -202,7 +104,7 @@ class Scenario:
 
     def _run(self) -> None:
         world = self.world
-        world.cluster(self.data, master=self.master)
+        world.cluster(self.data, master=self.master, place=self._place)
         world.run(4.0)
         ready = [host.node is not None and host.node.ready for host in world.hosts.values()]
         if not all(ready):
@@ -210,6 +112,8 @@ class Scenario:
             return
         for number in range(CLIENTS):
             world.after(0.01, Client(self, number).act)
+        if not self.flushes:
+            world.after(0.0, Scanner(self).begin)
         if not self.quiet:
             self._schedule_fault()
         world.run(4.0 + self.seconds)
@@ -220,10 +124,15 @@ class Scenario:
             world.run(world.now + 2.0)
         self.result.problems += wrong[:3]
         self._read_everything()
-        for key, history in self.histories.items():
-            self._judge(key, history)
+        for keys, history in histories(self.operations).items():
+            self._judge(keys, history)
 
-    def _judge(self, key: bytes, history: list[Operation]) -> None:
+    def _place(self) -> dict[str, Any]:
+        """A node's place among the others."""
+        rng = self.world.rng
+        return {"zone": rng.choice("abc"), "weight": rng.choice((1, 1, 2, 5))} if self.placed else {}
+
+    def _judge(self, keys: tuple[bytes, ...], history: list[Operation]) -> None:
         try:
             broken = violation(history)
         except GaveUp:
@@ -236,7 +145,7 @@ class Scenario:
         except GaveUp:
             alone = None
         what = "in the order of sending" if alone is None else "linearizable"
-        self.result.problems.append(f"{key!r} is not {what} at {broken}")
+        self.result.problems.append(f"{keys} is not {what} at {broken}")
 
     # -- faults
 
@@ -367,6 +276,7 @@ class Scenario:
                     seeds=seeds,
                     forget_after=FORGET_AFTER_S,
                     follow_least=FOLLOW_LEAST,
+                    **self._place(),
                 )
             )
             names.append(name)
@@ -458,7 +368,7 @@ class Scenario:
             connection = world.connect(name)
             if connection is None:
                 continue
-            keys = list(self.histories)
+            keys = sorted(self.keys)
             replies: list[Reply] = []
             connection.on_reply = replies.append
             began = world.now
@@ -470,7 +380,7 @@ class Scenario:
                 if isinstance(reply, ReplyError):
                     self.result.problems.append(f"{name} says to GET {key!r}: {reply.text}")
                 else:
-                    self.histories[key].append(Operation(began, world.now, "GET", b"", reply))
+                    self.operations.append(Operation(began, world.now, (b"GET", key), reply))
 
 
 def run_seed(seed: int, seconds: float, *, tracing: bool = False) -> Result:

@@ -5,13 +5,31 @@ from math import inf
 
 import pytest
 
-from tests.sim.history import Operation, violation
+from peerkv.resp import ReplyError
+from tests.sim.history import ANY, CLEAR, Operation, histories, violation
 
 
 def op(
     invoked: float, returned: float, name: str, argument: bytes = b"", reply: object = None, life: float = 0
 ) -> Operation:
-    return Operation(invoked, returned, name, argument, reply, life)
+    """An operation on one key."""
+    milliseconds = b"%d" % int(life * 1000)
+    request: tuple[bytes, ...]
+    match name:
+        case "SETPX":
+            request = (b"SET", b"k", argument, b"PX", milliseconds)
+        case "PEXPIRE":
+            request = (b"PEXPIRE", b"k", milliseconds)
+        case "DEL":
+            request = (b"PEERKV.DEL", b"k")
+        case _:
+            request = (name.encode(), b"k", argument) if argument else (name.encode(), b"k")
+    return Operation(invoked, returned, request, reply)
+
+
+def ask(invoked: float, returned: float, words: str, reply: object = None) -> Operation:
+    """An operation as one types it."""
+    return Operation(invoked, returned, tuple(word.encode() for word in words.split()), reply)
 
 
 def pipeline(connection: int, invoked: float, *operations: Operation) -> list[Operation]:
@@ -67,6 +85,28 @@ LEGAL = {
     "two of unknown outcome, the first one skipped": [
         *pipeline(1, 0, op(0, inf, "APPEND", b"a"), op(0, inf, "APPEND", b"b")),
         op(6, 7, "GET", b"", b"b"),
+    ],
+    "renamed with its deadline": [
+        op(0, 0.1, "SETPX", b"a", "OK", 1),
+        ask(0.2, 0.3, "RENAME k other", "OK"),
+        ask(0.4, 0.5, "GET other", b"a"),
+        ask(3, 4, "EXISTS other".replace("EXISTS", "PEERKV.EXISTS"), 0),
+    ],
+    "kept for good": [
+        op(0, 0.1, "SETPX", b"a", "OK", 1),
+        ask(0.2, 0.3, "PERSIST k", 1),
+        ask(9, 10, "GET k", b"a"),
+    ],
+    "refused, and nothing done": [
+        op(0, 1, "SET", b"a", "OK"),
+        ask(2, 3, "INCR k", ReplyError("ERR value is not an integer or out of range")),
+        ask(4, 5, "GET k", b"a"),
+    ],
+    "done, whatever it said": [op(0, 1, "SET", b"a", "OK"), op(2, 3, "DEL", b"", ANY), ask(4, 5, "GET k", None)],
+    "all or nothing": [
+        ask(0, 9, "MSETNX k a other b", 1),
+        ask(0, 9, "MSETNX other c third d", 0),
+        ask(10, 11, "GET third", None),
     ],
 }
 ILLEGAL = {
@@ -124,6 +164,18 @@ ILLEGAL = {
         *pipeline(1, 0, op(0, inf, "APPEND", b"a"), op(0, inf, "APPEND", b"b")),
         op(6, 7, "GET", b"", b"ba"),
     ],
+    "renamed, and still there": [
+        op(0, 1, "SET", b"a", "OK"),
+        ask(2, 3, "RENAME k other", "OK"),
+        ask(4, 5, "GET k", b"a"),
+    ],
+    "copied in part": [
+        ask(0, 1, "MSETNX k a other b", 1),
+        ask(2, 3, "GET k", b"a"),
+        ask(4, 5, "GET other", None),
+    ],
+    "refused without a reason": [ask(0, 1, "INCR k", ReplyError("ERR value is not an integer or out of range"))],
+    "done, but not undone": [op(0, 1, "SET", b"a", "OK"), op(2, 3, "DEL", b"", ANY), ask(4, 5, "GET k", b"a")],
 }
 
 
@@ -135,3 +187,18 @@ def test_legal(name: str) -> None:
 @pytest.mark.parametrize("name", ILLEGAL)
 def test_illegal(name: str) -> None:
     assert violation(ILLEGAL[name]) is not None
+
+
+def test_keys_of_one_operation_are_one_history() -> None:
+    one, other = ask(0, 1, "GET a", None), ask(0, 1, "RENAME b c", "OK")
+    assert histories([one, ask(0, 1, "SET c 1", "OK"), other]) == {
+        (b"a",): [one],
+        (b"b", b"c"): [ask(0, 1, "SET c 1", "OK"), other],
+    }
+
+
+def test_flushall_is_of_every_history() -> None:
+    clear = Operation(2, 3, CLEAR, ANY)
+    found = histories([ask(0, 1, "SET a 1", "OK"), ask(0, 1, "SET b 1", "OK"), clear, ask(4, 5, "GET b", b"1")])
+    assert violation(found[b"a",]) is None
+    assert violation(found[b"b",]) is not None

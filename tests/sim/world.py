@@ -538,8 +538,11 @@ class World:
             run(*arguments)
         self.now = until
 
-    def cluster(self, data: int, replicas: int = 3, *, master: bool = True) -> None:
-        """A master and data nodes that join it; without it the first data node has the cluster born."""
+    def cluster(
+        self, data: int, replicas: int = 3, *, master: bool = True, place: Callable[[], dict[str, Any]] = dict
+    ) -> None:
+        """A master and data nodes that join it; without it the first data node has the cluster born. `place`: zone and
+        weight of the next node."""
         names = ["master", *(f"db{number}" for number in range(1, data + 1))]
         for number, name in enumerate(names):
             if name == "master" and not master:
@@ -556,6 +559,7 @@ class World:
                 follow_least=FOLLOW_LEAST,
                 replicas=replicas,
                 forget_after=self.forget_after,
+                **place(),
             )
             self.add(settings)
 
