@@ -160,6 +160,10 @@ class Scenario:
             (
                 self._pause,
                 self._pause,
+                self._pause_several,
+                self._slow_down,
+                self._jump,
+                self._worsen_path,
                 self._isolate,
                 self._one_way,
                 self._cut_pair,
@@ -175,7 +179,7 @@ class Scenario:
                 self._favour,
             )
         )
-        text = kind()
+        text = kind() if self._live() else ""
         if text:
             self.world.trace(f"FAULT {text}")
             self.result.faults.append(text)
@@ -185,16 +189,49 @@ class Scenario:
         return [name for name, host in self.world.hosts.items() if host.node is not None and not host.paused]
 
     def _pause(self) -> str:
-        world = self.world
+        return self._stop_for(self.world.rng.choice((0.02, 0.1, 0.5, 2.0, 6.0)), [self.world.rng.choice(self._live())])
+
+    def _pause_several(self) -> str:
+        """A machine stops, or all of them (a snapshot, a host that is moved)."""
+        rng = self.world.rng
         live = self._live()
-        if not live:
-            return ""
-        name = world.rng.choice(live)
-        seconds = world.rng.choice((0.02, 0.1, 0.5, 2.0, 6.0))
+        return self._stop_for(rng.choice((0.1, 0.5, 2.0)), rng.sample(live, rng.randint(1, len(live))))
+
+    def _stop_for(self, seconds: float, names: list[str]) -> str:
+        world = self.world
+        for name in names:
+            host = world.hosts[name]
+            host.paused = True
+            world.after(seconds, lambda host=host: host.resume() if host.paused else None)
+        return f"{', '.join(names)} stand still for {seconds} s"
+
+    def _slow_down(self) -> str:
+        """A machine has little time for its node: turns take long, and queues grow."""
+        world = self.world
+        name = world.rng.choice(self._live())
         host = world.hosts[name]
-        host.paused = True
-        world.after(seconds, lambda: host.resume() if host.paused else None)
-        return f"{name} stands still for {seconds} s"
+        host.unit_s = world.rng.choice((1e-4, 5e-4, 2e-3))
+        seconds = world.rng.choice((1.0, 5.0))
+        world.after(seconds, setattr, host, "unit_s", 0.0)
+        return f"{name} takes {host.unit_s * 1000} ms for a command, for {seconds} s"
+
+    def _jump(self) -> str:
+        """A machine that was suspended goes on with a clock that was not; less than what expiry may be wrong by."""
+        world = self.world
+        name = world.rng.choice(self._live())
+        seconds = world.rng.choice((0.01, 0.1))
+        world.hosts[name].jump(seconds)
+        return f"the clock of {name} goes forward by {seconds} s"
+
+    def _worsen_path(self) -> str:
+        world = self.world
+        one, other = world.rng.sample(list(world.hosts), 2)
+        bad = world.rng.choice((0.0, 0.1, 0.3)), world.rng.choice((0.0, 0.02, 0.1))
+        paths = world.rng.choice(([(one, other)], [(one, other), (other, one)]))
+        world.paths.update(dict.fromkeys(paths, bad))
+        seconds = world.rng.choice((1.0, 5.0, 20.0))
+        world.after(seconds, lambda: [world.paths.pop(path, None) for path in paths])
+        return f"{len(paths)} paths of {one} and {other}: loss {bad[0]}, latency {bad[1]} for {seconds} s"
 
     def _cut(self, cuts: set[tuple[str, str]], text: str) -> str:
         world = self.world
@@ -318,8 +355,10 @@ class Scenario:
         self.over = True
         world.loss = world.duplication = 0.0
         world.latency = 0.0005
+        world.paths.clear()
         world.heal()
         for host in world.hosts.values():
+            host.unit_s = 0.0
             if host.paused:
                 host.resume()
 

@@ -7,6 +7,7 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import Any, Final
 from unittest.mock import patch
@@ -18,10 +19,14 @@ from peerkv.settings import Role, Settings
 from tests.sim.checker import Checked, History
 
 WALL: Final = 1_700_000_000.0
+WALL_WRONG_S: Final = (2.0, 2.0, 2.0, 3600.0)
+"""A node's wall clock is wrong by so much at its start, at most."""
 DIAL_WITHIN_S: Final = 2.0
 LEAVE_LINGERS_S: Final = 0.3
 FOLLOW_LEAST: Final = 2
 """Operations a second that homes follow: clients here send a few dozen in all."""
+RETRANSMITTED_S: Final = 0.2
+"""TCP sends again after this long."""
 LOOK_PERIOD_S: Final = 1.0
 """How often everything is looked at that must hold of a node's copies."""
 READ_BYTES: Final = 1 << 16
@@ -165,6 +170,8 @@ class Host:
         """Those that this node dialled, by process."""
         self.connections: dict[int, Connection] = {}
         """Clients', by session."""
+        self._ending: list[Session] = []
+        """Clients' that are to be closed once nothing is owed to them."""
         self._readable: dict[Connection, None] = {}
         """Those with something to read, perhaps."""
         self._clients_paused = False
@@ -194,7 +201,7 @@ class Host:
         self._wakes_at = self._wake_due = inf
         self._inputs.clear()
         self._late.clear()
-        wall = WALL + world.now + rng.uniform(-2, 2)
+        wall = WALL + world.now + rng.choice(WALL_WRONG_S) * rng.uniform(-1, 1)
         checked = self._checked = Checked(world.history, f"{self.settings.name} (since {world.now:.3f} s)")
         with patch("peerkv.agreement.view.Copies", checked.copies):
             self.node = Node(self.settings, random.Random(rng.getrandbits(64)), self.local(), wall)
@@ -212,6 +219,7 @@ class Host:
             if link is not None:
                 self.world.after(self.world.delay(), link.break_)
         self._readable.clear()
+        self._ending.clear()
         for connection in list(self.connections.values()):
             connection.cut()
 
@@ -293,6 +301,12 @@ class Host:
         if self._inputs or (self._readable and not self._clients_paused):
             self.turn()
 
+    def jump(self, seconds: float) -> None:
+        """The node's clock goes forward."""
+        self.offset += seconds
+        self._wakes_at = inf
+        self._schedule(self._wake_due)
+
     def _counts(self, node: Node) -> tuple[int, int, int]:
         return node.dispatcher.commands, node.replica.counters.takeovers, self.world.frame_bytes
 
@@ -319,11 +333,16 @@ class Host:
                 if connection.readable:
                     self._readable[connection] = None
                     world.after(0.0, self.turn)
-        for session in (*outbox.closing, *outbox.kills):
+        if outbox.pause_clients is not None:
+            self._clients_paused = outbox.pause_clients
+        self._ending += [session for session in outbox.closing if session.id in self.connections]
+        owed = [session for session in self._ending if session.batches or session.backlog or session.unread]
+        for session in (*[session for session in self._ending if session not in owed], *outbox.kills):
             connection = self.connections.get(session.id)
             if connection is not None:
                 connection.cut()
-                self.input(lambda now, session=session: node.close(now, session))
+                self.input(partial(node.close, session=session))
+        self._ending = owed
         for process in outbox.drops:
             link = self.links.pop(process, None)
             if link is not None:
@@ -453,7 +472,8 @@ class Link:
                 world.after(world.rng.uniform(*BREAK_AFTER_S), self._break_if_stalled)
             self._stalled.append(payload)
             return
-        self._arrives = max(self._arrives + 1e-9, world.now + world.delay())
+        delay = world.delay() + world.path_delay(self.source, self.target)
+        self._arrives = max(self._arrives + 1e-9, world.now + delay)
         world.at(self._arrives, self._arrive, payload)
 
     def path_is_back(self) -> None:
@@ -497,6 +517,8 @@ class World:
         self.by_process: dict[int, Host] = {}
         self.cuts: set[tuple[str, str]] = set()
         """(from, to) of directions in which nothing gets through."""
+        self.paths: dict[tuple[str, str], tuple[float, float]] = {}
+        """(from, to) of paths that are worse than others: loss, and latency beside the usual."""
         self.loss = 0.0
         self.duplication = 0.0
         self.latency = 0.0005
@@ -574,14 +596,23 @@ class World:
         if target is None or self.is_cut(source, target):
             return
         for _ in range(2 if self.rng.random() < self.duplication else 1):
-            if self.rng.random() >= self.loss:
-                self.after(self.delay() * self.rng.uniform(1, 3), self._arrived, source, target, payload)
+            path_loss, path_latency = self.paths.get((source.settings.name, target.settings.name), (0.0, 0.0))
+            if self.rng.random() >= max(self.loss, path_loss):
+                delay = path_latency + self.delay() * self.rng.uniform(1, 3)
+                self.after(delay, self._arrived, source, target, payload)
 
     def _arrived(self, source: Host, target: Host, payload: bytes) -> None:
         node = target.node
         if node is not None:
             address = ("127.0.0.1", source.settings.peer_port)
             target.input(lambda now: node.datagram(now, address, payload))
+
+    def path_delay(self, source: Host, target: Host) -> float:
+        """How much longer than usual TCP takes on a path: what is lost is sent again."""
+        loss, latency = self.paths.get((source.settings.name, target.settings.name), (0.0, 0.0))
+        while loss and self.rng.random() < loss:
+            latency += RETRANSMITTED_S
+        return latency
 
     def is_cut(self, source: Host, target: Host) -> bool:
         return (source.settings.name, target.settings.name) in self.cuts
