@@ -92,7 +92,7 @@ def _expire(cells: Cells, request: Sequence[bytes], now: int, unit: int, base: i
     if {b"GT", b"LT"} <= options:
         return (), ReplyError("ERR GT and LT options at the same time are not compatible")
     deadline = amount * unit + base
-    if abs(deadline) > INTEGER_MAX:
+    if amount * unit < -INTEGER_MAX - 1 or deadline > INTEGER_MAX:
         return (), ReplyError(f"ERR invalid expire time in '{name}' command")
     value = value_of(cells, key, now)
     if value is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -18,6 +19,7 @@ STRING_BYTES_MAX: Final = 64 << 20
 SYNTAX: Final = ReplyError("ERR syntax error")
 NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
 NOT_A_FLOAT: Final = ReplyError("ERR value is not a valid float")
+NOT_FINITE: Final = ReplyError("ERR increment would produce NaN or Infinity")
 TOO_LONG: Final = ReplyError("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
 INTEGER_MAX: Final = (1 << 63) - 1
 
@@ -356,8 +358,15 @@ def decrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _add(cells, request[1], -amount, now)
 
 
-_EXPONENTS: Final = (-4950, 4932)
-"""Of the decimal numbers that a long double holds. Without a bound a short text is a number of a million digits."""
+_EXPONENTS: Final = (-5000, 5000)
+"""Of decimal numbers that are looked at at all. Without a bound a short text is a number of a million digits."""
+_LONG_DOUBLES: Final = (Fraction(1, 1 << 16446), Fraction(1 << 16384))
+"""What rounds to a long double that is neither 0 nor infinite lies between."""
+_HEXADECIMAL: Final = re.compile(
+    rb"(?P<sign>[+-]?)0[xX](?P<whole>[0-9a-fA-F]*)(?:\.(?P<rest>[0-9a-fA-F]*))?(?:[pP](?P<exponent>[+-]?[0-9]+))?"
+)
+_BINARY_EXPONENT_MAX: Final = 40_000
+"""More than the longest text with the largest number can take back."""
 _FLOAT_BYTES_MAX: Final = 5119
 """Redis's MAX_LONG_DOUBLE_CHARS, less the end of the string."""
 _DECIMALS: Final = 10**17
@@ -380,16 +389,37 @@ def _printed(number: Fraction) -> bytes:
     return f"-{text}".encode() if number < 0 and text != "0" else text.encode()
 
 
-def _float(text: bytes) -> Decimal | None:
+def _float(text: bytes) -> Fraction | float | None:
+    """What C reads as a long double, exactly; None for what is none or overflows. A float is infinite."""
     if len(text) > _FLOAT_BYTES_MAX or b"_" in text or text != text.strip():
         return None
-    try:
-        number = Decimal(text.decode("ascii"))
-    except (InvalidOperation, ValueError):
+    hexadecimal = _HEXADECIMAL.fullmatch(text)
+    if hexadecimal is not None:
+        number = _hexadecimal(hexadecimal)
+    else:
+        try:
+            decimal = Decimal(text.decode("ascii"))
+        except (InvalidOperation, ValueError):
+            return None
+        if decimal.is_infinite():
+            return float(decimal)
+        fits = not decimal.is_nan() and (not decimal or _EXPONENTS[0] <= decimal.adjusted() <= _EXPONENTS[1])
+        number = Fraction(decimal) if fits else None
+    return number if not number or _LONG_DOUBLES[0] < abs(_long_double(number)) < _LONG_DOUBLES[1] else None
+
+
+def _hexadecimal(text: re.Match[bytes]) -> Fraction | None:
+    rest = text["rest"] or b""
+    digits, exponent = text["whole"] + rest, text["exponent"] or b"0"
+    if not digits:
         return None
-    if number.is_nan() or (number and number.is_finite() and not _EXPONENTS[0] <= number.adjusted() <= _EXPONENTS[1]):
+    mantissa = int(digits, 16)
+    if not mantissa:
+        return Fraction(0)
+    power = int(exponent) if len(exponent) < 10 else _BINARY_EXPONENT_MAX + 1
+    if abs(power) > _BINARY_EXPONENT_MAX:
         return None
-    return number
+    return (-mantissa if text["sign"] == b"-" else mantissa) * Fraction(2) ** (power - 4 * len(rest))
 
 
 @command(
@@ -404,13 +434,16 @@ def _float(text: bytes) -> Decimal | None:
 def incrbyfloat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     value = value_of(cells, key, now)
-    old = _float(value) if value is not None else Decimal(0)
+    old = _float(value) if value is not None else Fraction(0)
     amount = _float(request[2])
     if old is None or amount is None:
         return (), NOT_A_FLOAT
-    if old.is_infinite() or amount.is_infinite():
-        return (), ReplyError("ERR increment would produce NaN or Infinity")
-    total = _printed(_long_double(_long_double(Fraction(old)) + _long_double(Fraction(amount))))
+    if isinstance(old, float) or isinstance(amount, float):
+        return (), NOT_FINITE
+    exact = _long_double(_long_double(old) + _long_double(amount))
+    if abs(exact) >= _LONG_DOUBLES[1]:
+        return (), NOT_FINITE
+    total = _printed(exact)
     return ((key, total, deadline_of(cells, key, now)),), total
 
 

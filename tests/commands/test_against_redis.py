@@ -144,10 +144,26 @@ SEQUENCES = [
         "set a 1 exat 1900000000|copy a c|expiretime c|getset a 2|expiretime a|getex none ex 10|"
         "getex a foo|getex a ex|getex a ex x"
     ),
+    *(
+        f"set a 1|{name} a {number}|exists a"
+        for name in ("expire", "pexpire", "expireat", "pexpireat")
+        for number in (-(1 << 63), 1 - (1 << 63), -9223372036854776, -9223372036854775, -1, 0, 9223372036854775807)
+    ),
+    *(
+        f"incrbyfloat f {number}|set f {number}|incrbyfloat f -0x1.8p-1"
+        for number in (
+            "0x10 0X1.8 -0x1.8p1 +0x1 0x.8 0x1. 0x. 0x 0x1p 0x1p+ 0x1g 00x1 0x-1 0x_1 0x1p1_0"
+            " 0x0p999999999999 0x0.0 -0x0 0x1p-20 0x1p-100 0x1p99999 0x1p-99999 0x1p-999999999999"
+            " 0x1.123456789abcdef123456 0x1p16383 0x1p16384"
+            " 0x1.fffffffffffffffffffffp16383 0x1p-16445 0x1p-16446 0x1.1p-16446 1.19e4932 1.18e4932 -1.19e4932"
+            " 3.7e-4951 1e-4951 .5 5. +5 1e 1e+ infinity -inf nan 0xinf 0x" + "f" * 4096 + " 0x" + "f" * 4097
+        ).split()
+    ),
+    "set f 0x1p16383|incrbyfloat f 0x1p16383|incrbyfloat f -0x1p16383",
 ]
 
 
-@pytest.mark.parametrize("sequence", SEQUENCES)
+@pytest.mark.parametrize("sequence", SEQUENCES, ids=lambda sequence: sequence[:60])
 def test_sequences(theirs: Theirs, sequence: str) -> None:
     theirs.ask(b"FLUSHALL")
     ours = Ours()
