@@ -280,6 +280,7 @@ class Node:
         peer = self.view.peers.get(process)
         if peer is None:
             return
+        self.replica.recent.note_traffic(len(payload))
         frame = wire.decode_frame(payload)
         peer.heard_of(now, frame.number, frame.read)
         if peer.silent and peer.read_at == now:
@@ -489,7 +490,7 @@ class Node:
         self.upkeep.renew()
         if self.links.settled(TAKEOVER_AFTER_S):
             self.home.want(self.upkeep.orphans())
-        self.replica.recent.trim(self.view.marks, self.links.gone())
+        self.replica.recent.trim(self.view.marks, self.links.gone(), at_leisure=True)
         self.links.watch()
 
     def take(self, now: float) -> Outbox:
@@ -522,6 +523,7 @@ class Node:
                     peer.frames_sent += 1
                     frame = wire.encode_frame(view.epoch, mark, self.clock.cluster_ms, peer, encoded)
                     outbox.frames.append((peer.process, frame))
+                    self.replica.recent.note_traffic(len(frame))
                 peer.clear()
             self.replica.recent.trim(view.marks)
         outbox.replies, dispatcher.replies = dispatcher.replies, []

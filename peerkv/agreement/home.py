@@ -218,7 +218,7 @@ class Home:
             recent[ticket] = reply
             positions[number] = to = positions[number] + 1
             cells_of[number][key] = (to, value, deadline)
-            if deadline:
+            if deadline or timed[number]:
                 self._note_deadlines(number, changes)
             rows = rows_of.get(group)
             if rows is None:
@@ -344,6 +344,8 @@ class Home:
             if deadline:
                 self.timed[number] = 1
                 self.expiry.add(deadline, number, key)
+            elif self.timed[number]:
+                self.expiry.discard(number, key)
 
     def flush(self) -> None:
         """End of a turn: run what our own coordinator wants, and send what was run in the turn to the other owners."""
@@ -555,6 +557,8 @@ class Home:
         if home is None:
             return
         self.group_of[number] = None
+        if self.timed[number]:
+            self.expiry.forget(number)
         self.alone[number] = self.timed[number] = 0
         self._replica.counters.deposed += 1
         self.lagging.pop(home, None)

@@ -417,12 +417,13 @@ class Replica:
                 break
         if not self._install(slot, staged, page):
             self.counters.mended += 1
-            yield from self.fetch(number, ballot, source, whole=True)
+            if not staged.whole:  # one that is not whole in itself is asked for again by whoever finds that it differs
+                yield from self.fetch(number, ballot, source, whole=True)
 
     def _install(self, slot: Slot, staged: _Staged, page: Page) -> bool:
         """Whether the copy, put together, is the source's; only then it becomes ours (rule F3)."""
         cells = staged.cells if staged.whole else {**slot.cells, **staged.cells}
-        if digest_of(cells) != page.digest and not staged.whole:
+        if digest_of(cells) != page.digest:
             return False
         if staged.whole:
             self.recent.forget((slot.number,))
@@ -441,8 +442,8 @@ class Replica:
     def settle_recent(self, slot: Slot) -> None:
         """End the operations of our own coordinator that a copy from its home shows to be chosen (rule A3)."""
         if self.view.pair[slot.number]:
+            tickets = self.recent.tickets_of(slot.number, self.view.me.process)
             mine = self.recent[self.view.me.process]
-            tickets = [ticket for ticket in mine if ticket & TICKET_SLOT == slot.number]
             self._settle(tickets, [mine[ticket] for ticket in tickets])
 
 

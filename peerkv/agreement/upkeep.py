@@ -40,8 +40,8 @@ PROBED_GROUP: Final = 128
 """Slots whose other owners are asked at a time where they are; then others have their turn (SPACING_S)."""
 PROBED_AGAIN_PER_S: Final = 2000
 """Slots whose owners stay behind, as they wait to fetch: most answers come without being asked for."""
-EXPIRE_GROUP: Final = 1024
-"""Keys expired in one turn at most, so that a storm of deadlines does not stop the node."""
+EXPIRE_GROUP: Final = 256
+"""Keys expired in one turn at most, 2 ms, so that a storm of deadlines does not stop the node."""
 EXPIRE_RETRY_MS: Final = 500
 """When to try again while no majority can be reached."""
 COMPARE_SLOT: Final = 16
@@ -319,7 +319,7 @@ class Upkeep:
     def expire(self) -> None:
         """Write tombstones for keys whose deadline has passed; expiry is a change like any other (rule X2)."""
         now = self._home.clock.cluster_ms
-        for _, number, key in self._home.expiry.due(now, EXPIRE_GROUP):
+        for number, key in self._home.expiry.due(now, EXPIRE_GROUP):
             home = self._home.homes.get(number)
             if home is None:
                 continue

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from peerkv.agreement.epochs import next_topology
+from peerkv.agreement.operation import Fetch, Message, Page
 from peerkv.resp import ReplyError
 from peerkv.ring.keys import SLOTS
 from peerkv.ring.topology import Owner, Topology
@@ -68,3 +71,41 @@ def test_nobody_joins_once_all_member_numbers_are_given() -> None:
     assert joint is not None
     assert [member.number for member in joint.next_members] == [MEMBER_MAX - 1, MEMBER_MAX]
     assert next_topology(joint.finished(), [*present.members, *newcomers], (), filled=False) is None
+
+
+def test_o4_a_read_that_failed_never_says_that_a_change_may_have_been_made() -> None:
+    owners = Owners()
+    home, second, third = owners.members
+    assert ask(owners, 0, b"APPEND", b"k", b"a") == b"a"
+    there = {(home.name, second.name), (home.name, third.name)}
+    owners.cut = there | {(other, one) for one, other in there}  # the links seem to stand
+    got = Got()
+    home.coordinator.write(SLOT, (b"GET", b"k"), got, 0, reads=True)
+    owners.pass_time(12.0)
+    reply = got.replies[0]
+    assert isinstance(reply, ReplyError)
+    assert reply.text.startswith("NOQUORUM nothing was done")
+
+
+def test_f3_a_whole_copy_that_is_not_its_sources_is_not_installed() -> None:
+    """It was installed, and served, until the next comparison."""
+    owners = Owners()
+    assert ask(owners, 0, b"APPEND", b"k", b"a") == b"a"
+    home, second, _ = owners.members
+    answer = home.replica.answer
+    asked: list[Fetch] = []
+
+    def damaged(message: Message) -> Message:
+        if not isinstance(message, Fetch):
+            return answer(message)
+        asked.append(message)
+        page = answer(message)
+        assert isinstance(page, Page)
+        return replace(page, cells=[b"other", *page.cells[1:]])
+
+    home.replica.answer = damaged  # type: ignore[method-assign]
+    second.start(second.replica.fetch(SLOT, home.slot.promised, second.peer(home), whole=True))
+    owners.deliver()
+    assert [message.whole for message in asked] == [True]
+    assert list(second.slot.cells) == [b"k"]
+    assert second.replica.counters.mended == 1
