@@ -2,7 +2,13 @@
 node alone; hot loops take what they need of it into a local.
 
 Cluster time is each node's monotonic clock plus an offset that it learns with the topology. Whoever is ahead leads; the
-others approach, slowly enough for any deadline. A stepped wall clock changes nothing.
+others approach, slowly enough for any deadline. All deadlines are in cluster time, so a wall clock that is stepped
+leaves times to live alone.
+
+What clients say and ask in wall time (EXPIREAT, TIME) is translated where they say it, by the **skew**: how far wall
+clocks are ahead of cluster time. Each node tells its own, the middle one holds, and a wall clock counts only after it
+has gone steadily for some seconds. A cluster that was born before its clocks were set stays in its own past for ever,
+and nobody notices.
 """
 
 from __future__ import annotations
@@ -12,6 +18,14 @@ from typing import Final
 
 SLEW: Final = 0.001
 """The share of a passing second by which cluster time may be moved towards a peer's that is ahead."""
+STEADY_S: Final = 5.0
+"""A wall clock that was stepped is believed after so long."""
+STEADY_MS: Final = 250
+"""It is steady as long as it is not off by more than that."""
+SKEW_LEAST_MS: Final = 500
+"""Less is none: wall clocks differ."""
+SKEW_MOST_MS: Final = 10**15
+"""30,000 years."""
 
 STALL_S: Final = 0.1
 """A node that has not run for so long has to read what came meanwhile before it can say who is silent."""
@@ -20,7 +34,17 @@ STALL_S: Final = 0.1
 class Clock:
     """`at` says what time it is; between two calls time stands still, so that all of a turn happens at once."""
 
-    __slots__ = ("_offset", "_slewed_at", "awake", "cluster_ms", "now")
+    __slots__ = (
+        "_offset",
+        "_seen_at",
+        "_seen_ms",
+        "_slewed_at",
+        "awake",
+        "cluster_ms",
+        "now",
+        "own_skew_ms",
+        "skew_ms",
+    )
 
     def __init__(self, now: float = 0.0, wall: float = 0.0) -> None:
         """`wall`: seconds since 1970, for cluster time until a cluster has been met."""
@@ -33,6 +57,14 @@ class Clock:
         self._offset = int((wall - now) * 1000)
         """Cluster time less `now`, in milliseconds."""
         self._slewed_at = now
+        self.own_skew_ms = 0
+        """How far this node's wall clock is ahead of cluster time, as far as it has been steady, and ..."""
+        self.skew_ms = 0
+        """... that of most members: wall time less cluster time."""
+        self._seen_ms = 0
+        """How far the wall clock was ahead when it was stepped last, and ..."""
+        self._seen_at = now
+        """... when that was."""
         self.at(now)
 
     def at(self, now: float) -> None:
@@ -60,3 +92,20 @@ class Clock:
     def when(self, cluster_ms: int) -> float:
         """At what `now` it will be so late in the cluster, as far as can be told."""
         return (cluster_ms - self._offset) / 1000
+
+    def look(self, wall: float) -> None:
+        """This node's wall clock says so many seconds since 1970."""
+        ahead = int(wall * 1000) - self.cluster_ms
+        if abs(ahead) > SKEW_MOST_MS:
+            return
+        if abs(ahead - self._seen_ms) > STEADY_MS:
+            self._seen_ms, self._seen_at = ahead, self.now
+        elif self.now - self._seen_at >= STEADY_S:
+            self.own_skew_ms = self._seen_ms if abs(self._seen_ms) >= SKEW_LEAST_MS else 0
+
+    def agree(self, others: list[int]) -> bool:
+        """What the members in reach have told of their own wall clocks; whether the skew has changed by that. One
+        clock of three that is wrong does not count; of two the later one does, as clocks start in the past."""
+        known = sorted([self.own_skew_ms, *others])
+        before, self.skew_ms = self.skew_ms, known[len(known) // 2]
+        return self.skew_ms != before

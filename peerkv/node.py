@@ -31,7 +31,7 @@ from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
 from peerkv.clients.pipeline import UNREAD_MAX, Dispatcher
 from peerkv.clients.session import Session
-from peerkv.clock import Clock
+from peerkv.clock import SKEW_MOST_MS, Clock
 from peerkv.commands.table import RUNS
 from peerkv.gossip.member import (
     Address,
@@ -55,6 +55,10 @@ WATCH_INTERVAL_S: Final = 0.25
 """How often links, births and takeovers are looked at; what is urgent comes as an event."""
 TAKEOVER_AFTER_S: Final = 1.0
 """Links must have been down for so long before slots are taken over that nobody asks for."""
+TELL_SKEW_S: Final = 5.0
+"""A wall clock that is not with cluster time is told of so often."""
+SKEW_HOLDS_S: Final = 20.0
+"""What was told of a wall clock longer ago is no more: it is with cluster time, or its node is gone."""
 COMPARE_CELLS: Final = 1000
 """Cells whose digests a home computes per look: half a percent of its time."""
 
@@ -155,6 +159,10 @@ class Node:
             wire.TELLS: self._take_tells,
         }
         """Who takes in which part of a frame."""
+        self._skews: dict[int, tuple[float, int]] = {}
+        """How far other processes' wall clocks are ahead, as told: when, and how much."""
+        self._told_skew = 0.0, 0
+        """When we told ours last, and what."""
         self._session_id = 0
         self._watch_at = now
         self._swim_dirty = True
@@ -165,6 +173,25 @@ class Node:
         self._statistics = Statistics()
         if settings.role is Role.DATA and not settings.seeds:
             self.steward.found()
+
+    # -- time
+
+    def wall(self, now: float, wall: float) -> None:
+        """What the wall clock says (seconds since 1970), every second or so: see `Clock`."""
+        clock = self.clock
+        clock.at(now)
+        clock.look(wall)
+        peers = [peer for peer in self.view.peers.values() if peer.up]
+        told_at, told = self._told_skew
+        if clock.own_skew_ms != told or (told and now - told_at >= TELL_SKEW_S):
+            self._told_skew = now, clock.own_skew_ms
+            for peer in peers:
+                peer.tell("skew", clock.own_skew_ms)
+        self._skews = {process: (at, ms) for process, (at, ms) in self._skews.items() if now - at < SKEW_HOLDS_S}
+        nothing = now, 0
+        if clock.agree([self._skews.get(peer.process, nothing)[1] for peer in peers]):
+            ahead = f"{clock.skew_ms / 1000:.3f} s ahead of cluster time"
+            self._log("info", f"wall clocks are {ahead}: what clients say in wall time is translated")
 
     # -- clients
 
@@ -346,6 +373,8 @@ class Node:
                     self.home.want(wire.slots(numbers))
                 case ["load", int(writes)]:
                     self.upkeep.heard_load(peer, writes)
+                case ["skew", int(ahead)] if abs(ahead) <= SKEW_MOST_MS:
+                    self._skews[peer.process] = self.clock.now, ahead
                 case ["ping"]:
                     peer.tell("here")
                 case _:

@@ -128,3 +128,63 @@ def test_a_value_that_no_frame_could_carry_is_refused(talk: Talk) -> None:
     (reply,) = talk.ask((b"SETRANGE", b"large", b"%d" % (64 << 20), b"x"))
     assert isinstance(reply, ReplyError)
     assert "maximum allowed size" in reply.text
+
+
+def test_wall_time_is_right_soon_after_the_clocks_are() -> None:
+    """Nodes that start before NTP has set their clocks: EXPIREAT in 100 s must not be in twenty years, and what has
+    600 s to live must keep them."""
+    world = World(3)
+    world.cluster(3, master=False)
+    hosts = [world.hosts[name] for name in ("db1", "db2", "db3")]
+    world.run(8.0)
+    talk = Talk(world, "db2")
+    years = 20 * 365 * 86400
+    cluster_s = hosts[0].node.clock.cluster_ms // 1000
+    talk.ask((b"SET", b"lock", b"v", b"EX", b"600"))
+
+    def look(seconds: int, *wrong: str) -> None:
+        for _ in range(seconds):
+            world.run(world.now + 1.0)
+            for host in hosts:
+                node = host.node
+                late = 0 if host.settings.name in wrong else years
+                host.input(lambda now, node=node, late=late: node.wall(now, node.clock.cluster_ms / 1000 + late))
+
+    look(10, "db1", "db2")  # one of three says so
+    (told,) = talk.ask((b"TIME",))
+    assert abs(int(told[0]) - cluster_s) < 60
+    look(10, "db1")
+    clock = hosts[1].node.clock
+    now = clock.cluster_ms // 1000 + years
+    requests = [
+        (b"SET", b"k", b"v"),
+        (b"EXPIREAT", b"k", b"%d" % (now + 100)),
+        (b"TTL", b"k"),
+        (b"EXPIRETIME", b"k"),
+        (b"SET", b"s", b"v", b"EXAT", b"%d" % (now + 200)),
+        (b"TTL", b"s"),
+        (b"PEXPIRETIME", b"s"),
+        (b"GETEX", b"s", b"PXAT", b"%d" % ((now + 300) * 1000)),
+        (b"TTL", b"s"),
+        (b"TTL", b"lock"),
+        (b"TIME",),
+        (b"EXPIREAT", b"k", b"-9223372036854775808"),
+        (b"EXPIREAT", b"k", b"9223372036854775807"),
+        (b"SET", b"k", b"v", b"EXAT", b"0"),
+        (b"EXPIRETIME", b"none"),
+        (b"EXPIREAT", b"k", b"%d" % (now - 1)),
+        (b"EXISTS", b"k"),
+        (b"EXPIRETIME", b"k", b"5"),
+    ]
+    replies = talk.ask(*requests)
+    assert replies[:2] == ["OK", 1]
+    for reply, near in ((replies[2], 100), (replies[5], 200), (replies[8], 300), (replies[9], 580)):
+        assert near - 5 <= reply <= near
+    assert abs(replies[3] - now - 100) <= 1
+    assert abs(replies[6] - (now + 200) * 1000) <= 1000
+    assert abs(int(replies[10][0]) - now) < 5
+    assert isinstance(replies[11], ReplyError)
+    assert isinstance(replies[12], ReplyError)
+    assert isinstance(replies[13], ReplyError)
+    assert replies[14:17] == [-2, 1, 0]
+    assert replies[17] == ReplyError("ERR wrong number of arguments for 'expiretime' command")

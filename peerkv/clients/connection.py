@@ -56,7 +56,7 @@ def run(services: Services, session: Session, command: Command, request: Sequenc
         case "config":
             return server.config(services, request)
         case "time":
-            seconds, milliseconds = divmod(services.clock.cluster_ms, 1000)
+            seconds, milliseconds = divmod(services.clock.cluster_ms + services.clock.skew_ms, 1000)
             return [b"%d" % seconds, b"%d" % (milliseconds * 1000)]
         case "cluster":
             return server.cluster(services, request)

@@ -279,7 +279,7 @@ class Dispatcher:
         copies = self._view.copies
         plain, positions, cells_of = copies.plain, copies.positions, copies.cells
         written, reading = session.written, session.reading
-        now = self._clock.cluster_ms
+        now, skew = self._clock.cluster_ms, self._clock.skew_ms
         quiet = session.muted or session.skips
         changed = 0
         self.commands += len(requests)
@@ -297,6 +297,9 @@ class Dispatcher:
                 continue
             kind = command.kind
             if kind is READ or kind is WRITE:
+                if skew and command.dated is not None:
+                    request = command.dated(request, skew)
+                    command = find(request[0]) or command  # EXPIREAT is PEXPIREAT then
                 key = request[1]
                 number = slot_of(key) if b"{" in key else crc_hqx(key, 0) & SLOT_MASK  # `slot_of` in line
                 if command.keys is not ONE_KEY and not _one_slot(command, request, number):

@@ -10,6 +10,7 @@ from peerkv.commands.strings import (
     NOT_AN_INTEGER,
     SYNTAX,
     deadline_of,
+    in_cluster_time,
     merge_parts,
     value_of,
 )
@@ -108,6 +109,17 @@ def _expire(cells: Cells, request: Sequence[bytes], now: int, unit: int, base: i
     return ((key, value, deadline) if deadline > now else (key, None, 0),), 1
 
 
+def _dated(request: Sequence[bytes], skew: int) -> list[bytes]:
+    unit = 1000 if request[0].upper() == b"EXPIREAT" else 1
+    deadline = in_cluster_time(request[2], unit, skew, -INTEGER_MAX)
+    return [b"PEXPIREAT", request[1], deadline, *request[3:]] if deadline is not None else list(request)
+
+
+def _asked_by_wall(request: Sequence[bytes], skew: int) -> list[bytes]:
+    """How far its reply is to be moved is one argument more than a client may give."""
+    return [*request, b"%d" % skew]
+
+
 _OPTIONS: Final = "[NX | XX | GT | LT]"
 
 
@@ -147,6 +159,7 @@ def pexpire(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     flags="fast",
     group="generic",
     since="1.2.0",
+    dated=_dated,
 )
 def expireat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _expire(cells, request, now, 1000, 0)
@@ -161,6 +174,7 @@ def expireat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     flags="fast",
     group="generic",
     since="2.6.0",
+    dated=_dated,
 )
 def pexpireat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _expire(cells, request, now, 1, 0)
@@ -171,6 +185,11 @@ def _when(cells: Cells, key: bytes, now: int) -> int:
     if value_of(cells, key, now) is None:
         return -2
     return deadline_of(cells, key, now) or -1
+
+
+def _when_by_wall(cells: Cells, request: Sequence[bytes], now: int) -> int:
+    deadline = _when(cells, request[1], now)
+    return max(deadline + int(request[2]), 0) if deadline >= 0 and len(request) == 3 else deadline
 
 
 @command("ttl", READ, 2, "key", "Returns the expiration time in seconds of a key.", flags="fast", group="generic")
@@ -203,9 +222,10 @@ def pttl(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     flags="fast",
     group="generic",
     since="7.0.0",
+    dated=_asked_by_wall,
 )
 def expiretime(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    deadline = _when(cells, request[1], now)
+    deadline = _when_by_wall(cells, request, now)
     return (), deadline if deadline < 0 else (deadline + 500) // 1000
 
 
@@ -218,9 +238,10 @@ def expiretime(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     flags="fast",
     group="generic",
     since="7.0.0",
+    dated=_asked_by_wall,
 )
 def pexpiretime(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    return (), _when(cells, request[1], now)
+    return (), _when_by_wall(cells, request, now)
 
 
 @command(

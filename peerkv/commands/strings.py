@@ -53,6 +53,27 @@ def deadline_from(option: bytes, argument: bytes, now: int, name: str) -> int | 
     return amount * unit + base
 
 
+def in_cluster_time(argument: bytes, unit: int, skew: int, least: int) -> bytes | None:
+    """A time on the wall clock as cluster milliseconds; None for what is none, which is left to be answered for as it
+    is."""
+    amount = parse_integer(argument)
+    if amount is None or not least <= amount * unit <= INTEGER_MAX:
+        return None
+    return b"%d" % min(max(amount * unit - skew, least), INTEGER_MAX)
+
+
+def _dated_option(request: Sequence[bytes], skew: int, first: int) -> list[bytes]:
+    """EXAT and PXAT among options, both as PXAT."""
+    dated = list(request)
+    for at in range(first, len(request) - 1):
+        unit = _ABSOLUTE.get(request[at].upper())
+        deadline = in_cluster_time(request[at + 1], unit, skew, 1) if unit is not None else None
+        if deadline is not None:
+            dated[at : at + 2] = [b"PXAT", deadline]
+            break
+    return dated
+
+
 @command("get", READ, 2, "key", "Returns the string value of a key.", flags="fast")
 def get(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     cell = cells.get(request[1])
@@ -69,6 +90,7 @@ def get(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     " | KEEPTTL]",
     "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
     flags="denyoom",
+    dated=lambda request, skew: _dated_option(request, skew, 3),
 )
 def set_(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key, value = request[1], request[2]
@@ -186,6 +208,7 @@ def getdel(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     "Returns the string value of a key after setting its expiration time.",
     flags="fast",
     since="6.2.0",
+    dated=lambda request, skew: _dated_option(request, skew, 2),
 )
 def getex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]

@@ -24,6 +24,11 @@ it is run again elsewhere when a home dies before its change was chosen. A wrong
 the reply, with no changes."""
 
 
+Dated: TypeAlias = Callable[[Sequence[bytes], int], list[bytes]]
+"""`(request, skew) -> request`: what a client says in wall time, in cluster time, which is behind it by so many
+milliseconds. It is done once, where the client is; all that is run is in cluster time."""
+
+
 class Kind(Enum):
     """How a command reaches the data."""
 
@@ -74,6 +79,8 @@ class Command:
     since: str
     run: Run | None = None
     """For READ and WRITE."""
+    dated: Dated | None = None
+    """For those that may have wall time in them."""
     spread: Spread | None = None
     """For SPREAD."""
     subcommands: tuple[str, ...] = ()
@@ -103,12 +110,15 @@ def command(
     flags: str = "",
     group: str = "string",
     since: str = "1.0.0",
+    dated: Dated | None = None,
 ) -> Callable[[Run], Run]:
     """Makes a function of cells a row of the table."""
 
     def add(run: Run) -> Run:
         access = "readonly" if kind is Kind.READ else "write"
-        row = Command(name, kind, arity, frozenset((access, *flags.split())), keys, summary, usage, group, since, run)
+        row = Command(
+            name, kind, arity, frozenset((access, *flags.split())), keys, summary, usage, group, since, run, dated
+        )
         COMMANDS[name] = row
         return run
 

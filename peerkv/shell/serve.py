@@ -223,9 +223,12 @@ class _Server:
 
     async def look_after(self) -> None:
         """Close connections to the peer port that say nothing; listen again where descriptors had run out; see what
-        this process uses."""
+        this process uses, and what the wall clock says."""
+        node = self._loop.node
         while True:
-            self._loop.node.usage = usage()
+            node.usage = usage()
+            node.wall(trio.current_time(), time.time())
+            self._turn()
             await trio.sleep(LOOK_AFTER_S)
             self._peers.close_silent()
             self._clients.listener.listen_again()
