@@ -5,7 +5,6 @@ import pytest
 from tests.sim.burst import run_burst
 
 
-@pytest.mark.xfail(reason="what waits in a queue for longer than a hedge is sent again, and takes slots over (O2)")
 @pytest.mark.parametrize("seed", [1, 18, 29])
 def test_a_busy_cluster_is_not_taken_for_dead(seed: int) -> None:
     """1: 80 clients times 32 through one of three nodes; 18: 300 times 64; 29: 300 times 64 through all of them."""
