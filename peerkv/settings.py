@@ -36,8 +36,8 @@ class GossipSettings:
     """How often a configured seed that is not a live member is contacted again."""
     datagram_bytes_max: int = 1232
     """IPv6's minimum MTU less headers: fits any path without fragments."""
-    forget_left_after: float = 3600.0
-    """How long a member that left is remembered, so that old news of it is recognised."""
+    forget_left_after: float = 600.0
+    """How long a member that left is remembered, and shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from peerkv.gossip.member import Address, Claim, Liveness
 from peerkv.gossip.membership import Membership, Standing
 from peerkv.gossip.messages import Admission, ExchangeAnswer, ExchangeRequest, Purpose
-from peerkv.settings import GossipSettings
+from peerkv.settings import GossipSettings, address_text
 
 if TYPE_CHECKING:
     from random import Random
@@ -25,12 +25,13 @@ MISMATCH_PATIENCE_S: Final = 1.0
 """Another node's view may differ for so long, as news is on its way; then the two compare what they know."""
 RECONNECT_SLOWS_AFTER_S: Final = 600.0
 RECONNECT_INTERVAL_MAX_S: Final = 60.0
-REFUSAL_LOG_INTERVAL_S: Final = 600.0
+COMPLAINT_INTERVAL_S: Final = 600.0
 EXCHANGE_LIFETIME_S: Final = 10.0
 """An exchange whose end was not reported by then is forgotten; the shell gives up after 2 s."""
 EXCHANGES_MAX: Final = 256
 FOREIGN_VIEWS_MAX: Final = 64
-REFUSALS_MAX: Final = 256
+COMPLAINTS_MAX: Final = 32
+"""Lines of log that strangers can have written in COMPLAINT_INTERVAL_S."""
 
 
 @dataclass(slots=True)
@@ -40,6 +41,8 @@ class Exchange:
     request: ExchangeRequest
     probe: int = 0
     seed: bool = False
+    question: int = 0
+    """The process that is asked whether it is who it is said to be; see `Names`."""
 
 
 class Exchanges:
@@ -59,7 +62,11 @@ class Exchanges:
         self._foreign_views: dict[int, tuple[float, float]] = {}
         """Other views met since ours changed: when to compare, and how long to wait before doing so again."""
         self._compared = members.view
-        self._refusals: dict[tuple[str, str], float] = {}
+        self._complaints: set[str] = set()
+        """Hosts that were complained of, ..."""
+        self._complained_at = -inf
+        """... since then."""
+        self._unlogged = 0
         self._seeds_at = now if seeds else inf
         self._join_patience = JOIN_PATIENCE_S[0]
         self._reconnect_at = now + rng.random() * settings.reconnect_interval
@@ -150,28 +157,44 @@ class Exchanges:
         claims: tuple[Claim, ...] = (),
         probe: int = 0,
         seed: bool = False,
-    ) -> None:
-        if len(self._open) < EXCHANGES_MAX:
-            ticket = self._members.next_number()
-            request = ExchangeRequest(purpose, Claim(self._members.me), self._members.view, claims)
-            self._open[ticket] = Exchange(address, now, request, probe, seed)
-            self._members.outbox.exchanges.append((ticket, address, request))
+        question: int = 0,
+    ) -> bool:
+        """Begin an exchange, unless too many are under way."""
+        if len(self._open) >= EXCHANGES_MAX:
+            return False
+        members = self._members
+        ticket = members.next_number()
+        request = ExchangeRequest(purpose, Claim(members.me), members.view, claims)
+        self._open[ticket] = Exchange(address, now, request, probe, seed, question)
+        members.outbox.exchanges.append((ticket, address, request))
+        return True
 
     def refuse(self, now: float, source: Address, reason: str) -> ExchangeAnswer:
-        """Something came that is not for us (see `wire.Refusal`). Logged once per host and reason.
+        """Something came that is not for us (see `wire.Refusal`).
 
         Returns what to answer if it came by a stream; a datagram gets no answer.
         """
-        key = source[0], reason
-        if now - self._refusals.get(key, -inf) >= REFUSAL_LOG_INTERVAL_S:
-            self._refusals.pop(key, None)
-            if len(self._refusals) >= REFUSALS_MAX:
-                del self._refusals[next(iter(self._refusals))]
-            self._refusals[key] = now
-            self._members.log("warning", f"refused {source[0]}:{source[1]}, which {reason}")
+        self.complain(now, source, f"refused {address_text(*source)}, which {reason}")
         return ExchangeAnswer(Claim(self._members.me), 0, source[0], (), Admission.REFUSED, reason)
 
+    def complain(self, now: float, source: Address, text: str) -> None:
+        """Log what somebody who is no member does wrong: once per host, and some in all, in so long a time."""
+        if now - self._complained_at >= COMPLAINT_INTERVAL_S:
+            self._complained_at = now
+            if self._unlogged:
+                self._members.log("warning", f"{self._unlogged} more were refused, or did not answer")
+            self._complaints.clear()
+            self._unlogged = 0
+        if source[0] in self._complaints:
+            return
+        if len(self._complaints) >= COMPLAINTS_MAX:
+            self._unlogged += 1
+            return
+        self._complaints.add(source[0])
+        self._members.log("warning", text)
+
     def is_refused(self, now: float, source: Address, cluster_id: int) -> bool:
+        """Whether who is of that cluster is none of ours."""
         if not self._members.is_foreign(cluster_id):
             return False
         self.refuse(now, source, self._members.foreign_reason(cluster_id))

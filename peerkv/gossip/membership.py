@@ -23,7 +23,7 @@ from peerkv.gossip.member import (
     fingerprint,
     supersedes,
 )
-from peerkv.gossip.messages import Body, Datagram, ExchangeRequest, Gossip, PingRequest
+from peerkv.gossip.messages import Body, Datagram, ExchangeRequest, Gossip
 from peerkv.gossip.rumours import Rumours, retransmissions
 from peerkv.settings import GossipSettings, address_text
 
@@ -39,6 +39,11 @@ TOMBSTONES_MIN: Final = 1024
 FORGET_DOWN_AFTER_S: Final = 24 * 3600.0
 TELL_INTERVAL_S: Final = 1.0
 """The same peer is told at most this often that it is not held alive, or that its name is contested."""
+INCARNATIONS_MAX: Final = 1000
+"""A member's word for an incarnation counts if it is at most so many further: a suspect raises it once per accusation,
+a change of topology once per epoch. Forged ones would lead nowhere: 2^63 are too many steps."""
+GENERATION_MAX: Final = 1 << 62
+"""A later life is outlived by the next number up to here only: room enough, from 1970 on, for any clock."""
 SETTLED_AFTER_S: Final = 60.0
 """A process that has run for so long does not give its name back to an earlier one that was away."""
 
@@ -176,7 +181,7 @@ class Membership:
         self._hold(replace(self.me, liveness=Liveness.LEFT))
         live = self.live_others()
         for member in self._rng.sample(live, min(len(live), 32)):
-            self.send(member.address, member.process, Gossip(), [Claim(self.me)])
+            self.send(member, Gossip(), [Claim(self.me)])
         self._rumours.add(Claim(self.me))
 
     def speak(self, **changes: Any) -> None:
@@ -196,27 +201,35 @@ class Membership:
             self.speak(host=host, client_host=host)
             self.outbox.events.append(MemberChanged(self.me))
 
-    def tell(self, now: float, held: Member, process: int, address: Address) -> None:
+    def tell(self, now: float, held: Member) -> None:
+        """Tell a process that was heard from how it is held here, or say again what it accuses us of."""
         standing = self.standings[held.name]
         if now - standing.told >= TELL_INTERVAL_S and not self.leaving:
             standing.told = now
-            self.send(address, process, Gossip(), [Claim(held, self.me.name if held is not self.me else "")])
+            self.send(held, Gossip(), [Claim(held, self.me.name)])
 
-    def send(self, address: Address, process: int, body: Body, claims: Sequence[Claim] = ()) -> None:
+    def send(
+        self,
+        to: Member,
+        body: Body,
+        claims: Sequence[Claim] = (),
+        *,
+        address: Address | None = None,
+        rumours: bool = True,
+    ) -> None:
+        """A datagram for that process alone, at its address or at where it was seen, filled up with rumours."""
         space = self._space
-        if isinstance(body, PingRequest):
-            space -= len(body.address[0])
         first = []
         for claim in claims:
             size = self._measure(claim)
             if size <= space:
                 first.append(claim)
                 space -= size
-        times = retransmissions(self._settings.retransmit_mult, len(self.by_name))
-        rumours = self._rumours.pick(space, times)
+        if rumours:
+            first += self._rumours.pick(space, retransmissions(self._settings.retransmit_mult, len(self.by_name)))
         me = self.me
-        datagram = Datagram(me.name, me.process, me.cluster_id, self.view, process, body, (*first, *rumours))
-        self.outbox.datagrams.append((address, datagram))
+        datagram = Datagram(me.name, me.process, me.cluster_id, self.view, to.process, body, tuple(first))
+        self.outbox.datagrams.append((address or to.address, datagram))
 
     def spread(self, claim: Claim) -> None:
         """Tell this from now on."""
@@ -231,10 +244,10 @@ class Membership:
         live = self.live_others()
         for member in self._rng.sample(live, min(len(live), self._settings.gossip_fanout)):
             if len(self._rumours):
-                self.send(member.address, member.process, Gossip())
+                self.send(member, Gossip())
 
     def everything(self, now: float) -> tuple[Claim, ...]:
-        return tuple([self._claim(now, member) for member in self.by_name.values() if member is not self.me])
+        return tuple([self.claim(now, member) for member in self.by_name.values() if member is not self.me])
 
     def lacking(self, now: float, theirs: Iterable[Claim]) -> tuple[Claim, ...]:
         """What they should hear from us: what is news to them, and whom they hold DOWN and we do not."""
@@ -244,10 +257,11 @@ class Membership:
             their = held.get(member.name)
             disputed = their is not None and their.liveness is Liveness.DOWN and member.live
             if member is not self.me and (disputed or supersedes(their, member)):
-                lacking.append(self._claim(now, member))
+                lacking.append(self.claim(now, member))
         return tuple(lacking)
 
-    def _claim(self, now: float, member: Member) -> Claim:
+    def claim(self, now: float, member: Member) -> Claim:
+        """What to tell of a member by a stream."""
         if member.live:
             return Claim(member)
         return Claim(member, self.me.name, int(now - self.standings[member.name].since))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from peerkv.gossip.member import Address, Claim
+from peerkv.gossip.member import Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,6 @@ class PingRequest:
 
     number: int
     process: int
-    address: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Datagram:
     view: int
     """The fingerprints of the sender's live members: another one than the receiver's means that they should talk."""
     to: int
-    """The process that this is meant for, as addresses are used again; 0: whoever is there."""
+    """The process that this is meant for, as addresses are used again."""
     body: Body
     claims: tuple[Claim, ...] = ()
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from peerkv.gossip.exchanges import Exchanges
 from peerkv.gossip.health import Health
 from peerkv.gossip.member import Address, Claim, Liveness, Member, events_of, located, supersedes
-from peerkv.gossip.membership import Membership, SwimOutbox
+from peerkv.gossip.membership import GENERATION_MAX, INCARNATIONS_MAX, Membership, SwimOutbox
 from peerkv.gossip.messages import (
     Ack,
     Admission,
@@ -37,7 +37,7 @@ from peerkv.gossip.messages import (
     Purpose,
 )
 from peerkv.gossip.names import Names
-from peerkv.settings import GossipSettings
+from peerkv.settings import GossipSettings, address_text
 
 if TYPE_CHECKING:
     from random import Random
@@ -65,7 +65,7 @@ class _Relay:
     """A ping on another node's behalf."""
 
     source: Address
-    process: int
+    asker: Member
     number: int
     nack_at: float
 
@@ -88,7 +88,7 @@ class Swim:
         self._rng = rng
         self._members = Membership(settings, cluster, me, rng, now, measure)
         self._exchanges = Exchanges(settings, self._members, seeds, rng, now)
-        self._names = Names(self._members, now)
+        self._names = Names(self._members, self._exchanges, now)
         self.members = self._members.by_name
         self._turn = 0
         """Those of the members' order up to here have been probed in this round."""
@@ -107,66 +107,81 @@ class Swim:
     # Inputs
 
     def receive(self, now: float, source: Address, message: Datagram) -> None:
-        """A datagram came."""
-        if (
-            self._members.silent
-            or message.process == self._members.me.process
-            or self._exchanges.is_refused(now, source, message.cluster_id)
-        ):
+        """A datagram came. That of a process that is no member is not read, unless it contests our name, and never
+        answered (protocol rule G1)."""
+        members, me = self._members, self._members.me
+        if members.silent or message.process == me.process:
+            return
+        if self._exchanges.is_refused(now, source, message.cluster_id):
+            return
+        sender = members.by_name.get(message.name)
+        if sender is None or sender.process != message.process:
+            if isinstance(message.body, Contest):
+                self._names.contested(now, source, message)
             return
         self._notice_stall(now)
-        if message.to not in (0, self._members.me.process):
-            if isinstance(message.body, Ping):  # whom it looks for was here before us: say who is here now
-                self._members.send(source, message.process, Gossip(), [Claim(self._members.me)])
+        if message.to != me.process:  # to who was here before us
             return
-        accused = self._learn(now, message.claims, message.process, source[0], stream=False)
-        self._contact(now, message.name, message.process, source, quiet=accused)
-        contradiction = [Claim(self._members.me)] if accused else []
+        accused = self._learn(now, message.claims, sender.process, source[0], stream=False)
+        self._contact(now, sender.name, sender.process, quiet=accused)
+        contradiction = [Claim(members.me)] if accused else []
         match message.body:
             case Ping(number):
-                self._members.send(source, message.process, Ack(number, source[0]), contradiction)
+                members.send(sender, Ack(number, source[0]), contradiction, address=source)
             case Ack(number, seen):
-                self._members.seen_as(now, seen)
-                self._acknowledged(number, message.process)
-            case PingRequest(number, process, address):
-                self._relay(now, source, message.process, number, process, address)
+                members.seen_as(now, seen)
+                self._acknowledged(number, sender.process)
+            case PingRequest(number, process):
+                self._relay(now, source, sender, number, process)
             case Nack(number):
                 if number in self._probes:
                     self._probes[number].nacks += 1
-            case Contest(generation):
-                if message.name == self._members.me.name:
-                    self._names.contested(now, source, message.process, generation)
-            case Gossip():
+            case Gossip() | Contest():
                 pass
         if contradiction and not isinstance(message.body, Ping):
-            self._members.send(source, message.process, Gossip(), contradiction)
-        self._exchanges.compare_views(now, source, message.view)
+            members.send(sender, Gossip(), contradiction, address=source)
+        self._exchanges.compare_views(now, sender.address, message.view)
 
     def request(self, now: float, source: Address, message: ExchangeRequest) -> ExchangeAnswer:
-        """Somebody opened a stream to us and asks."""
+        """Somebody opened a stream to us and asks. If we do not know it, we ask it at its own address, too."""
+        members, me = self._members, self._members.me
         theirs = located(message.me.member, source[0])
-        if theirs.process == self._members.me.process or self._members.silent:
-            return ExchangeAnswer(Claim(self._members.me), self._members.view, source[0])
+        if theirs.process == me.process or members.silent:
+            return ExchangeAnswer(Claim(me), members.view, source[0])
         if self._exchanges.is_refused(now, source, theirs.cluster_id):
-            return self._exchanges.refuse(now, source, self._members.foreign_reason(theirs.cluster_id))
-        if not _compatible(theirs, self._members.me):
-            return self._exchanges.refuse(
-                now, source, f"speaks protocol versions {theirs.versions}, not {self._members.me.versions}"
-            )
+            return self._exchanges.refuse(now, source, members.foreign_reason(theirs.cluster_id))
+        if not _compatible(theirs, me):
+            return self._exchanges.refuse(now, source, f"speaks protocol versions {theirs.versions}, not {me.versions}")
         self._notice_stall(now)
         admission, reason = self._names.admit(now, theirs)
         if admission is not Admission.WELCOME:
-            return ExchangeAnswer(Claim(self._members.me), self._members.view, source[0], (), admission, reason)
-        self._learn(now, (replace(message.me, member=theirs), *message.claims), theirs.process, source[0], stream=True)
-        self._contact(now, theirs.name, theirs.process, theirs.address, quiet=True)
-        if message.purpose is Purpose.PING or message.view == self._members.view:
-            return ExchangeAnswer(Claim(self._members.me), self._members.view, source[0])
-        return ExchangeAnswer(Claim(self._members.me), self._members.view, source[0], self._members.everything(now))
+            return ExchangeAnswer(Claim(me), members.view, source[0], (), admission, reason)
+        held = members.by_name.get(theirs.name)
+        if held is not None and held.process == theirs.process:
+            claims = (replace(message.me, member=theirs), *message.claims)
+            self._learn(now, claims, theirs.process, source[0], stream=True)
+            self._contact(now, theirs.name, theirs.process, quiet=True)
+        elif theirs.name != me.name:
+            self._names.ask(now, theirs)
+        view = members.view
+        if message.purpose is Purpose.SYNC and message.view != view:
+            return ExchangeAnswer(Claim(members.me), view, source[0], members.everything(now))
+        # Whoever was given up, or was followed by a later life of its name, has to know.
+        held = members.by_name.get(theirs.name)
+        fine = held is None or held is members.me or (held.process == theirs.process and held.live)
+        return ExchangeAnswer(
+            Claim(members.me), view, source[0], () if fine or held is None else (members.claim(now, held),)
+        )
 
     def answer(self, now: float, ticket: int, message: ExchangeAnswer | None) -> None:
         """Our exchange ended: with an answer, or (None) without."""
         exchange = self._exchanges.end(ticket)
-        if exchange is None or message is None or self._members.silent:
+        if exchange is None or self._members.silent:
+            return
+        if exchange.question:
+            self._names.answered(now, exchange, message)
+            return
+        if message is None:
             return
         self._notice_stall(now)
         host, _ = exchange.address
@@ -184,15 +199,18 @@ class Swim:
             case Admission.NAME_TAKEN:
                 if not self._names.settled(now):
                     self._names.give_way(message.reason)
+                elif theirs.name == self._members.me.name:
+                    self._names.contest(now, theirs)
                 return
             case Admission.REFUSED:
-                self._members.log("warning", f"{host}:{exchange.address[1]} refused this node: {message.reason}")
+                self._exchanges.complain(
+                    now, exchange.address, f"{address_text(*exchange.address)} refused this node: {message.reason}"
+                )
                 return
             case Admission.WELCOME:
                 pass
-        claims = (replace(message.me, member=theirs), *message.claims)
-        self._learn(now, claims, theirs.process, host, stream=True)
-        self._contact(now, theirs.name, theirs.process, theirs.address, quiet=True)
+        self._learn_answer(now, theirs, message)
+        self._contact(now, theirs.name, theirs.process, quiet=True)
         if exchange.request.purpose is Purpose.PING:
             if exchange.probe in self._probes and self._probes[exchange.probe].process == theirs.process:
                 self._acknowledged(exchange.probe, by=0)
@@ -210,7 +228,7 @@ class Swim:
         self._notice_stall(now)
         for number in [number for number, relay in self._relays.items() if now >= relay.nack_at]:
             relay = self._relays.pop(number)
-            self._members.send(relay.source, relay.process, Nack(relay.number))
+            self._members.send(relay.asker, Nack(relay.number), address=relay.source)
         if not self._members.leaving:
             self._watch(now)
             self._exchanges.keep_in_touch(now)
@@ -230,7 +248,7 @@ class Swim:
         """A hint of the data plane: bytes came from that process. As good as an answer to a ping."""
         member = self._members.by_name.get(name)
         if member is not None and member.process == process:
-            self._contact(now, name, process, member.address, quiet=False)
+            self._contact(now, name, process, quiet=False)
 
     def update(self, **changes: Any) -> None:
         """What this node says of itself has changed (epoch, cluster_id, load, ...): tell everybody.
@@ -332,7 +350,7 @@ class Swim:
         probe = self._probes[number] = _Probe(member.name, member.process, now, now + timeout, now + lasts)
         # Lifeguard's buddy system: a suspect is the first to be told that it is one.
         accusation = [] if member.liveness is Liveness.ALIVE else [Claim(member, self._members.me.name)]
-        self._members.send(member.address, member.process, Ping(number), accusation)
+        self._members.send(member, Ping(number), accusation)
         if hinted:
             self._detour(now, number, probe)
 
@@ -344,21 +362,23 @@ class Swim:
         through = self._rng.sample(able, min(len(able), self._settings.indirect_probes))
         probe.asked = len(through)
         for member in through:
-            self._members.send(member.address, member.process, PingRequest(number, probe.process, target.address))
+            self._members.send(member, PingRequest(number, probe.process))
         self._exchanges.open(now, target.address, Purpose.PING, probe=number)
 
-    def _relay(self, now: float, source: Address, process: int, number: int, target: int, address: Address) -> None:
-        if len(self._relays) < RELAYS_MAX:
+    def _relay(self, now: float, source: Address, asker: Member, number: int, process: int) -> None:
+        """Ping a member on another's behalf: at the address that we know, as nobody's word sends our datagrams."""
+        target = next((member for member in self.members.values() if member.process == process), None)
+        if target is not None and len(self._relays) < RELAYS_MAX:
             ours = self._members.next_number()
             # 80 % of the time-out, so that the Nack is there before the one who asked gives up (Lifeguard).
-            self._relays[ours] = _Relay(source, process, number, now + 0.8 * self._settings.probe_timeout)
-            self._members.send(address, target, Ping(ours))
+            self._relays[ours] = _Relay(source, asker, number, now + 0.8 * self._settings.probe_timeout)
+            self._members.send(target, Ping(ours))
 
     def _acknowledged(self, number: int, by: int) -> None:
         """`by`: the process whose datagram said so; 0: a stream did."""
         relay = self._relays.pop(number, None)
         if relay is not None:
-            self._members.send(relay.source, relay.process, Ack(relay.number, relay.source[0]))
+            self._members.send(relay.asker, Ack(relay.number, relay.source[0]), address=relay.source)
         probe = self._probes.pop(number, None)
         if probe is None:
             return
@@ -392,7 +412,8 @@ class Swim:
 
     def _convict(self, now: float, name: str) -> None:
         began = self._members.suspicions[name].began
-        isolated = self._heard_at < began and len(self._members.live_others()) >= 2
+        others = len(self._members.live_others()) + len(self._members.unconfirmed)
+        isolated = self._heard_at < began and others >= 2
         if isolated:
             self._members.unconfirmed.add(name)
         self._members.accept(
@@ -419,75 +440,108 @@ class Swim:
     # What is heard
 
     def _learn(self, now: float, claims: Iterable[Claim], process: int, host: str, *, stream: bool) -> bool:
-        """Whether the claims accuse this node. They came from that process at that host."""
+        """Whether the claims accuse this node. A member has sent them, unasked, from that host."""
+        members = self._members
         accused = False
         for claim in claims:
-            member = claim.member
-            if member.process == process:
-                member = located(member, host)
-            if member.name == self._members.me.name:
-                accused |= self._learn_of_me(now, member)
-            elif member.host and not self._members.is_foreign(member.cluster_id):
-                self._learn_of(now, member, claim.by, claim.age, stream=stream)
+            new = located(claim.member, host) if claim.member.process == process else claim.member
+            held = members.by_name.get(new.name)
+            if new.name == members.me.name:
+                accused |= self._learn_of_me(now, new)
+            elif not new.host or members.is_foreign(new.cluster_id):
+                continue
+            elif held is not None and held.life == new.life:
+                self._learn_again(now, held, replace(claim, member=new), stream=stream)
+            elif supersedes(held, new):
+                self._names.ask(now, new)
         return accused
 
-    def _learn_of(self, now: float, new: Member, by: str, age: int, *, stream: bool) -> None:
-        old = self._members.by_name.get(new.name)
-        if old is None and not new.live and (not stream or age >= self._members.remembered_for(new)):
-            return
-        if stream and old is not None and old.life == new.life:
-            if new.liveness is Liveness.DOWN and old.live:
-                if new.incarnation >= old.incarnation:
-                    self._members.urgent[new.name] = None
-                    self._confirm(old, by)
-                return
-            if new.live and old.liveness is Liveness.DOWN and not supersedes(old, new):
-                self._members.tell(now, old, new.process, new.address)
-                return
-        if supersedes(old, new):
-            self._members.accept(now, new, by, age)
-        elif new.liveness is Liveness.SUSPECT and old is not None and not supersedes(new, old):
-            self._confirm(old, by)
+    def _learn_answer(self, now: float, theirs: Member, message: ExchangeAnswer) -> None:
+        """What somebody has answered whom we have asked: of lives that are new here it says only whom to ask, but who
+        joins believes the first that answers."""
+        members = self._members
+        joins = not self._exchanges.met
+        if theirs.name == members.me.name:
+            self._learn_of_me(now, theirs, asked=True, joins=joins)
+        elif supersedes(members.by_name.get(theirs.name), theirs):
+            members.accept(now, theirs)
+        for claim in message.claims:
+            new, held = claim.member, members.by_name.get(claim.member.name)
+            if new.name == members.me.name:
+                self._learn_of_me(now, new, asked=True, joins=joins)
+            elif not new.host or members.is_foreign(new.cluster_id):
+                continue
+            elif held is not None and held.life == new.life:
+                self._learn_again(now, held, claim, stream=True)
+            elif not supersedes(held, new):
+                continue
+            elif joins or (held is not None and not held.live and not new.live):
+                if new.live or claim.age < members.remembered_for(new):
+                    members.accept(now, new, claim.by, claim.age)
+            else:
+                self._names.ask(now, new)
 
-    def _learn_of_me(self, now: float, theirs: Member) -> bool:
+    def _learn_again(self, now: float, held: Member, claim: Claim, *, stream: bool) -> None:
+        """Of a life that is known. Hearsay from a stream convicts nobody: it has the member looked at."""
+        new = claim.member
+        if stream and new.liveness is Liveness.DOWN and held.live:
+            if new.incarnation >= held.incarnation:
+                self._members.urgent[new.name] = None
+                self._confirm(held, claim.by)
+        elif supersedes(held, new):
+            if self._names.is_credible(held, new):
+                self._members.accept(now, new, claim.by, claim.age)
+            else:
+                self._names.ask(now, new)
+        elif stream and new.live and held.liveness is Liveness.DOWN:
+            self._members.tell(now, held)
+        elif new.liveness is Liveness.SUSPECT and not supersedes(new, held):
+            self._confirm(held, claim.by)
+
+    def _learn_of_me(self, now: float, theirs: Member, *, asked: bool = False, joins: bool = False) -> bool:
         """Whether to contradict: what is held of this node somewhere is not so, or was so of an earlier life."""
-        if self._members.leaving:
+        members, me = self._members, self._members.me
+        if members.leaving:
             return False
-        if theirs.process != self._members.me.process:
-            if theirs.life < self._members.me.life:
-                return True
-            if theirs.live:
-                self._names.contest(now, theirs.address, theirs.process)
-                return False
-        if theirs.life > self._members.me.life or theirs.liveness is Liveness.LEFT:
-            if theirs.life < self._members.me.life:
-                return True
-            self._members.log("info", "others had given this node up; it begins anew")
-            self._members.speak(generation=theirs.generation + 1, incarnation=0)
+        if theirs.life < me.life:
             return True
-        if theirs.liveness is Liveness.ALIVE:
+        if theirs.process != me.process:
+            # A later life of our name than ours. If it is not a former one, of a clock that went ahead, it lives.
+            if theirs.live and theirs.address != me.address:
+                self._names.rival(now, theirs, joins=joins)
+            elif asked and theirs.generation < GENERATION_MAX:
+                self._begin_anew(theirs.generation + 1)
+                return True
             return False
-        if theirs.life == self._members.me.life and theirs.incarnation >= self._members.me.incarnation:
-            self.health.worse()
-            self._members.speak(incarnation=theirs.incarnation + 1)
-        return True
+        if theirs.generation > me.generation or theirs.incarnation > me.incarnation + INCARNATIONS_MAX:
+            return False  # forged: only we count these up, and nobody takes another's word for such steps
+        if theirs.liveness is Liveness.LEFT:
+            self._begin_anew(me.generation + 1)
+        elif theirs.incarnation > me.incarnation or (
+            theirs.incarnation == me.incarnation and theirs.liveness is not Liveness.ALIVE
+        ):
+            if theirs.liveness is not Liveness.ALIVE:
+                self.health.worse()
+            members.speak(incarnation=theirs.incarnation + 1)
+        return theirs.liveness is not Liveness.ALIVE
 
-    def _contact(self, now: float, name: str, process: int, address: Address, *, quiet: bool) -> None:
+    def _begin_anew(self, generation: int) -> None:
+        self._members.log("info", "others had given this node up; it begins anew")
+        self._members.speak(generation=generation, incarnation=0)
+
+    def _contact(self, now: float, name: str, process: int, *, quiet: bool) -> None:
         """Something came from that process. If it is not held ALIVE here, it should know (unless `quiet`)."""
+        member = self.members.get(name)
+        if member is None or member.process != process:
+            return
         self._heard_at = now
         self._exchanges.met = True
         if self._members.unconfirmed:
             self._members.urgent.update(dict.fromkeys(self._members.unconfirmed))
             self._members.unconfirmed.clear()
-        member = self._members.by_name.get(name)
-        if member is None:
-            return
-        if member.process == process:
-            self._members.standings[name].heard = now
-            if member.liveness is Liveness.ALIVE:
-                return
-        if not quiet:
-            self._members.tell(now, member, process, address)
+        self._members.standings[name].heard = now
+        if member.liveness is not Liveness.ALIVE and not quiet:
+            self._members.tell(now, member)
 
 
 def _compatible(one: Member, other: Member) -> bool:

@@ -69,8 +69,8 @@ def _body_to_wire(body: Body) -> list[Any]:
             return [1, number]
         case Ack(number, seen):
             return [2, number, seen]
-        case PingRequest(number, process, (host, port)):
-            return [3, number, process, host, port]
+        case PingRequest(number, process):
+            return [3, number, process]
         case Nack(number):
             return [4, number]
         case Contest(generation):
@@ -85,9 +85,8 @@ def _body_from_wire(fields: list[Any]) -> Body:
             return Ping(integer(number))
         case [2, number, seen, *_]:
             return Ack(integer(number), text(seen, HOST_CHARACTERS_MAX))
-        case [3, number, process, host, port, *_]:
-            address = text(host, HOST_CHARACTERS_MAX), integer(port, 65535)
-            return PingRequest(integer(number), integer(process), address)
+        case [3, number, process, *_]:
+            return PingRequest(integer(number), integer(process))
         case [4, number, *_]:
             return Nack(integer(number))
         case [5, generation, *_]:
