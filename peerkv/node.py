@@ -589,8 +589,9 @@ class Node:
         return self.view.topology
 
     def members(self) -> list[Member]:
-        """Everybody known, living or not, this node included."""
-        return list(self.swim.members.values())
+        """Everybody known, this node included; who is down or has left and owns nothing, for a while only."""
+        owners = self.view.topology.by_process.keys() if self.view.topology is not None else ()
+        return self.swim.shown(self.clock.now, owners)
 
     def statistics(self) -> Statistics:
         """What INFO tells; the counts of keys are made when asked for."""

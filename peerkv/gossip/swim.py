@@ -4,6 +4,7 @@ Every probe interval the next member of a shuffled list is pinged. No answer: th
 is asked on a stream. Still none: it is SUSPECT, everybody hears so, itself included; it contradicts, or is DOWN. News
 travels with whatever datagram goes out anyway. That is SWIM; what practice has taught on top of it:
 
+- Little is believed of a datagram, as it can be anybody's (protocol rules G1 and G2).
 - Hearsay from a stream convicts nobody. After a split each half holds the other DOWN: who finds that another node
   holds alive whom it holds DOWN accuses that member to its face, which contradicts with a higher incarnation.
 - Whoever is heard from, but not held ALIVE here, is told so, once a second, and never in answer to being told so.
@@ -14,7 +15,7 @@ Give it what happens, with `now` in seconds of any clock that does not jump; `ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
@@ -104,11 +105,22 @@ class Swim:
         """This node as it describes itself."""
         return self._members.me
 
+    def shown(self, now: float, owners: Collection[int]) -> list[Member]:
+        """Who is worth showing: all but those that are gone for longer than who has left is remembered. `owners`:
+        processes that always are."""
+        since = now - self._settings.forget_left_after
+        standings = self._members.standings
+        return [
+            member
+            for name, member in self.members.items()
+            if member.live or member.process in owners or standings[name].since > since
+        ]
+
     # Inputs
 
     def receive(self, now: float, source: Address, message: Datagram) -> None:
         """A datagram came. That of a process that is no member is not read, unless it contests our name, and never
-        answered (protocol rule G1)."""
+        answered (rule G1)."""
         members, me = self._members, self._members.me
         if members.silent or message.process == me.process:
             return

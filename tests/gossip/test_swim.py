@@ -271,6 +271,19 @@ def test_who_left_is_forgotten_after_a_while_and_does_not_come_back_by_hearsay()
     assert not [event for event in first.events if event.member.name == "db2"]  # type: ignore[union-attr]
 
 
+def test_who_is_down_and_owns_nothing_is_shown_for_a_while() -> None:
+    """A container that was killed and replaced by one of another name would be shown for a day."""
+    town = Town()
+    first, second, _ = town.members(3)
+    second.kill()
+    town.run(60.0)
+    assert {member.name for member in first.swim.shown(town.now, ())} == {"db1", "db2", "db3"}
+    town.run(KNOBS.forget_left_after)
+    assert {member.name for member in first.swim.shown(town.now, ())} == {"db1", "db3"}
+    assert {member.name for member in first.swim.shown(town.now, [second.swim.me.process])} == {"db1", "db2", "db3"}
+    assert "db2" in first.swim.members
+
+
 def test_what_is_said_of_oneself_reaches_everybody() -> None:
     town = Town()
     *_, last = town.members(6)
