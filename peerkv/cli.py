@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import trio
 from click.core import ParameterSource
 
 from peerkv import __version__
-from peerkv.config import NAME_MAX, Cluster, ConfigError, load
+from peerkv.config import Cluster, ConfigError, load
 from peerkv.faces.arguments import (
     DEFAULT_ADDRESS,
     IGNORED,
@@ -77,7 +76,7 @@ _option = partial(click.option, cls=NodeOption)
     "own_name",
     type=Value("name"),
     envvar="PEERKV_NODE_NAME",
-    help="Without NAME: this node's name. [default: HOST:PORT, or the machine's name where HOST is any address]",
+    help="Without NAME: this node's name. [default: HOST:PORT; the machine's or container's where HOST is any address]",
 )
 @_option("--cluster", type=Value("name"), default="peerkv", show_default=True, help="The cluster's name.")
 @_option("--role", type=click.Choice(["data", "master"]), default="data", show_default=True)
@@ -135,7 +134,7 @@ def node(
 
     SIGTERM has it hand its share back before it ends; a second one, or Ctrl-C, ends it at once.
     """
-    from peerkv.faces.up import serve_until_signal
+    from peerkv.faces.up import default_name, serve_until_signal
     from peerkv.shell.serve import NameInUse, PortTaken
 
     _refuse_what_would_be_ignored(name, config)
@@ -147,7 +146,7 @@ def node(
             raise click.ClickException(str(error)) from None
     else:
         role = Role(options.pop("role"))
-        named = own_name or _default_name(options["announce_host"] or options["host"], options["port"])
+        named = own_name or default_name(options["announce_host"] or options["host"], options["port"])
         given = {key: value for key, value in options.items() if value is not None}
         settings = Settings(name=named, role=role, **given)
     _log_to(log_file, settings)
@@ -173,11 +172,6 @@ def _refuse_what_would_be_ignored(name: str | None, config: Path | None) -> None
         given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
         if name is not None and given and option.name not in ("name", "config", "log_file", "log_level", "parent"):
             raise click.UsageError(f"{option.opts[0]} does not go with NAME: {name} is described by its cluster.ini")
-
-
-def _default_name(host: str, port: int) -> str:
-    """A container is known by its own name; 0.0.0.0 is everybody's."""
-    return (socket.gethostname() if host in ("0.0.0.0", "::") else f"{host}:{port}")[:NAME_MAX]
 
 
 def _log_to(path: Path | None, settings: Settings) -> None:

@@ -14,6 +14,7 @@ import click
 from peerkv.config import parse_address, parse_value
 from peerkv.faces.client import ConnectionLost, Unreachable, first_of
 from peerkv.faces.render import escape_what_streams_lack, escaped
+from peerkv.settings import Settings
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7001"
 """The first data node of the repository's cluster.ini; the help of each command says so."""
@@ -60,8 +61,10 @@ def own_address() -> str:
     if address := os.environ.get("PEERKV_ADDRESS"):
         return address
     port = os.environ.get("PEERKV_NODE_PORT", "")
-    if not port or _OF_A_SERVICE.match(port):
+    if not port:
         return ""
+    if _OF_A_SERVICE.match(port):  # ignored by the node as well
+        port = str(Settings().port)
     host = os.environ.get("PEERKV_NODE_HOST", "")
     return f"[{DEFAULT_ADDRESS.partition(':')[0] if host in _WILDCARDS else host}]:{port}"
 

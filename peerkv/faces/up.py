@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -13,15 +15,39 @@ from typing import Final, Literal, TextIO
 
 import trio
 
-from peerkv.config import Cluster
+from peerkv.config import NAME_MAX, Cluster
 from peerkv.faces.client import Client, ConnectionLost, Unreachable, first_of
 from peerkv.faces.dialect import run_lines
 from peerkv.settings import Role, Settings, address_text
 from peerkv.shell.process import prepare, tune
 from peerkv.shell.serve import Serving, serve
 
+NAMED_WITHIN_S: Final = 5.0
+"""After that a container does without the engine's name for it."""
+_CONTAINER_ID: Final = re.compile("[0-9a-f]{12}")
 STOP_WITHIN_S: Final = 5.0
 READY_POLL_S: Final = 0.05
+
+
+def default_name(host: str, port: int) -> str:
+    """HOST:PORT, or, as 0.0.0.0 is everybody's, the machine's name. That of a container is a number that its next one
+    does not have: there it is the name that the engine tells, as in `docker ps`, which says who has come back."""
+    if host not in ("0.0.0.0", "::"):
+        return f"{host}:{port}"[:NAME_MAX]
+    machine = socket.gethostname()
+    return (_container_name(machine) if _CONTAINER_ID.fullmatch(machine) else machine)[:NAME_MAX]
+
+
+def _container_name(machine: str) -> str:
+    try:
+        address = socket.gethostbyname(machine)
+        # -s dns: /etc/hosts would say the number
+        command = ["getent", "-s", "dns", "hosts", address]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=NAMED_WITHIN_S, check=True).stdout
+        name = found.split()[1].partition(".")[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return machine
+    return name if name.isprintable() else machine
 
 
 async def serve_until_signal(settings: Settings, parent: int | None) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from bench.processes import free_port
+
 ROOT = Path(__file__).parents[2]
 PROJECT = "peerkv-test"
 BASE = "peerkv-test-base"
@@ -86,12 +88,15 @@ class Compose:
 
     def __init__(self, context: Path) -> None:
         self._context = context
+        self.port = free_port()
+        """What compose publishes."""
         self._environment = {
             **os.environ,
             "COMPOSE_PROJECT_NAME": PROJECT,
             "PEERKV_BASE": BASE,
             "PEERKV_PIP_OPTIONS": "--no-index",
             "PEERKV_FORGET_AFTER": "4",
+            "PEERKV_PORT": str(self.port),
         }
 
     def compose(self, *arguments: str) -> str:
@@ -118,7 +123,7 @@ class Compose:
         until = time.monotonic() + 90
         while True:
             node = self.containers("node")[0]
-            command = ["docker", "exec", node, "peerkv", "status", "127.0.0.1:6379", "--wait", "20", "--json"]
+            command = ["docker", "exec", node, "peerkv", "status", "--wait", "20", "--json"]
             done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
             status = json.loads(done.stdout) if done.stdout.startswith("{") else {"members": []}
             members = [member["name"] for member in status["members"] if member["owner"]]
@@ -126,6 +131,11 @@ class Compose:
                 return
             assert time.monotonic() < until, f"{members}, not {count}: {done.stdout[-3000:]}{done.stderr[-500:]}"
             time.sleep(0.5)
+
+    def names(self) -> set[str]:
+        """What the members are called; from outside."""
+        found = json.loads(run(sys.executable, "-m", "peerkv", "status", f"127.0.0.1:{self.port}", "--json"))
+        return {member["name"] for member in found["members"] if member["owner"]}
 
     def check_keys(self) -> None:
         """Every key, through every node."""
@@ -158,6 +168,7 @@ def test_scaled_killed_and_started_again(services: Compose) -> None:
     first = services.containers("node")[0]
     assert services.peerkv(first, "--version").startswith("peerkv")
     assert run("docker", "exec", first, "id", "-un").strip() == "peerkv"
+    assert services.names() == {f"{PROJECT}_node_{number}" for number in range(1, 6)}
     setting = "".join(f"set key{number} value{number}\n" for number in range(KEYS))
     services.peerkv(first, "connect", "--redis", "127.0.0.1:6379", stdin=setting)
 

@@ -57,7 +57,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         ({"PEERKV_NODE_PORT": "6379"}, "[127.0.0.1]:6379"),
         ({"PEERKV_NODE_PORT": "6379", "PEERKV_NODE_HOST": "0.0.0.0"}, "[127.0.0.1]:6379"),
         ({"PEERKV_NODE_PORT": "6379", "PEERKV_NODE_HOST": "10.0.0.5"}, "[10.0.0.5]:6379"),
-        ({"PEERKV_NODE_PORT": SERVICE}, ""),
+        ({"PEERKV_NODE_PORT": SERVICE}, "[127.0.0.1]:6379"),
     ],
 )
 def test_a_container_s_own_node_is_found(
