@@ -157,6 +157,10 @@ def node(
         trio.run(serve_until_signal, settings, parent)
     except* (PortTaken, NameInUse) as group:
         failed = str(first_of(group))
+    except* Exception as group:
+        fault = first_of(group)
+        logging.getLogger("peerkv").critical("a fault of peerkv ends this node", exc_info=fault)
+        failed = f"{type(fault).__name__}: {escaped(str(fault))} (a fault of peerkv: the log says where)"
     if failed:
         raise click.ClickException(failed)
 

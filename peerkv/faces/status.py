@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Final
 
 import trio
 from rich.console import Console
@@ -11,6 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from peerkv.faces.client import Client, ConnectionLost, Unreachable
+from peerkv.faces.render import escaped
+
+PIPED_COLUMNS: Final = 1000
+"""Into a pipe a member is a line, however long its name is."""
 
 
 async def await_whole(client: Client, wait: float) -> dict[str, Any]:
@@ -50,18 +54,19 @@ def is_whole(found: dict[str, Any]) -> bool:
 
 
 def show(found: dict[str, Any]) -> None:
-    console = Console(markup=False)
+    piped = sys.stdout is None or not sys.stdout.isatty()
+    console = Console(markup=False, width=PIPED_COLUMNS if piped else None)
     table = Table("node", "role", "clients", "liveness", "copies", "homes", "zone")
     for member in sorted(found["members"], key=lambda member: member["name"]):
         owner = member["owner"]
         table.add_row(
-            member["name"] + (" *" if member["me"] else ""),
+            escaped(member["name"]) + (" *" if member["me"] else ""),
             member["role"],
-            member["client"],
+            escaped(member["client"]),
             "leaving" if member["leaving"] and member["liveness"] == "alive" else member["liveness"],
             str(member["copies"]) if owner else "-",
             str(member["homes"]) if owner else "-",
-            member["zone"],
+            escaped(member["zone"]),
         )
     console.print(table)
     if not found["epoch"]:
@@ -78,8 +83,8 @@ def show(found: dict[str, Any]) -> None:
     if found["slots_without_quorum"]:
         whole += f", {found['slots_without_quorum']} have no majority and cannot be used"
     if found["joining"]:
-        whole += f"; {', '.join(found['joining'])} will join"
-    console.print(f"cluster {found['cluster']}, epoch {found['epoch']}, {each}: {whole}", soft_wrap=True)
+        whole += f"; {', '.join(map(escaped, found['joining']))} will join"
+    console.print(f"cluster {escaped(str(found['cluster']))}, epoch {found['epoch']}, {each}: {whole}", soft_wrap=True)
 
     change = found["change"]
     if found["changing"] or change["copies_to_go"]:

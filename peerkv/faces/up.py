@@ -18,6 +18,7 @@ import trio
 from peerkv.config import NAME_MAX, Cluster
 from peerkv.faces.client import Client, ConnectionLost, Unreachable, first_of
 from peerkv.faces.dialect import run_lines
+from peerkv.faces.render import escaped
 from peerkv.settings import Role, Settings, address_text
 from peerkv.shell.process import prepare, tune
 from peerkv.shell.serve import Serving, serve
@@ -188,7 +189,7 @@ class Up:
 
     def _last_line(self, settings: Settings) -> str:
         lines = log_path(self._logs, settings).read_text(errors="replace").strip().splitlines()
-        return lines[-1].removeprefix("Error: ") if lines else "it said nothing"
+        return escaped(lines[-1].removeprefix("Error: ")) if lines else "it said nothing"
 
     async def _stop_on_signal(self, scope: trio.CancelScope) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
