@@ -232,7 +232,7 @@ class Node:
     def more(self) -> bool:
         """Whether there is something to do at once: the next `take` must not wait for any input."""
         dispatcher = self.dispatcher
-        return dispatcher.waits or bool(dispatcher.replies)
+        return dispatcher.waits or bool(dispatcher.replies) or self.home.has_more
 
     def close(self, now: float, session: Session) -> None:
         """A client is gone; what it asked for goes on, its replies go nowhere."""
@@ -521,6 +521,26 @@ class Node:
             self.home.want(self.upkeep.orphans())
         self.replica.recent.trim(self.view.marks, self.links.gone(), at_leisure=True)
         self.links.watch()
+        self._relieve()
+
+    def _relieve(self) -> None:
+        """Close connections of clients that have the most unread and unfinished where all of them together have more
+        than they may."""
+        most = self.settings.clients_bytes_max
+        sizes = [(session.unread + session.requests.unfinished, session) for session in self.sessions.values()]
+        total = sum([size for size, _ in sizes])
+        if total <= most:
+            return
+        for size, session in sorted(sizes, key=_size_of, reverse=True):
+            if total <= most:
+                break
+            total -= size
+            self._log(
+                "warning",
+                f"client {session.address} is closed: {size} bytes of what it asked for are unfinished or unread, and"
+                f" those of all clients are more than {most}",
+            )
+            self.kill(session)
 
     def take(self, now: float) -> Outbox:
         """End of a turn: everything that is to be done because of the inputs since the last one."""
@@ -555,6 +575,7 @@ class Node:
                     self.replica.recent.note_traffic(len(frame))
                 peer.clear()
             self.replica.recent.trim(view.marks)
+        self.home.end_turn()
         outbox.replies, dispatcher.replies = dispatcher.replies, []
         self._statistics.output_bytes += sum([len(data) for _, data in outbox.replies])
         outbox.closing, dispatcher.closing = dispatcher.closing, []
@@ -566,7 +587,7 @@ class Node:
         return outbox
 
     def _wake_at(self) -> float:
-        if self.dispatcher.waits:
+        if self.dispatcher.waits or self.home.has_more:
             return self.clock.now
         at = min(self._swim_wake_at, self._watch_at, self.links.redial_at, self.coordinator.wake_at)
         operations = self.operations.wake_at
@@ -595,7 +616,8 @@ class Node:
 
     def statistics(self) -> Statistics:
         """What INFO tells; the counts of keys are made when asked for."""
-        slots = [slot for slot in self.view.slots if slot is not None]
+        copies = self.view.copies
+        buried = [slot for number in copies.buried if (slot := copies.slots[number]) is not None]
         owner, coordinator = self.replica.counters, self.coordinator.counters
         return replace(
             self._statistics,
@@ -603,9 +625,9 @@ class Node:
             clients=len(self.sessions),
             commands=self.dispatcher.commands,
             errors=self.dispatcher.errors,
-            keys=sum(slot.live for slot in slots),
+            keys=sum(map(len, copies.cells)) - sum([len(slot.tombstones) for slot in buried]),
             expiring=len(self.home.expiry),
-            copies=len(slots),
+            copies=len(copies.slots) - copies.slots.count(None),
             homes=len(self.home.homes),
             epoch=self.view.epoch,
             takeovers=owner.takeovers,
@@ -665,3 +687,7 @@ def _myself(settings: Settings, process: int, wall: float) -> Member:
         zone=settings.zone,
         weight=settings.weight,
     )
+
+
+def _size_of(entry: tuple[int, Session]) -> int:
+    return entry[0]

@@ -11,7 +11,7 @@ from peerkv import __version__
 from peerkv.commands.patterns import matcher
 from peerkv.commands.table import COMMANDS, Command, arity_error, find, keys_of
 from peerkv.gossip.member import Liveness, Member
-from peerkv.resp import Reply, ReplyError, Verbatim
+from peerkv.resp import Prepared, Reply, ReplyError, Verbatim
 from peerkv.ring.keys import SLOTS
 from peerkv.ring.topology import Topology
 from peerkv.settings import Role, Settings
@@ -233,7 +233,12 @@ def _located(topology: Topology, members: Sequence[Member]) -> dict[int, Member]
     }
 
 
-def cluster_slots(topology: Topology | None, members: Sequence[Member]) -> Reply:
+@lru_cache(maxsize=4)
+def cluster_slots(topology: Topology | None, members: tuple[Member, ...]) -> Prepared:
+    return Prepared(_cluster_slots(topology, members))
+
+
+def _cluster_slots(topology: Topology | None, members: Sequence[Member]) -> Reply:
     if topology is None:
         return []
     located = _located(topology, members)
@@ -250,8 +255,13 @@ def cluster_slots(topology: Topology | None, members: Sequence[Member]) -> Reply
     return entries
 
 
-def cluster_shards(topology: Topology | None, members: Sequence[Member]) -> Reply:
+@lru_cache(maxsize=4)
+def cluster_shards(topology: Topology | None, members: tuple[Member, ...]) -> Prepared:
     """Slots by who is asked first; each such member is a shard of its own, as its own master."""
+    return Prepared(_cluster_shards(topology, members))
+
+
+def _cluster_shards(topology: Topology | None, members: Sequence[Member]) -> Reply:
     if topology is None:
         return []
     located = _located(topology, members)
@@ -276,7 +286,12 @@ def cluster_shards(topology: Topology | None, members: Sequence[Member]) -> Repl
     return shards
 
 
-def cluster_nodes(topology: Topology | None, members: Sequence[Member], me: int) -> Reply:
+@lru_cache(maxsize=4)
+def cluster_nodes(topology: Topology | None, members: tuple[Member, ...], me: int) -> Prepared:
+    return Prepared(_cluster_nodes(topology, members, me))
+
+
+def _cluster_nodes(topology: Topology | None, members: Sequence[Member], me: int) -> Reply:
     located = _located(topology, members) if topology is not None else {}
     slots: dict[int, list[str]] = {}
     for first, last, owners in _ranges(topology) if topology is not None else ():
@@ -307,16 +322,20 @@ def cluster_nodes(topology: Topology | None, members: Sequence[Member], me: int)
 def command(request: Sequence[bytes]) -> Reply:
     """COMMAND and its subcommands."""
     if len(request) == 1:
-        return [_described(row) for row in COMMANDS.values()]
+        return _all_described()
     names = [name.decode("ascii", "replace").lower() for name in request[2:]]
     match request[1].upper():
         case b"COUNT" if not names:
             return len(COMMANDS)
         case b"INFO":
-            rows = [COMMANDS.get(name) for name in names] if names else list(COMMANDS.values())
+            if not names:
+                return _all_described()
+            rows = [COMMANDS.get(name) for name in names]
             return [_described(row) if row is not None else None for row in rows]
         case b"DOCS":
-            return {name.encode(): _documented(COMMANDS[name]) for name in names or COMMANDS if name in COMMANDS}
+            if not names:
+                return _all_documented()
+            return {name.encode(): _documented(COMMANDS[name]) for name in names if name in COMMANDS}
         case b"LIST":
             return _listed(request[2:])
         case b"GETKEYS" if names:
@@ -329,6 +348,16 @@ def command(request: Sequence[bytes]) -> Reply:
             ]
         case subcommand:
             return unknown_subcommand("command", subcommand)
+
+
+@lru_cache(maxsize=1)
+def _all_described() -> Prepared:
+    return Prepared([_described(row) for row in COMMANDS.values()])
+
+
+@lru_cache(maxsize=1)
+def _all_documented() -> Prepared:
+    return Prepared({name.encode(): _documented(row) for name, row in COMMANDS.items()})
 
 
 def _listed(options: Sequence[bytes]) -> Reply:

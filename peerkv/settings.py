@@ -102,6 +102,9 @@ class Settings:
     a third of that without an answer close it."""
     client_output_bytes_max: int = 256 << 20
     """Replies that a client has not read yet; beyond it the connection is closed, as by Redis's output buffer limit."""
+    clients_bytes_max: int = 512 << 20
+    """Of all clients together: replies that they have not read, and requests that have not come as a whole; beyond it
+    the connections with the most are closed."""
     request_bytes_max: int = 64 << 20
     """One request of a client, all arguments together; beyond it the connection is closed."""
     inline_bytes_max: int = 64 << 10

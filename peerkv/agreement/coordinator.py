@@ -42,6 +42,8 @@ from peerkv.store.recent import TICKET_SLOT, TICKET_SLOT_BITS
 if TYPE_CHECKING:
     from random import Random
 
+CELLS_BYTES_MAX: Final = 8 << 20
+"""Values that an owner sends in answer to one frame of reads; who wants more is sent to the home (rule R2)."""
 SEND_CELL: Final = -1
 """In place of the version that the reader holds: it holds no copy, send yours."""
 EXPIRED: Final = 1
@@ -542,13 +544,15 @@ class Coordinator:
         cells_of = self.view.copies.cells
         differ: list[int] = []
         cells: list[Any] = []
+        size = 0
         for index, (key, version) in enumerate(zip(keys, versions, strict=True)):
             number = slot_of(key)
             cell = cells_of[number].get(key)
             if (0 if cell is None else cell[0]) == version and slots[number] is not None:
                 continue
-            if version == SEND_CELL and slots[number] is not None:
+            if version == SEND_CELL and slots[number] is not None and size <= CELLS_BYTES_MAX:
                 cells += (index, *(cell or (0, None, 0)))
+                size += len(cell[1] or b"") if cell is not None else 0
             else:
                 differ.append(index)
         peer.confirm(sequence, differ, cells)

@@ -53,6 +53,9 @@ SPACED_GROUP: Final = 128
 SPACING_S: Final = 0.01
 """Between such messages, so that clients are served meanwhile."""
 TAKEOVER_ATTEMPTS: Final = 8
+TURN_BYTES_MAX: Final = 8 << 20
+"""Values and replies that operations make in a turn; the rest of them is run in the next one. Each is kept until the
+frames are made: 25 APPENDs to 60 MiB, or 400 GETEX of 1 MiB, were one turn, and more than a frame may have."""
 UNCHANGING_MAX: Final = 16384
 """Forgetting one costs its successor a retry, no more."""
 FILLED_LOOKS: Final = 256
@@ -162,6 +165,10 @@ class Home:
         self._insisted: set[OperationId] = set()
         """Operations in this turn for which we are to take the slot over, whoever we believe to be home."""
         self._seen_round: dict[int, int] = {}
+        self._made = 0
+        """Bytes of values and replies that operations have made in this turn of the node."""
+        self._put_off: list[tuple[Peer, list[tuple[int, int, Sequence[bytes]]]]] = []
+        """Operations beyond that, by who sent them: run in the next turn, in the order in which they came."""
         self._unfilled: list[int] = []
         """Slots that this epoch changes, but for those ..."""
         self._filled = bytearray(SLOTS // 8)
@@ -190,7 +197,16 @@ class Home:
         plain, positions, cells_of = view.copies.plain, view.copies.positions, view.copies.cells
         rows_of: dict[Group, Rows] = {}
         impaired = view.impaired
-        for ticket, after, request in zip(tickets, afters, requests, strict=True):
+        operations = zip(tickets, afters, requests, strict=True)
+        if self._put_off:
+            if tickets:
+                self._put_off.append((origin, list(operations)))
+            return
+        made = self._made
+        for ticket, after, request in operations:
+            if made > TURN_BYTES_MAX:
+                self._put_off.append((origin, [(ticket, after, request), *operations]))
+                break
             if ticket < mark:  # T4: a late copy of an operation that has ended
                 continue
             number = ticket & TICKET_SLOT
@@ -204,7 +220,9 @@ class Home:
                 or (timed[number] and self._finds_expired(number, request))
             ):
                 rows_of.clear()
+                self._made = made
                 self._run_one(origin, ticket, request, after)
+                made = self._made
                 continue
             try:
                 changes, reply = runs[request[0]](cells_of[number], request, clock)
@@ -212,7 +230,9 @@ class Home:
                 changes, reply = None, fault(request, error)
             if changes is None or len(changes) != 1 or changes[0][1] is None:
                 rows_of.clear()
+                self._made = made
                 self._record(number, origin, ticket, changes, reply)
+                made = self._made
                 continue
             ((key, value, deadline),) = changes
             recent[ticket] = reply
@@ -225,6 +245,23 @@ class Home:
                 turn = group.turn or self._begin_turn(group)
                 rows = rows_of[group] = turn.segment(origin, process).rows
             rows += (ticket, to, key, value, deadline, reply)
+            made += len(value) if type(reply) is not bytes else len(value) + len(reply)  # type: ignore[arg-type]
+        self._made = made
+
+    def end_turn(self) -> None:
+        """Of the node: what was run has been sent."""
+        self._made = 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are operations that are to be run in the next turn."""
+        return bool(self._put_off)
+
+    def _run_put_off(self) -> None:
+        put_off, self._put_off = self._put_off, []
+        for origin, operations in put_off:
+            tickets, afters, requests = zip(*operations, strict=True)
+            self.run(origin, tickets, afters, requests)
 
     def _run_one(self, origin: Peer, ticket: int, request: Sequence[bytes], after: int) -> None:
         number = ticket & TICKET_SLOT
@@ -285,6 +322,9 @@ class Home:
             rows += (ticket, to, *changes[0], reply)
         else:
             rows += (ticket, to, [item for change in changes for item in change] or None, None, 0, reply)
+        self._made += sum([len(value) for _, value, _ in changes if value is not None])
+        if type(reply) is bytes:
+            self._made += len(reply)
         self._note_deadlines(slot.number, changes)
 
     def write_nothing(self, home: HomeSlot) -> None:
@@ -353,6 +393,8 @@ class Home:
         if me.insists:
             self.insist(me, me.insists)
             me.insists.clear()
+        if self._put_off and not self._made:
+            self._run_put_off()
         if me.forwards:
             forwards, me.forwards = me.forwards, []
             self.run(me, forwards[::3], forwards[1::3], forwards[2::3])

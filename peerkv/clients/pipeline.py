@@ -32,7 +32,7 @@ from peerkv.clients.connection import run as run_session
 from peerkv.clients.session import Services, Session
 from peerkv.clients.whole import Whole
 from peerkv.commands.table import ONE_KEY, SPELLED, Command, Kind, arity_error, find, find_part, keys_of, unknown
-from peerkv.resp import Reply, ReplyError, Verbatim, encode_all
+from peerkv.resp import Prepared, Reply, ReplyError, Verbatim, encode_all
 from peerkv.ring.keys import SLOT_MASK, slot_of
 
 if TYPE_CHECKING:
@@ -55,13 +55,15 @@ CHANGED_BYTES_MAX: Final = 8 << 20
 PIECE_ARGUMENTS: Final = 512
 """A command of more keys than that is run piece by piece."""
 PIECES_OPEN_MAX: Final = 2
-COSTS: Final = {"info": 32, "command": 32, "client": 8, "cluster": 8, "config": 8, "hello": 4}
+COSTS: Final = {"info": 64, "command": 32, "client": 8, "cluster": 8, "config": 8, "hello": 4}
 """Units, beside one for every argument; of other commands of the connection it is one."""
 SESSIONS_PER_UNIT: Final = 4
+BYTES_PER_UNIT: Final = 1 << 13
+"""Of what commands of the connection answer."""
 
 READ, WRITE = Kind.READ, Kind.WRITE
 BYTES: Final = {bytes}
-MEASURED: Final = {bytes, list, Verbatim}
+MEASURED: Final = {bytes, list, Verbatim, Prepared}
 OPERATION: Final = -1
 """In place of the turn of a read: it has gone to the home, behind a write."""
 ALONE: Final = -2
@@ -171,6 +173,8 @@ def _size_of(reply: Reply) -> int:
         return _size(reply)  # type: ignore[arg-type]
     if kind is Verbatim:
         return len(reply.text)  # type: ignore[union-attr]
+    if kind is Prepared:
+        return len(reply.encoded(2))  # type: ignore[union-attr]
     return 16
 
 
@@ -355,7 +359,7 @@ class Dispatcher:
                 if session.closing:
                     self._truncate(batch, index + 1)
                     break
-                self._charge(session, self._cost(command, request))
+                self._charge(session, self._cost(command, request) + _size_of(reply) // BYTES_PER_UNIT)
                 if session.spent >= SHARE_UNITS:
                     return self._break_here(session, batch, index + 1, requests)
             elif kind is Kind.SPREAD:

@@ -62,11 +62,11 @@ def cluster(services: Services, request: Sequence[bytes]) -> Reply:
         case [b"KEYSLOT", key]:
             return slot_of(key)
         case [b"SLOTS"]:
-            return reports.cluster_slots(services.topology, services.members())
+            return reports.cluster_slots(services.topology, tuple(services.members()))
         case [b"SHARDS"]:
-            return reports.cluster_shards(services.topology, services.members())
+            return reports.cluster_shards(services.topology, tuple(services.members()))
         case [b"NODES"]:
-            return reports.cluster_nodes(services.topology, services.members(), services.process)
+            return reports.cluster_nodes(services.topology, tuple(services.members()), services.process)
         case [b"LINKS"]:
             return []
         case [b"HELP"]:

@@ -14,7 +14,7 @@ import re
 import sys
 from typing import Final
 
-from peerkv.resp import Reply, ReplyError, Verbatim
+from peerkv.resp import Prepared, Reply, ReplyError, Verbatim
 
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\a": "\\a", "\b": "\\b"}
 _LACKED: Final = "peerkv.escaped"
@@ -77,6 +77,8 @@ def render(reply: Reply, *, terminal: bool, lines: bool = False, indent: str = "
             return quoted(reply) if terminal else text_of(reply)
         case Verbatim(text):
             return _lines(text, terminal)
+        case Prepared():
+            return render(reply.reply, terminal=terminal, lines=lines, indent=indent)
         case ReplyError(text):
             return f"(error) {escaped(text) if terminal else text}"
         case list() | dict() if not reply:

@@ -11,6 +11,7 @@
 | list | array | array |
 | dict | flat array | map |
 | Verbatim | bulk string | verbatim text |
+| Prepared | as what it holds | as what it holds |
 | ReplyError | error | error |
 
 Text in simple strings and errors is UTF-8; bytes that are none are kept as lone surrogates (`surrogateescape`), so that
@@ -39,7 +40,26 @@ class Verbatim:
     text: bytes
 
 
-Reply: TypeAlias = "int | float | bool | bytes | str | list[Reply] | dict[Reply, Reply] | Verbatim | ReplyError | None"
+class Prepared:
+    """A reply that is asked for often and does not change: its bytes are made once."""
+
+    __slots__ = ("_encoded", "reply")
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self._encoded: dict[int, bytes] = {}
+
+    def encoded(self, protocol: int) -> bytes:
+        """For a client of RESP 2 or 3."""
+        found = self._encoded.get(protocol)
+        if found is None:
+            found = self._encoded[protocol] = encode(self.reply, protocol)
+        return found
+
+
+Reply: TypeAlias = (
+    "int | float | bool | bytes | str | list[Reply] | dict[Reply, Reply] | Verbatim | Prepared | ReplyError | None"
+)
 
 OK = "OK"
 
@@ -117,6 +137,8 @@ def _encode_into(add: Callable[[bytes], None], reply: Reply, protocol: int) -> N
         case Verbatim():
             text = reply.text
             add(b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text) if protocol == 3 else b"$%d\r\n%b\r\n" % (len(text), text))
+        case Prepared():
+            add(reply.encoded(protocol))
         case ReplyError():
             add(b"-%b\r\n" % _one_line(reply.text))
 

@@ -19,6 +19,8 @@ ARGUMENTS_MAX: Final = 1 << 20
 """Elements of one request, as in Redis before 7 (which takes 2^31): what is announced is allocated at once."""
 BULK_BYTES_MAX: Final = 512 << 20
 """One argument: Redis's proto-max-bulk-len."""
+ARGUMENT_BYTES: Final = 56
+"""What a `bytes` takes beside what it holds."""
 _SENTINEL: Final = b"*0\r\n"
 """An empty request behind what a client sent: that it is read as one proves that the client's last one is complete."""
 
@@ -85,7 +87,14 @@ class Requests:
         self._missing = 0
         """Arguments of the request under way that have not come."""
         self._bytes = 0
-        """Bytes of the arguments under way, as announced."""
+        """Bytes of the arguments of that request that have come."""
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of memory that a request takes that has not come as a whole."""
+        if not self._missing:
+            return len(self._buffer)
+        return len(self._buffer) + self._bytes + ARGUMENT_BYTES * len(self._arguments)
 
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Take what a client sent; the requests that are complete now. Empty ones are dropped."""

@@ -176,6 +176,7 @@ class Owners:
         self.now += TURN_S
         member.at(self.now)
         member.home.flush()
+        member.home.end_turn()
         outgoing = member.view.outgoing()
         for peer in outgoing:
             other = next(other for other in self.members if other.view.me.process == peer.process)

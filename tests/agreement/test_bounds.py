@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from peerkv.agreement.coordinator import CELLS_BYTES_MAX, SEND_CELL
 from peerkv.agreement.epochs import next_topology
+from peerkv.agreement.home import TURN_BYTES_MAX
 from peerkv.agreement.operation import Fetch, Message, Page
 from peerkv.resp import ReplyError
-from peerkv.ring.keys import SLOTS
+from peerkv.ring.keys import SLOTS, slot_of
 from peerkv.ring.topology import Owner, Topology
 from peerkv.store.cell import MEMBER_MAX, ROUND_MAX, SEQUENCE_MASK, ballot_round, make_ballot, position_ballot
 from tests.agreement.owners import SLOT, Got, Owners
+
+TAG = next(tag for number in range(SLOTS * 20) if slot_of(tag := b"{%d}" % number) == SLOT)
+"""Keys that begin so are of the slot."""
 
 
 def ask(owners: Owners, at: int, *request: bytes, seconds: float = 0.0) -> object:
@@ -109,3 +114,61 @@ def test_f3_a_whole_copy_that_is_not_its_sources_is_not_installed() -> None:
     assert [message.whole for message in asked] == [True]
     assert list(second.slot.cells) == [b"k"]
     assert second.replica.counters.mended == 1
+
+
+def big(owners: Owners) -> Got:
+    """32 values of 1 MiB are appended to, each of which makes a value as long as it."""
+    members = owners.members
+    got = Got()
+    for index in range(32):
+        members[0].coordinator.write(SLOT, (b"APPEND", b"%b%d" % (TAG, index), b"x" * (1 << 20)), got, index)
+    return got
+
+
+def test_a_turn_ends_once_its_operations_have_made_some_mib() -> None:
+    """25 APPENDs to a value of 60 MiB were one turn, and a frame that no link takes."""
+    owners = Owners()
+    assert ask(owners, 0, b"APPEND", b"k", b"a") == b"a"
+    home = owners.members[0]
+    got = big(owners)
+    frames = 0
+    while len(got.replies) < 32:
+        home.home.flush()
+        for peer in home.view.peers.values():
+            values = [
+                value for accepts in peer.changes[1::2] for _, columns in accepts.segments for value in columns[3]
+            ]
+            assert sum(map(len, values)) <= TURN_BYTES_MAX + (2 << 20)
+        frames += 1
+        owners.turn(home)
+        for member in owners.members[1:]:
+            owners.turn(member)
+    assert frames > 5
+    assert not home.home.has_more
+    assert [got.replies[index] for index in range(32)] == [b"x" * (1 << 20)] * 32
+
+
+def test_operations_of_others_do_not_overtake_those_that_were_put_off() -> None:
+    owners = Owners()
+    assert ask(owners, 0, b"APPEND", b"k", b"a") == b"a"
+    home, second, _ = owners.members
+    got = big(owners)
+    home.home.flush()
+    assert home.home.has_more
+    home.home.run(home.peer(second), [9 << 14 | SLOT], [0], [(b"APPEND", TAG + b"31", b"late")])
+    owners.deliver(rounds=40)
+    assert home.slot.cells[TAG + b"31"][1] == b"x" * (1 << 20) + b"late"
+    assert len(got.replies) == 32
+
+
+def test_r1_an_owner_sends_some_mib_of_cells_and_no_more() -> None:
+    """400 GETs of 1 MiB at a node without a copy were a frame of 400 MiB."""
+    owners = Owners()
+    big(owners)
+    owners.deliver(rounds=40)
+    home, second, _ = owners.members
+    reader = home.peer(second)
+    home.coordinator.answer_reads(reader, 1, [b"%b%d" % (TAG, index) for index in range(32)], [SEND_CELL] * 32)
+    ((_, differ, cells),) = reader.confirms
+    assert sum(len(value or b"") for value in cells[2::4]) <= CELLS_BYTES_MAX + (1 << 20)
+    assert len(differ) + len(cells) // 4 == 32
