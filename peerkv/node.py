@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from peerkv import wire
+from peerkv.agreement.columns import COLUMNS, TELLS, Tell
 from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.home import Home
 from peerkv.agreement.operation import (
@@ -27,6 +29,7 @@ from peerkv.agreement.operation import (
 )
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
+from peerkv.agreement.turn import Accepts
 from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
 from peerkv.clients.pipeline import UNREAD_MAX, Dispatcher
@@ -143,22 +146,9 @@ class Node:
         )
         self.dispatcher = Dispatcher(self, self.view, self.operations, self.replica, self.home, self.coordinator, rng)
         self.links = Links(settings, clock, self.view, rng, self._log, self._link_up, self._link_down, self._ask_again)
-        self._parts: dict[int, Callable[[Peer, list[Any]], None]] = {
-            wire.ANSWERS: self._take_answers,
-            wire.CHANGES: self._take_changes,
-            wire.PROBES: self.replica.probe,
-            wire.ACKS: self.home.acknowledge,
-            wire.SETTLED: self.home.settled,
-            wire.INSISTS: self.home.insist,
-            wire.FORWARDS: self._take_forwards,
-            wire.READS: self._take_reads,
-            wire.CONFIRMS: self.coordinator.confirmed,
-            wire.DONE: self._take_done,
-            wire.OUTCOMES: self._take_outcomes,
-            wire.ASKS: self._take_asks,
-            wire.TELLS: self._take_tells,
-        }
-        """Who takes in which part of a frame."""
+        takes = [column.takes for column in COLUMNS] + [tell.takes for tell in TELLS.values()]
+        self._takers: dict[str, Callable[..., None]] = {path: attrgetter(path)(self) for path in takes if path}
+        """Who takes in what comes with frames, by the names in the tables of columns and of what is told."""
         self._skews: dict[int, tuple[float, int]] = {}
         """How far other processes' wall clocks are ahead, as told: when, and how much."""
         self._told_skew = 0.0, 0
@@ -309,6 +299,8 @@ class Node:
             return
         self.replica.recent.note_traffic(len(payload))
         frame = wire.decode_frame(payload)
+        slots = len(self.view.slots)
+        parts = frame.unpacked(slots) if frame.epoch == self.view.epoch else None
         peer.heard_of(now, frame.number, frame.read)
         if peer.silent and peer.read_at == now:
             peer.silent = False
@@ -326,59 +318,48 @@ class Node:
             self._ask_again(peer)
         self.clock.follow(frame.clock)
         self.view.mark(process, frame.mark)
-        for code, content in frame.parts:
-            take_in = self._parts.get(code)
-            if take_in is not None:
-                take_in(peer, content)
+        takers = self._takers
+        for column, arguments in frame.unpacked(slots) if parts is None else parts:
+            takers[column.takes](peer, *arguments)
 
     def _ask_again(self, peer: Peer) -> None:
         """What was under way between a peer and us, either way, may be lost."""
         self.coordinator.met(peer)
         self.upkeep.met(peer)
 
-    def _take_answers(self, peer: Peer, content: list[Any]) -> None:
-        for number, message in wire.messages(content):
+    def take_answers(self, peer: Peer, answers: list[tuple[int, Message]]) -> None:
+        """Of a frame: answers to our questions."""
+        for number, message in answers:
             self.operations.answer(self.clock.now, peer, number, message)
 
-    def _take_changes(self, peer: Peer, content: list[Any]) -> None:
-        for turn, accepts in wire.changes(content):
+    def take_changes(self, peer: Peer, turns: list[tuple[int, Accepts]]) -> None:
+        """Of a frame: what a home has run."""
+        for turn, accepts in turns:
             self.replica.accept(peer, turn, accepts)
 
-    def _take_forwards(self, peer: Peer, content: list[Any]) -> None:
-        self.home.run(peer, *wire.forwards(content))
-
-    def _take_reads(self, peer: Peer, content: list[Any]) -> None:
-        self.coordinator.answer_reads(peer, *wire.reads(content))
-
-    def _take_done(self, peer: Peer, content: list[Any]) -> None:
-        self.coordinator.done(peer, *wire.done(content))
-
-    def _take_outcomes(self, _peer: Peer, content: list[Any]) -> None:
-        self.coordinator.outcomes(content)
-
-    def _take_asks(self, peer: Peer, content: list[Any]) -> None:
-        for number, message in wire.messages(content):
+    def take_asks(self, peer: Peer, asks: list[tuple[int, Message]]) -> None:
+        """Of a frame: questions."""
+        for number, message in asks:
             peer.answer(number, self._answer(message))
 
-    def _take_tells(self, peer: Peer, content: list[Any]) -> None:
-        for tell in content:
-            match tell:
-                case ["nack", int(number), int(promised)]:
-                    self.home.refuse(wire.slots([number])[0], wire.ballot(promised))
-                case ["purge", list(column)]:
-                    self.replica.purge(column)
-                case ["compare", list(column)]:
-                    self.replica.compare(peer, column)
-                case ["take", list(numbers)]:
-                    self.home.want(wire.slots(numbers))
-                case ["load", int(writes)]:
-                    self.upkeep.heard_load(peer, writes)
-                case ["skew", int(ahead)] if abs(ahead) <= SKEW_MOST_MS:
-                    self._skews[peer.process] = self.clock.now, ahead
-                case ["ping"]:
-                    peer.tell("here")
-                case _:
-                    pass  # of a newer version
+    def take_tells(self, peer: Peer, tells: list[tuple[Tell, list[Any]]]) -> None:
+        """Of a frame: what we may want to know."""
+        for tell, values in tells:
+            if tell.takes:
+                self._takers[tell.takes](peer, *values)
+
+    def take_over(self, _peer: Peer, numbers: list[int]) -> None:
+        """A home hands slots over to us."""
+        self.home.want(numbers)
+
+    def take_ping(self, peer: Peer) -> None:
+        """A peer has not heard from us for a while."""
+        peer.tell("here")
+
+    def take_skew(self, peer: Peer, ahead: int) -> None:
+        """How far its wall clock is ahead of cluster time."""
+        if abs(ahead) <= SKEW_MOST_MS:
+            self._skews[peer.process] = self.clock.now, ahead
 
     def _answer(self, message: Message) -> Message:
         if isinstance(message, (EpochPrepare, EpochAccept)):
@@ -390,12 +371,9 @@ class Node:
     def _other_epoch(self, peer: Peer, frame: wire.Frame) -> None:
         """Whoever is behind is told the topology; nothing else of such a frame counts, unless it is the one that
         brings us the sender's epoch (protocol rule E1)."""
-        for tell in dict(frame.parts).get(wire.TELLS, ()):
-            match tell:
-                case ["topology", list(fields)]:
-                    self._learn_topology(Topology.from_wire(fields), frame.clock)
-                case _:
-                    pass
+        for tell, values in frame.told(len(self.view.slots)):
+            if tell is TELLS["topology"]:
+                self._learn_topology(Topology.from_wire(values[0]), frame.clock)
         if frame.epoch < self.view.epoch:
             self.links.tell_topology(peer.process)
 
@@ -563,14 +541,14 @@ class Node:
         if outgoing:
             self.coordinator.end_turn()
             mark = self.coordinator.mark
-            encoded: dict[int, bytes] = {}
+            encoder = wire.Encoder(view.epoch, mark, self.clock.cluster_ms)
             view.mark(self.process, mark)
             for peer in outgoing:
                 if peer.up:
                     if peer.reads:
                         self.coordinator.close_reads(peer)
                     peer.frames_sent += 1
-                    frame = wire.encode_frame(view.epoch, mark, self.clock.cluster_ms, peer, encoded)
+                    frame = encoder.frame(peer)
                     outbox.frames.append((peer.process, frame))
                     self.replica.recent.note_traffic(len(frame))
                 peer.clear()

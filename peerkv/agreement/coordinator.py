@@ -359,7 +359,7 @@ class Coordinator:
         else:
             self._send_again(ticket, write)
 
-    def outcomes(self, column: list[int]) -> None:
+    def outcomes(self, _owner: Peer, column: list[int]) -> None:
         """What owners say of operations of ours that they have not done."""
         items = iter(column)
         for ticket, status, home in zip(items, items, items, strict=True):

@@ -12,9 +12,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from peerkv.agreement.peer import Peer
+if TYPE_CHECKING:
+    from peerkv.agreement.peer import Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +188,25 @@ Message: TypeAlias = (
 )
 
 
+def fits(question: Message, answer: Message) -> bool:
+    """Whether that is an answer to this question."""
+    match question, answer:
+        case _, Refused():
+            return True
+        case Prepare(slots=asked), Promises(promised=told):
+            return len(asked) == len(told)
+        case Count(slots=asked), Counts(keys=told):
+            return len(asked) == len(told)
+        case ReadCells(keys=wanted), CellAnswers(versions=versions):
+            return len(versions) <= len(wanted)
+        case ListKeys(slots=asked), KeyPage(keys=pages):
+            return len(pages) <= len(asked)
+        case (Fetch(), Page()) | (EpochPrepare() | EpochAccept(), EpochPromise()) | (Progress(), Progressed()):
+            return True
+        case _:
+            return False
+
+
 @dataclass(slots=True)
 class Answers:
     """What has come of a round."""
@@ -236,7 +256,7 @@ class Operations:
 
     def __init__(self) -> None:
         self._next_id = 0
-        self._by_id: dict[int, tuple[_Waiting, Peer]] = {}
+        self._by_id: dict[int, tuple[_Waiting, Peer, Message]] = {}
         self._timers: list[tuple[float, int, _Waiting]] = []
 
     def start(self, now: float, operation: Operation) -> None:
@@ -244,10 +264,12 @@ class Operations:
         self._resume(now, operation, None)
 
     def answer(self, now: float, peer: Peer, ask_id: int, message: Message) -> None:
-        """An answer came from `peer`."""
+        """An answer came from `peer`. Raises ValueError if it is none to that question."""
         entry = self._by_id.get(ask_id)
         if entry is None or entry[1] is not peer:
             return
+        if not fits(entry[2], message):
+            raise ValueError(f"{type(message).__name__} is no answer to {type(entry[2]).__name__}")
         del self._by_id[ask_id]
         waiting = entry[0]
         waiting.answers.by_peer[peer] = message
@@ -316,7 +338,7 @@ class Operations:
                 waiting.answers.failed.append(peer)
                 continue
             self._next_id += 1
-            self._by_id[self._next_id] = (waiting, peer)
+            self._by_id[self._next_id] = (waiting, peer, message)
             waiting.ids.append(self._next_id)
             waiting.left += 1
             peer.ask(self._next_id, message)

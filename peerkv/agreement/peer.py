@@ -1,17 +1,16 @@
 """A peer is another process as this one sees it: how its link stands, and what is to be sent to it this turn.
 
-What is to be sent stands in **columns**: flat lists, one per kind of message, that the hot paths extend and that `wire`
-turns into one frame at the end of the turn. A dataclass per message costs 0.18 us to make and 1 us to encode, a list
-within a list 0.35 us to encode, an item of a flat list 0.06 us, and an integer of many in a row 0.01 us. What has no
-fixed number of parts stands in a column of its own, and its count in the main one. Rare messages are dataclasses
-(`asks`, `answers`, `tells`). Operations and reads are put into their columns in line; all else by the methods of
-`Peer`, which also see to it that there is a frame for it at the end of the turn.
+What is to be sent stands in `columns`. Operations and reads are put there in line; all else by the methods of `Peer`,
+which also see to it that there is a frame for it at the end of the turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from peerkv.agreement.columns import NAMES, Columns
 
 if TYPE_CHECKING:
     from peerkv.agreement.coordinator import Check, Read
@@ -19,41 +18,28 @@ if TYPE_CHECKING:
     from peerkv.agreement.turn import Accepts, Turn
     from peerkv.resp import Reply
 
+_LISTS: Final = attrgetter(*NAMES)
 
-class Peer:
+
+class Peer(Columns):
     """One process: a member of the topology (number > 0), or one that only coordinates (number 0)."""
 
     __slots__ = (
-        "acks",
-        "answers",
-        "asks",
-        "changes",
-        "confirms",
-        "done",
         "epoch",
-        "forwards",
         "frames_read",
         "frames_sent",
         "heard",
-        "insists",
         "name",
         "number",
-        "outcomes",
         "overdue",
         "pinged",
-        "probes",
         "process",
         "read_at",
         "read_by_it",
-        "reads",
         "reads_again_at",
         "reads_sent",
         "reads_waiting",
-        "replies",
-        "sequence",
-        "settled",
         "silent",
-        "tells",
         "touched",
         "turns",
         "up",
@@ -61,6 +47,7 @@ class Peer:
 
     def __init__(self, process: int, name: str, touched: set[Peer] | None = None) -> None:
         """`touched`: where a peer is put that something is to be sent to, beside operations and reads."""
+        Columns.__init__(self)
         self.process = process
         self.name = name
         self.number = 0
@@ -86,33 +73,6 @@ class Peer:
         """That it was in when it was heard last."""
         self.overdue = 0
         """The last turn of ours that it should have acknowledged by the next look."""
-        self.forwards: list[Any] = []
-        """Operations for it as home: ticket, the ticket of the operation to be run before or 0, request."""
-        self.insists: list[int] = []
-        """Tickets of those among them for which it is to take the slot over, whoever it believes to be home."""
-        self.done: list[int] = []
-        """Tickets of its operations that are done, from us as home, and ..."""
-        self.replies: list[Any] = []
-        """... their replies."""
-        self.outcomes: list[int] = []
-        """Other ends of its operations: ticket, status, the number of the member that is home (0: not known)."""
-        self.changes: list[Any] = []
-        """ACCEPTs for it as owner, from us as home: turn, `turn.Accepts`."""
-        self.acks: list[Any] = []
-        """Answers to its ACCEPTs: turn, the slots among them that we could not accept."""
-        self.probes: list[int] = []
-        """Are you there? Slot, position at which we are as home, whether an operation waits for that."""
-        self.settled: list[int] = []
-        """Slot, position that we have reached otherwise than by an ACCEPT, for it as home."""
-        self.reads: list[Any] = []
-        """Key and the version that we hold (0: none; -1: send the cell) of what we read from it as owner."""
-        self.confirms: list[Any] = []
-        """Answers to its reads: sequence, indexes of those that differ, cells asked for."""
-        self.asks: list[Any] = []
-        self.answers: list[Any] = []
-        self.tells: list[Any] = []
-        self.sequence = 0
-        """Number of the last frame of reads sent to it."""
         self.turns: dict[int, Turn] = {}
         """Our turns as home that it has not acknowledged, in order."""
         self.reads_waiting: list[Check | Read] = []
@@ -194,20 +154,5 @@ class Peer:
 
     def clear(self) -> None:
         """Drop what was to be sent: the link is gone, and whoever waits has been told."""
-        for column in (
-            self.forwards,
-            self.insists,
-            self.done,
-            self.replies,
-            self.outcomes,
-            self.changes,
-            self.acks,
-            self.probes,
-            self.settled,
-            self.reads,
-            self.confirms,
-            self.asks,
-            self.answers,
-            self.tells,
-        ):
+        for column in _LISTS(self):
             column.clear()

@@ -172,7 +172,7 @@ class Replica:
         slot = self.view.slots[number]
         if slot is None or not self._follows(slot, to >> SEQUENCE_BITS, home):
             return False
-        start = starts[number] if to & SEQUENCE_MASK == 1 else to - 1
+        start = starts.get(number, -1) if to & SEQUENCE_MASK == 1 else to - 1
         if slot.position == start:
             changes = () if key is None else ((key, value, deadline),) if type(key) is bytes else _triples(key)
             slot.apply(to, changes)  # A2
@@ -274,7 +274,7 @@ class Replica:
                 self.fetching.add(number)
                 self._start(self.catch_up(number, slot.promised, home, whole=True))
 
-    def purge(self, column: list[Any]) -> None:
+    def purge(self, _home: Peer, column: list[Any]) -> None:
         """PURGE: every owner has passed these positions; tombstones up to them may go (rule X1)."""
         items = iter(column)
         for number, ballot, upto in zip(items, items, items, strict=True):

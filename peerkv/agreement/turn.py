@@ -6,10 +6,12 @@ Group (slots with the same other owners) -> Turn -> Segments (of one coordinator
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from peerkv.agreement.peer import Peer
 from peerkv.store.recent import TICKET_SLOT
+
+if TYPE_CHECKING:
+    from peerkv.agreement.peer import Peer
 
 Rows: TypeAlias = list[Any]
 """Flat, per operation: ticket, the position that it leads to, key, value, deadline, reply. Key None: nothing is

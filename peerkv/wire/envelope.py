@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import cbor2
 
 from peerkv.gossip.member import PROTOCOL_VERSIONS
+from peerkv.wire.cbor import dump
 from peerkv.wire.limits import DEPTH_MAX, NAME_CHARACTERS_MAX, NUMBER_MAX
 from peerkv.wire.plain import check_plain
 
@@ -49,7 +50,7 @@ Message = TypeVar("Message")
 
 def seal(kind: Kind, fields: list[Any]) -> bytes:
     """A message's bytes."""
-    return MAGIC + bytes((PROTOCOL_VERSIONS[1], kind)) + cbor2.dumps(fields)
+    return MAGIC + bytes((PROTOCOL_VERSIONS[1], kind)) + dump(fields)
 
 
 def open_envelope(kind: Kind, cluster: str, payload: bytes, read: Callable[[list[Any]], Message]) -> Message | Refusal:

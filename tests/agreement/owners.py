@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
+from peerkv import wire
+from peerkv.agreement.columns import Tell
 from peerkv.agreement.coordinator import Coordinator, Sink
 from peerkv.agreement.home import Home
-from peerkv.agreement.operation import Operations
+from peerkv.agreement.operation import Message, Operations
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
+from peerkv.agreement.turn import Accepts
 from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.resp import Reply
+from peerkv.ring.keys import SLOTS
 from peerkv.ring.topology import Owner, Topology
 from peerkv.settings import Settings
 from peerkv.store.cell import Cells, Change
@@ -107,6 +112,29 @@ class Member:
     def at(self, now: float) -> None:
         self.clock.at(now)
 
+    def take_answers(self, peer: Peer, answers: list[tuple[int, Message]]) -> None:
+        for number, message in answers:
+            self.operations.answer(self.clock.now, peer, number, message)
+
+    def take_changes(self, peer: Peer, turns: list[tuple[int, Accepts]]) -> None:
+        for turn, accepts in turns:
+            self.replica.accept(peer, turn, accepts)
+
+    def take_asks(self, peer: Peer, asks: list[tuple[int, Message]]) -> None:
+        for number, message in asks:
+            peer.answer(number, self.replica.answer(message))
+
+    def take_tells(self, peer: Peer, tells: list[tuple[Tell, list[Any]]]) -> None:
+        for tell, values in tells:
+            if tell.takes:
+                attrgetter(tell.takes)(self)(peer, *values)
+
+    def take_ping(self, peer: Peer) -> None:
+        peer.tell("here")
+
+    def take_over(self, _peer: Peer, numbers: list[int]) -> None:
+        self.home.want(numbers)
+
     def peer(self, other: Member) -> Peer:
         return self.view.peers[other.view.me.process]
 
@@ -138,7 +166,7 @@ class Owners:
         self.now = 0.0
         self.cut: set[tuple[str, str]] = set()
         """(from, to) of directions in which nothing gets through; as on any connection it comes later, ..."""
-        self.stalled: dict[tuple[str, str], list[tuple[Any, int, int]]] = {}
+        self.stalled: dict[tuple[str, str], list[bytes]] = {}
         """... unless the link breaks."""
 
     def change(self, leaving: Member, process: int) -> Member:
@@ -172,7 +200,7 @@ class Owners:
         for other in self.members:
             if (member.name, other.name) not in self.cut:
                 for frame in self.stalled.pop((member.name, other.name), ()):
-                    self.receive(other, other.peer(member), *frame)
+                    self.receive(other, other.peer(member), frame)
         self.now += TURN_S
         member.at(self.now)
         member.home.flush()
@@ -182,78 +210,24 @@ class Owners:
             other = next(other for other in self.members if other.view.me.process == peer.process)
             if peer.reads:
                 member.coordinator.close_reads(peer)
-            columns = (
-                peer.answers[:],
-                peer.changes[:],
-                peer.probes[:],
-                peer.acks[:],
-                peer.settled[:],
-                (peer.insists[:], peer.forwards[:]),
-                (peer.sequence, peer.reads[:]),
-                peer.confirms[:],
-                (peer.done[:], peer.replies[:]),
-                peer.outcomes[:],
-                peer.asks[:],
-                peer.tells[:],
-            )
-            peer.clear()
             peer.frames_sent += 1
-            frame = columns, peer.frames_sent, peer.frames_read
+            frame = wire.Encoder(0, 0, 0).frame(peer)
+            peer.clear()
             if (member.name, other.name) not in self.cut:
-                self.receive(other, other.peer(member), *frame)
+                self.receive(other, other.peer(member), frame)
             else:
                 self.stalled.setdefault((member.name, other.name), []).append(frame)
         return bool(outgoing)
 
-    def receive(self, member: Member, peer: Peer, columns: Any, number: int, read: int) -> None:
+    def receive(self, member: Member, peer: Peer, payload: bytes) -> None:
         member.at(self.now)
-        peer.heard_of(self.now, number, read)
+        frame = wire.decode_frame(payload)
+        peer.heard_of(self.now, frame.number, frame.read)
         if peer.silent and peer.read_at == self.now:
             peer.silent = False
             member.view.links_changed()
-        (
-            answers,
-            changes,
-            probes,
-            acks,
-            settled,
-            (insists, forwards),
-            (sequence, reads),
-            confirms,
-            done,
-            outcomes,
-            asks,
-            tells,
-        ) = columns
-        for number, message in answers:
-            member.operations.answer(self.now, peer, number, message)
-        for turn, accepts in zip(*[iter(changes)] * 2, strict=True):
-            member.replica.accept(peer, turn, accepts)
-        member.replica.probe(peer, probes)
-        member.home.acknowledge(peer, acks)
-        member.home.settled(peer, settled)
-        member.home.insist(peer, insists)
-        member.home.run(peer, forwards[::3], forwards[1::3], forwards[2::3])
-        if reads:
-            member.coordinator.answer_reads(peer, sequence, reads[::2], reads[1::2])
-        member.coordinator.confirmed(peer, confirms)
-        member.coordinator.done(peer, *done)
-        member.coordinator.outcomes(outcomes)
-        for number, message in asks:
-            peer.answer(number, member.replica.answer(message))
-        for tell in tells:
-            if tell[0] == "nack":
-                member.home.refuse(*tell[1:])
-            elif tell[0] == "purge":
-                member.replica.purge(tell[1])
-            elif tell[0] == "compare":
-                member.replica.compare(peer, tell[1])
-            elif tell[0] == "load":
-                member.upkeep.heard_load(peer, tell[1])
-            elif tell[0] == "take":
-                member.home.want(tell[1])
-            elif tell[0] == "ping":
-                peer.tell("here")
+        for column, arguments in frame.unpacked(SLOTS):
+            attrgetter(column.takes)(member)(peer, *arguments)
 
     def cut_apart(self, one: Member, *others: Member) -> None:
         """Links break, and what is sent is lost."""

@@ -1,0 +1,69 @@
+"""CBOR, but only what is used here: integers of 64 bits, bytes, text, lists, and the one tag that an error reply has.
+
+Everything else (maps, sets, big numbers, dates, patterns, references, what is of no fixed length, lists within lists
+within lists) is refused before anything is made of it, by the decoder itself, at no cost: hashes that collide made a
+frame of 720 KB take two minutes. No more is taken for a text or a list than bytes are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import cbor2
+
+from peerkv.resp import ReplyError
+
+ERROR_TAG: Final = 40_001
+"""Of the first-come range: the text of an error reply."""
+DEPTH_MAX: Final = 16
+"""Lists within lists. A frame of replies that are lists has 8."""
+
+
+def dump(value: Any, default: Callable[[cbor2.CBOREncoder, Any], None] | None = None) -> bytes:
+    """`default` writes what is of a type that is not known here. Raises TypeError for what does not travel."""
+    return cbor2.dumps(value, default=default or encode_error)
+
+
+def encode_error(encoder: cbor2.CBOREncoder, value: Any) -> None:
+    """Write an error reply."""
+    if not isinstance(value, ReplyError):
+        raise TypeError(f"{type(value).__name__} does not travel")
+    encoder.encode(cbor2.CBORTag(ERROR_TAG, value.text.encode("utf-8", "surrogateescape")))
+
+
+def load(payload: bytes) -> Any:
+    """What has been dumped. Raises ValueError for anything else."""
+    try:
+        return cbor2.loads(
+            payload,
+            tag_hook=_refuse,
+            object_hook=_refuse,
+            semantic_decoders=_TAGS,
+            max_depth=DEPTH_MAX,
+            allow_indefinite=False,
+            strict_hashable_types=True,  # as a map is refused only once it is read
+        )
+    except Exception as error:  # of whatever type the decoder has for it
+        cause = error.__cause__ if isinstance(error.__cause__, ValueError) else error
+        raise ValueError(f"cannot be read: {str(cause)[:80]}") from None
+
+
+def _refuse(_value: Any, _immutable: bool = False) -> Any:
+    raise ValueError("holds what is not used here")
+
+
+def _error(value: Any, _immutable: bool = False) -> ReplyError:
+    if type(value) is not bytes:
+        raise ValueError("an error reply without a text")
+    return ReplyError(value.decode("utf-8", "surrogateescape"))
+
+
+class _Tags(dict[int, Callable[[Any, bool], Any]]):
+    """What becomes of each tag, also of those that the decoder knows by itself."""
+
+    def __missing__(self, tag: int) -> Callable[[Any, bool], Any]:
+        return _refuse
+
+
+_TAGS: Final = _Tags({ERROR_TAG: _error})
