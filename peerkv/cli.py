@@ -17,7 +17,7 @@ import trio
 from click.core import ParameterSource
 
 from peerkv import __version__
-from peerkv.config import Cluster, ConfigError, load
+from peerkv.config import Cluster, ConfigError, load, peer_port_fault
 from peerkv.faces.arguments import (
     DEFAULT_ADDRESS,
     IGNORED,
@@ -26,6 +26,7 @@ from peerkv.faces.arguments import (
     Connect,
     Faces,
     NodeOption,
+    SeedAddress,
     Value,
 )
 from peerkv.faces.client import Client, ConnectionLost, Unreachable, first_of
@@ -81,16 +82,19 @@ _option = partial(click.option, cls=NodeOption)
 @_option("--cluster", type=Value("name"), default="peerkv", show_default=True, help="The cluster's name.")
 @_option("--role", type=click.Choice(["data", "master"]), default="data", show_default=True)
 @_option("--host", type=Value("host"), default="127.0.0.1", show_default=True, help="The address to listen on.")
-@_option("--port", type=click.IntRange(1, 55535), default=6379, show_default=True, help="For clients.")
+@_option("--port", type=click.IntRange(1, 65535), default=6379, show_default=True, help="For clients.")
+@_option("--peer-port", type=click.IntRange(1, 65535), help="For other nodes, TCP and UDP. [default: PORT + 10000]")
 @_option("--announce-host", type=Value("announce_host"), help="The address that others are told.")
-@_option("--announce-port", type=click.IntRange(0, 55535), default=0, help="The client port that others are told.")
+@_option("--announce-port", type=click.IntRange(0, 65535), default=0, help="The client port that others are told.")
+@_option("--announce-peer-port", type=click.IntRange(1, 65535), help="The peer port that others are told.")
 @_option(
     "--join",
     "seeds",
-    type=Address(),
+    type=SeedAddress(),
     multiple=True,
     envvar="PEERKV_NODE_JOIN",
-    help="A node to meet first; may be repeated (in the variable: separated by blanks).",
+    help="A node to meet first; HOST:PORT@PEERPORT where its peer port is another. May be repeated (in the variable:"
+    " separated by blanks).",
 )
 @_option("--expect", type=click.IntRange(0, 1000), default=0, help="As master: how many data nodes begin.")
 @_option("--replicas", type=click.IntRange(1, 7), default=3, show_default=True, help="Copies of every key.")
@@ -149,6 +153,8 @@ def node(
         named = own_name or default_name(options["announce_host"] or options["host"], options["port"])
         given = {key: value for key, value in options.items() if value is not None}
         settings = Settings(name=named, role=role, **given)
+        if wrong := peer_port_fault(settings):
+            raise click.UsageError(f"--port {settings.port}: {wrong} (--{wrong.rpartition(' ')[2].replace('_', '-')})")
     _log_to(log_file, settings)
     for text in click.get_current_context().meta.get(IGNORED, ()):
         logging.getLogger("peerkv").warning("%s", text)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from peerkv.ring.placement import WEIGHT_MAX
-from peerkv.settings import PEER_PORT_OFFSET, Role, Settings
+from peerkv.settings import PEER_PORT_OFFSET, PORT_MAX, Role, Seed, Settings, peer_address
 
-PORT_MAX: Final = 65535 - PEER_PORT_OFFSET
 NAME_MAX: Final = 64
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -119,8 +118,33 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _addresses(text: str) -> tuple[tuple[str, int], ...]:
-    return tuple(parse_address(part) for part in text.replace(",", " ").split())
+def parse_seed(text: str) -> Seed:
+    """HOST:PORT, or HOST:PORT@PEERPORT, as Redis Cluster writes it, where the peer port is not PORT + 10000. Raises
+    ValueError that says what is allowed."""
+    address, at, peer_port = text.strip().partition("@")
+    host, port = parse_address(address)
+    if not at:
+        if port + PEER_PORT_OFFSET > PORT_MAX:
+            raise _Bad(f"HOST:PORT@PEERPORT: {port} + {PEER_PORT_OFFSET} is no port")
+        return host, port
+    if not peer_port.isascii() or not peer_port.isdigit() or not 1 <= int(peer_port) <= PORT_MAX:
+        raise _Bad(f"HOST:PORT@PEERPORT with ports from 1 to {PORT_MAX}")
+    return (host, port) if int(peer_port) == port + PEER_PORT_OFFSET else (host, port, int(peer_port))
+
+
+def _seeds(text: str) -> tuple[Seed, ...]:
+    return tuple(parse_seed(part) for part in text.replace(",", " ").split())
+
+
+def peer_port_fault(settings: Settings) -> str:
+    """What is wrong with a peer port that follows from the client port, with the way out; empty: nothing."""
+    for key, announced, port in (
+        ("peer_port", "", settings.peer_port),
+        ("announce_peer_port", "announced ", peer_address(settings.announced)[1]),
+    ):
+        if port > PORT_MAX:
+            return f"the {announced}peer port would be port + {PEER_PORT_OFFSET} = {port}: set {key}"
+    return ""
 
 
 _SHARED: Final[dict[str, Callable[[str], Any]]] = {
@@ -135,13 +159,15 @@ _SHARED: Final[dict[str, Callable[[str], Any]]] = {
     "log_level": _level,
 }
 """Keys of [cluster] that hold for every node; a node's own section may say otherwise."""
-_CLUSTER: Final[dict[str, Callable[[str], Any]]] = {"name": _text, "expect": _number(1, 1000), "seeds": _addresses}
+_CLUSTER: Final[dict[str, Callable[[str], Any]]] = {"name": _text, "expect": _number(1, 1000), "seeds": _seeds}
 _NODE: Final[dict[str, Callable[[str], Any]]] = {
     "role": _role,
     "host": _host,
     "port": _number(1, PORT_MAX),
+    "peer_port": _number(1, PORT_MAX),
     "announce_host": _host,
     "announce_port": _number(1, PORT_MAX),
+    "announce_peer_port": _number(1, PORT_MAX),
     "zone": _text,
     "weight": _number(1, WEIGHT_MAX),
 }
@@ -180,6 +206,8 @@ def load(path: Path) -> Cluster:
             errors.append(f"[{section}] has no port: a number from 1 to {PORT_MAX} is needed")
         node = Settings(**{**shared, **values, "name": section, "cluster": name})
         nodes.append(node)
+        if "port" in values and (fault := peer_port_fault(node)):
+            errors.append(f"[{section}] port = {node.port}: {fault}")
         if "port" not in values or ("host" not in values and parser.has_option(section, "host")):
             continue  # the default in its place is nobody's wish: whose it is already is no news
         for port in (node.port, node.peer_port):
@@ -197,23 +225,18 @@ def load(path: Path) -> Cluster:
     return Cluster(name, _joined(nodes, expect or data, seeds))
 
 
-def _joined(nodes: list[Settings], expect: int, seeds: tuple[tuple[str, int], ...]) -> tuple[Settings, ...]:
+def _joined(nodes: list[Settings], expect: int, seeds: tuple[Seed, ...]) -> tuple[Settings, ...]:
     """Who joins whom: everybody everybody else, the masters first, so that whoever restarts finds who is left. Without
     a master the first node lets the cluster be born."""
     masters = [node for node in nodes if node.role is Role.MASTER]
     ordered = masters + [node for node in nodes if node.role is not Role.MASTER]
-    known = seeds or tuple(_announced(node) for node in ordered)
+    known = seeds or tuple(node.announced for node in ordered)
     joined = []
     for node in ordered:
-        mine = tuple(seed for seed in known if seed != _announced(node))
+        mine = tuple(seed for seed in known if seed != node.announced)
         founds = not masters and not seeds and node is ordered[0]
         joined.append(replace(node, seeds=mine, expect=expect, founds=founds))
     return tuple(joined)
-
-
-def _announced(node: Settings) -> tuple[str, int]:
-    """Where others find a node's client port."""
-    return node.announce_host or node.host, node.announce_port or node.port
 
 
 def _read(

@@ -48,7 +48,7 @@ from peerkv.links import Links
 from peerkv.reports import Statistics, Usage
 from peerkv.resp import Requests
 from peerkv.ring.topology import Topology
-from peerkv.settings import PEER_PORT_OFFSET, Role, Settings
+from peerkv.settings import Role, Settings, peer_address
 from peerkv.steward import Steward
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Node:
             settings.gossip,
             settings.cluster,
             _myself(settings, self.process, wall),
-            [(host, port + PEER_PORT_OFFSET) for host, port in settings.seeds],
+            [peer_address(seed) for seed in settings.seeds],
             rng,
             now,
             wire.measure,
@@ -652,16 +652,16 @@ class Node:
 
 def _myself(settings: Settings, process: int, wall: float) -> Member:
     host = settings.announce_host or ("" if settings.host in ("0.0.0.0", "::") else settings.host)
-    port = settings.announce_port or settings.port
+    _, peer_port = peer_address(settings.announced)
     return Member(
         name=settings.name,
         process=process,
         generation=int(wall * 1000),
         role=settings.role,
         host=host,
-        peer_port=port + PEER_PORT_OFFSET,
+        peer_port=peer_port,
         client_host=host,
-        client_port=port,
+        client_port=settings.announce_port or settings.port,
         zone=settings.zone,
         weight=settings.weight,
     )

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final, TypeAlias
 
-PEER_PORT_OFFSET = 10_000
-"""The peer port is the client port plus this, as Redis Cluster's bus does."""
+PEER_PORT_OFFSET: Final = 10_000
+"""Where nothing else is said the peer port is the client port plus this, as Redis Cluster's bus does."""
+PORT_MAX: Final = 65535
+
+Seed: TypeAlias = tuple[str, int] | tuple[str, int, int]
+"""A node to meet first: its client address and, where that is not PEER_PORT_OFFSET higher, its peer port."""
 
 
 class Role(Enum):
@@ -52,12 +57,18 @@ class Settings:
     host: str = "127.0.0.1"
     """The address that is listened on."""
     port: int = 6379
-    """The client port; the peer port is this plus PEER_PORT_OFFSET."""
+    """For clients. 0: any that is free, `Serving.port` then."""
+    peer_port: int = 0
+    """Where peers reach this node: frames by TCP, gossip by UDP. 0: `port` plus PEER_PORT_OFFSET, or, where that is 0
+    as well, any that is free."""
     announce_host: str = ""
     """The address that others are told; empty: `host`, or, where that is 0.0.0.0, the one that peers see."""
     announce_port: int = 0
     """The client port that others are told; 0: `port`."""
-    seeds: tuple[tuple[str, int], ...] = ()
+    announce_peer_port: int = 0
+    """The peer port that others are told; 0: `announce_port` plus PEER_PORT_OFFSET where that is given, else
+    `peer_port`."""
+    seeds: tuple[Seed, ...] = ()
     """Client addresses of nodes to meet first; none: a data node is a cluster of one, a master waits for others."""
     founds: bool = False
     """A data node that, where no master is, lets the cluster be born."""
@@ -117,10 +128,23 @@ class Settings:
     log_level: str = "info"
     gossip: GossipSettings = field(default_factory=GossipSettings)
 
+    def __post_init__(self) -> None:
+        if not self.peer_port and self.port:
+            object.__setattr__(self, "peer_port", self.port + PEER_PORT_OFFSET)
+
     @property
-    def peer_port(self) -> int:
-        """Where peers reach this node: frames by TCP, gossip by UDP."""
-        return self.port + PEER_PORT_OFFSET
+    def announced(self) -> Seed:
+        """Where others find this node."""
+        port = self.announce_port or self.port
+        usual = port + PEER_PORT_OFFSET
+        peer_port = self.announce_peer_port or (usual if self.announce_port else self.peer_port)
+        host = self.announce_host or self.host
+        return (host, port) if peer_port == usual else (host, port, peer_port)
+
+
+def peer_address(seed: Seed) -> tuple[str, int]:
+    """Where a seed's peers reach it."""
+    return seed[0], seed[2] if len(seed) == 3 else seed[1] + PEER_PORT_OFFSET
 
 
 def address_text(host: str, port: int) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from peerkv.config import ConfigError, load, parse_address
-from peerkv.settings import Role
+from peerkv.config import ConfigError, load, parse_address, parse_seed
+from peerkv.settings import Role, peer_address
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,8 +37,8 @@ def test_without_a_master_the_first_node_founds_the_cluster(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[a]\nport = x\n", r"\[a\] port = x: allowed is a whole number from 1 to 55535"),
-        ("[a]\nport = 60000\n", r"\[a\] port = 60000: allowed"),
+        ("[a]\nport = x\n", r"\[a\] port = x: allowed is a whole number from 1 to 65535"),
+        ("[a]\nport = 60000\n", r"\[a\] port = 60000: the peer port would be port \+ 10000 = 70000: set peer_port"),
         ("[a]\nrole = king\nport = 1\n", r"\[a\] role = king: allowed is data or master"),
         ("[a]\nport = 1\ncolour = red\n", r"\[a\] colour = red: there is no such key here; there are announce_host"),
         (
@@ -103,7 +103,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load(tmp_path / "none.ini")
 
 
-@pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:0", "host:55536", "a..b:1", "a b:1"])
+@pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:0", "host:65536", "a..b:1", "a b:1"])
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="HOST:PORT"):
         parse_address(text)
@@ -113,3 +113,29 @@ def test_addresses() -> None:
     assert parse_address("db:7001") == ("db", 7001)
     assert parse_address(":7001") == ("127.0.0.1", 7001)
     assert parse_address("[::1]:7001") == ("::1", 7001)
+
+
+def test_peer_ports(tmp_path: Path) -> None:
+    """A client port above 22767 has its peer port among those of outgoing connections: another one can be set."""
+    text = "[a]\nport = 7001\npeer_port = 9001\n[b]\nport = 60000\npeer_port = 9002\n[c]\nport = 7003\n"
+    cluster = load(write(tmp_path / "c.ini", text))
+    assert [node.peer_port for node in cluster.nodes] == [9001, 9002, 17003]
+    assert cluster.node("c").seeds == (("127.0.0.1", 7001, 9001), ("127.0.0.1", 60000, 9002))
+    assert cluster.node("a").seeds == (("127.0.0.1", 60000, 9002), ("127.0.0.1", 7003))
+    with pytest.raises(ConfigError, match="9001 is a's already"):
+        load(write(tmp_path / "c.ini", "[a]\nport = 7001\npeer_port = 9001\n[b]\nport = 9001\n"))
+    announced = "[a]\nport = 1\nannounce_port = 50000\nannounce_peer_port = 50001\n[b]\nport = 2\n"
+    assert load(write(tmp_path / "c.ini", announced)).node("b").seeds == (("127.0.0.1", 50000, 50001),)
+    with pytest.raises(ConfigError, match="the announced peer port would be port \\+ 10000 = 70000: set announce_peer"):
+        load(write(tmp_path / "c.ini", "[a]\nport = 1\nannounce_port = 60000\n"))
+
+
+def test_seeds_and_their_peer_ports() -> None:
+    assert parse_seed("db:7001") == ("db", 7001)
+    assert parse_seed("db:7001@17001") == ("db", 7001)
+    assert parse_seed("[::1]:7001@9000") == ("::1", 7001, 9000)
+    assert peer_address(parse_seed("db:7001")) == ("db", 17001)
+    assert peer_address(parse_seed("db:60000@9000")) == ("db", 9000)
+    for text in ("db:60000", "db:7001@", "db:7001@x", "db:7001@0", "db:7001@65536", "db@9000"):
+        with pytest.raises(ValueError, match="HOST:PORT"):
+            parse_seed(text)

@@ -11,10 +11,10 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from peerkv.config import parse_address, parse_value
+from peerkv.config import parse_address, parse_seed, parse_value
 from peerkv.faces.client import ConnectionLost, Unreachable, first_of
 from peerkv.faces.render import escape_what_streams_lack, escaped
-from peerkv.settings import Settings
+from peerkv.settings import Seed, Settings
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7001"
 """The first data node of the repository's cluster.ini; the help of each command says so."""
@@ -43,6 +43,20 @@ class Address(click.ParamType):  # type: ignore[type-arg]
                     f"[{text.removeprefix('[').removesuffix(']')}]:{parse_address(own_address() or DEFAULT_ADDRESS)[1]}"
                 )
             return parse_address(text)
+        except ValueError as allowed:
+            self.fail(f"{value!r} is not {allowed}", param, ctx)
+
+
+class SeedAddress(click.ParamType):  # type: ignore[type-arg]
+    """HOST:PORT[@PEERPORT] of a node to join."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Seed:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_seed(value)
         except ValueError as allowed:
             self.fail(f"{value!r} is not {allowed}", param, ctx)
 

@@ -42,6 +42,18 @@ def clients_possible() -> int:
     return 1 << 30 if files == resource.RLIM_INFINITY else files - min(FILES_KEPT, files // 4)
 
 
+def is_outgoing(port: int) -> bool:
+    """Whether the system may give a port to any program's outgoing connection."""
+    settings = Path("/proc/sys/net/ipv4")
+    try:
+        first, last = map(int, (settings / "ip_local_port_range").read_text().split())
+        reserved = (settings / "ip_local_reserved_ports").read_text().strip()
+    except (OSError, ValueError):  # where there is no /proc
+        return False
+    kept = [span.partition("-") for span in reserved.split(",") if span]
+    return first <= port <= last and not any(int(low) <= port <= int(high or low) for low, _, high in kept)
+
+
 async def tune(node: Node) -> None:
     """Have the process of a node that serves use the machine well, for as long as it runs."""
     gc.collect()

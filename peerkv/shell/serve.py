@@ -26,7 +26,7 @@ from peerkv.settings import Settings
 from peerkv.shell.clients import Clients
 from peerkv.shell.log import escaped
 from peerkv.shell.peers import Peers
-from peerkv.shell.process import clients_possible, usage
+from peerkv.shell.process import clients_possible, is_outgoing, usage
 from peerkv.shell.stream import Loop
 
 log = logging.getLogger("peerkv")
@@ -43,6 +43,11 @@ TURNS_PER_CHECKPOINT: Final = 8
 LEAVE_POLL_S: Final = 0.05
 LOOK_AFTER_S: Final = 1.0
 
+FREE_PORT_ATTEMPTS: Final = 20
+_OUTGOING: Final = (
+    "the system gives such ports to outgoing connections (net.ipv4.ip_local_port_range), and one of them may hold it"
+    " when this node starts: choose another, or add it to net.ipv4.ip_local_reserved_ports"
+)
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -83,6 +88,10 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[Serving] = t
         )
         settings = replace(settings, clients_max=possible)
     with listening(settings) as (clients, peers, gossip):
+        settings = replace(settings, port=clients.getsockname()[1], peer_port=peers.getsockname()[1])
+        for port, key in ((settings.port, "port"), (settings.peer_port, "peer_port")):
+            if is_outgoing(port):
+                log.warning("%s %d: %s", key, port, _OUTGOING)
         node = Node(settings, rng, trio.current_time(), time.time())
         async with trio.open_nursery() as nursery:
             server = _Server(settings, node, clients, peers, gossip, nursery)
@@ -100,11 +109,19 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[Serving] = t
 def listening(settings: Settings) -> Iterator[tuple[socket.socket, socket.socket, socket.socket]]:
     """The sockets of clients, peers and gossip, closed at the end. Raises PortTaken."""
     with contextlib.ExitStack() as sockets:
-        yield (
-            sockets.enter_context(_listener(settings, settings.port, "clients", socket.SOCK_STREAM)),
-            sockets.enter_context(_listener(settings, settings.peer_port, "peers", socket.SOCK_STREAM)),
-            sockets.enter_context(_listener(settings, settings.peer_port, "gossip", socket.SOCK_DGRAM)),
-        )
+        clients = sockets.enter_context(_listener(settings, settings.port, "clients", socket.SOCK_STREAM))
+        attempts = 1 if settings.peer_port else FREE_PORT_ATTEMPTS
+        while True:
+            peers = _listener(settings, settings.peer_port, "peers", socket.SOCK_STREAM)
+            attempts -= 1
+            try:
+                gossip = _listener(settings, peers.getsockname()[1], "gossip", socket.SOCK_DGRAM)
+                break
+            except PortTaken:
+                peers.close()  # free for TCP only
+                if not attempts:
+                    raise
+        yield clients, sockets.enter_context(peers), sockets.enter_context(gossip)
 
 
 def _listener(settings: Settings, port: int, what: str, kind: socket.SocketKind) -> socket.socket:
@@ -115,13 +132,18 @@ def _listener(settings: Settings, port: int, what: str, kind: socket.SocketKind)
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if kind is socket.SOCK_STREAM:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, port))
+        try:
+            listener.bind((settings.host, port))
+        except OverflowError:
+            raise OSError(errno.EINVAL, "there is no such port") from None
         if kind is socket.SOCK_STREAM:
             listener.listen(1024)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
         text = f"port {port} ({what} of {settings.name}) on {settings.host}: {error.strerror}"
+        if error.errno == errno.EADDRINUSE and is_outgoing(port):
+            text += f"; {_OUTGOING}"
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             text += "; the host must be a name or an address of this machine, or 0.0.0.0 for all of them"
         raise PortTaken(text) from error

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from bench.processes import ask, free_port, running
-from peerkv.shell.process import FILES_KEPT, clients_possible
+from peerkv.shell.process import FILES_KEPT, clients_possible, is_outgoing
 
 
 def test_clients_possible() -> None:
@@ -70,3 +71,11 @@ def test_the_limit_is_raised() -> None:
         ["prlimit", "--nofile=100:300", sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout == "(300, 300)\n"
+
+
+def test_ports_of_outgoing_connections() -> None:
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert not is_outgoing(first - 1)
+    assert not is_outgoing(last + 1)
+    reserved = Path("/proc/sys/net/ipv4/ip_local_reserved_ports").read_text().strip()
+    assert is_outgoing(first) or reserved

@@ -211,3 +211,23 @@ async def test_vanished_hosts_are_found_out(serving: Serving) -> None:
         await trio.sleep(0.1)
         assert keepalive_timers(serving.port) == [True]
         assert keepalive_timers(serving.peer_port) == [True]
+
+
+async def test_any_port_and_a_seed_with_its_peer_port(nursery: trio.Nursery) -> None:
+    """Tests and programs that embed a node have no port to give."""
+    first: Serving = await nursery.start(serve, Settings(name="one", port=0))
+    assert first.port > 0
+    assert first.peer_port > 0
+    seed = ("127.0.0.1", first.port, first.peer_port)
+    second: Serving = await nursery.start(serve, Settings(name="two", port=0, seeds=(seed,)))
+    assert len({first.port, first.peer_port, second.port, second.peer_port}) == 4
+    with trio.fail_after(20):
+        while not (second.node.topology is not None and second.node.topology.epoch >= 3):
+            await trio.sleep(0.05)
+    peers = {member.name: (member.client_port, member.peer_port) for member in first.node.members()}
+    assert peers == {"one": (first.port, first.peer_port), "two": (second.port, second.peer_port)}
+
+
+async def test_a_port_that_is_none() -> None:
+    with pytest.raises(PortTaken, match=r"port 70000 \(peers of one\) on 127.0.0.1: there is no such port"):
+        await serve(Settings(name="one", port=free_port(), peer_port=70000))
