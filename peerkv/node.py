@@ -116,7 +116,7 @@ class Node:
             now,
             wire.measure,
         )
-        self.view = View(self.process, settings.name)
+        self.view = View(self.process, settings.name, settings.slots)
         self.operations = Operations()
         self.coordinator = Coordinator(settings, clock, self.view, self.operations, rng)
         self.replica = Replica(clock, self.view, self.coordinator.settle, self._start, settings.fill_rate)
@@ -381,6 +381,10 @@ class Node:
 
     def _learn_topology(self, topology: Topology, clock: int) -> None:
         if topology.epoch <= self.view.epoch or self.view.is_foreign(topology.cluster_id):
+            return
+        if topology.slots != self.settings.slots:
+            ours = self.settings.slots
+            self._log("error", f"a cluster of {topology.slots} slots is not ours, which is to have {ours}")
             return
         if self.view.topology is None:
             self.clock.adopt(clock)

@@ -12,7 +12,6 @@ from peerkv.commands.patterns import matcher
 from peerkv.commands.table import COMMANDS, Command, arity_error, find, keys_of
 from peerkv.gossip.member import Liveness, Member
 from peerkv.resp import Prepared, Reply, ReplyError, Verbatim
-from peerkv.ring.keys import SLOTS
 from peerkv.ring.topology import Topology
 from peerkv.settings import Role, Settings
 
@@ -200,8 +199,8 @@ def _ranges(topology: Topology) -> list[tuple[int, int, tuple[int, ...]]]:
     ranges: list[tuple[int, int, tuple[int, ...]]] = []
     kinds, _ = topology.kinds
     first = 0
-    for slot in range(1, SLOTS + 1):
-        if slot == SLOTS or kinds[slot] != kinds[first]:
+    for slot in range(1, topology.slots + 1):
+        if slot == topology.slots or kinds[slot] != kinds[first]:
             ranges.append((first, slot - 1, topology.order(first)))
             first = slot
     return ranges
@@ -210,13 +209,14 @@ def _ranges(topology: Topology) -> list[tuple[int, int, tuple[int, ...]]]:
 def cluster_info(topology: Topology | None, members: Sequence[Member], reachable: bool) -> Reply:
     data = [member for member in members if member.role is Role.DATA and member.live]
     epoch = topology.epoch if topology is not None else 0
+    slots = topology.slots if topology is not None else 0
     lines = (
         ("cluster_enabled", 1),
         ("cluster_state", "ok" if reachable else "fail"),
-        ("cluster_slots_assigned", SLOTS if topology is not None else 0),
-        ("cluster_slots_ok", SLOTS if reachable else 0),
+        ("cluster_slots_assigned", slots),
+        ("cluster_slots_ok", slots if reachable else 0),
         ("cluster_slots_pfail", 0),
-        ("cluster_slots_fail", 0 if reachable else SLOTS),
+        ("cluster_slots_fail", 0 if reachable else slots),
         ("cluster_known_nodes", len(members)),
         ("cluster_size", len(topology.members) if topology is not None else len(data)),
         ("cluster_current_epoch", epoch),

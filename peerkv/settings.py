@@ -76,6 +76,8 @@ class Settings:
     """Data members that must have met before the cluster is born; used by who lets it be born only."""
     replicas: int = 3
     """Owners of each slot (as far as there are members)."""
+    slots: int = 16384
+    """Slots of the cluster, a power of two: for programs that simulate it; fixed when the cluster is born."""
     zone: str = ""
     """A slot's owners are in different zones as far as there are enough."""
     weight: int = 1

@@ -88,7 +88,7 @@ class Steward:
         """Be born as a cluster of one."""
         settings = self._settings
         alone = Owner(0, settings.name, self._process, settings.zone, settings.weight)
-        self._enter(Topology.birth(self._rng.getrandbits(62) | 1, settings.replicas, [alone]))
+        self._enter(Topology.birth(self._rng.getrandbits(62) | 1, settings.replicas, [alone], settings.slots))
 
     def give_up(self, name: str) -> str:
         """PEERKV FORGET: remove a member that is down, now. Returns what is wrong with that, or nothing."""
@@ -149,7 +149,7 @@ class Steward:
         if len(peers) < len(others):
             return
         members = [_owner(member) for member in found]
-        topology = Topology.birth(self._rng.getrandbits(62) | 1, settings.replicas, members)
+        topology = Topology.birth(self._rng.getrandbits(62) | 1, settings.replicas, members, settings.slots)
         own = (self._process, self._register) if settings.role is Role.DATA else None
         self._propose(peers, own, topology, born_by(members))
 

@@ -540,13 +540,13 @@ class Coordinator:
 
     def answer_reads(self, peer: Peer, sequence: int, keys: Sequence[bytes], versions: Sequence[int]) -> None:
         """As owner: what of the versions that a reader holds differs here, and the cells that it lacks (rule R1)."""
-        slots = self.view.slots
+        slots, mask = self.view.slots, self.view.mask
         cells_of = self.view.copies.cells
         differ: list[int] = []
         cells: list[Any] = []
         size = 0
         for index, (key, version) in enumerate(zip(keys, versions, strict=True)):
-            number = slot_of(key)
+            number = slot_of(key, mask)
             cell = cells_of[number].get(key)
             if (0 if cell is None else cell[0]) == version and slots[number] is not None:
                 continue

@@ -21,7 +21,6 @@ from peerkv.agreement.turn import ROW, Group, Rows, Segment, Turn
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.resp import Reply, ReplyError
-from peerkv.ring.keys import SLOTS
 from peerkv.ring.quorum import Quorum
 from peerkv.settings import Settings
 from peerkv.store.cell import (
@@ -124,16 +123,16 @@ class Home:
         """Owners (numbers) that are not known to be where we are, but for turns that they have not answered yet."""
         self.waiting: dict[HomeSlot, deque[Ended]] = {}
         """Operations that a quorum has not accepted, in order; most wait in their turns instead."""
-        self.alone = bytearray(SLOTS)
+        self.alone = bytearray(len(view.slots))
         """1: we are home of that slot, and its only owner."""
-        self.timed = bytearray(SLOTS)
+        self.timed = bytearray(len(view.slots))
         """1: we are home of that slot, and some cell has had a deadline."""
         self.expiry = Expiry()
         self.unclaimed: set[int] = set()
         """Slots of ours whose owners this epoch has changed, and for which we have seen no ballot since."""
         self.unsettled = True
         """There may be slots that have lost their home since `upkeep` looked for such."""
-        self.group_of: list[Group | None] = [None] * SLOTS
+        self.group_of: list[Group | None] = [None] * len(view.slots)
         """Of each slot that we are home of."""
         self.turn = 0
         """The last turn that was begun."""
@@ -171,7 +170,7 @@ class Home:
         """Operations beyond that, by who sent them: run in the next turn, in the order in which they came."""
         self._unfilled: list[int] = []
         """Slots that this epoch changes, but for those ..."""
-        self._filled = bytearray(SLOTS // 8)
+        self._filled = bytearray(len(view.slots) // 8)
         """... whose bits are set here: of which we, as home, have seen all copies made."""
         replica.on_promised = self._promised
         replica.on_refused = self._refused_here
@@ -821,7 +820,7 @@ class Home:
                 self.deposed(number)
             elif self._group(number) is not home.group or view.quorums[number] != home.quorum:
                 self._regroup(home)
-        self._filled = bytearray(SLOTS // 8)
+        self._filled = bytearray(len(view.slots) // 8)
         self._spaced.clear()
         topology = view.topology
         self._unfilled = list(topology.changing) if topology is not None else []

@@ -27,7 +27,6 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
-from peerkv.ring.keys import SLOTS
 from peerkv.store.cell import Cell, ballot_member, position_ballot
 
 ATTEMPTS: Final = 6
@@ -52,9 +51,9 @@ class Unanswered(Exception):
     """Some slot has no majority of owners that answer."""
 
 
-def count_keys(view: View, replica: Replica, numbers: Sequence[int] = range(SLOTS)) -> Asking[list[int]]:
-    """Keys per slot asked about, each from the furthest copy among a majority. Raises Unanswered."""
-    wanted = list(numbers)
+def count_keys(view: View, replica: Replica, numbers: Sequence[int] | None = None) -> Asking[list[int]]:
+    """Keys per slot asked about (None: every one), each from the furthest copy among a majority. Raises Unanswered."""
+    wanted = list(range(len(view.slots)) if numbers is None else numbers)
     for _ in range(ATTEMPTS):
         epoch = view.epoch
         answers = yield Round(_asks(view, wanted, Count), PATIENCE_S, partial(_covered, view, wanted))
@@ -73,14 +72,14 @@ def count_keys(view: View, replica: Replica, numbers: Sequence[int] = range(SLOT
 def list_keys(view: View, replica: Replica, first: int, start: int, count: int) -> Asking[tuple[list[bytes], int, int]]:
     """About `count` keys of slot `first` from `start` on and of the slots behind it.
 
-    Returns keys, and the slot and start to go on from; slot SLOTS: that was all. Keys of every slot are the union of
-    what a majority of its owners lists. What one owner did not get to (its page was full) is left for the next
-    question. Raises Unanswered.
+    Returns keys, and the slot and start to go on from; a slot beyond the last: that was all. Keys of every slot are
+    the union of what a majority of its owners lists. What one owner did not get to (its page was full) is left for the
+    next question. Raises Unanswered.
     """
     attempt = 0
     keys: dict[bytes, None] = {}
-    while first < SLOTS and len(keys) < count:
-        wanted = list(range(first, min(first + LIST_SLOTS, SLOTS)))
+    while first < len(view.slots) and len(keys) < count:
+        wanted = list(range(first, min(first + LIST_SLOTS, len(view.slots))))
         epoch = view.epoch
         ask = partial(_list_slots, first, start, count - len(keys))
         answers = yield Round(_asks(view, wanted, ask), PATIENCE_S, partial(_covered, view, wanted))
@@ -133,7 +132,7 @@ def count_copies(view: View, replica: Replica) -> Asking[Copies]:
     """
     copies = Copies()
     behind: list[int] = []
-    for part in _parts(range(SLOTS)):
+    for part in _parts(range(len(view.slots))):
         behind += yield from _count_some(view, replica, part, copies)
         yield Pause(COUNT_PAUSE_S)
     if behind:

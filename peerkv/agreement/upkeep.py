@@ -15,12 +15,11 @@ from peerkv.agreement.operation import Operation, Operations, Pause
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
-from peerkv.ring.keys import SLOTS
 from peerkv.settings import Settings
 from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK
 
-ORPHAN_LOOKS: Final = SLOTS // 4
-"""Slots looked at in one look: a millisecond."""
+LOOKS: Final = 4
+"""In so many looks all slots are looked at: a millisecond each."""
 CLAIM_AFTER_S: Final = 3.0
 """More than a round of looks, and a takeover by the first owner, take."""
 JUDGE_PERIOD_S: Final = 1.0
@@ -66,7 +65,9 @@ class Upkeep:
         self._operations = operations
         self._replica = replica
         self._home = home
-        self._unlooked = SLOTS
+        self._count = len(view.slots)
+        self._looks = self._count // LOOKS
+        self._unlooked = self._count
         """Slots to look at until there is none without a home, unless something happens meanwhile."""
         self._looked_upto = 0
         """As far as we have looked for slots without a home in this round."""
@@ -136,7 +137,7 @@ class Upkeep:
 
     def orphans(self) -> list[int]:
         """Slots that nobody is home of, as far as can be seen, and that are ours to take (protocol rule T5): of the
-        next `ORPHAN_LOOKS` slots.
+        next quarter of the slots.
 
         Whose ballot we have promised is home, or tried to be. If that is ourselves, in vain, or one that cannot be
         talked to, or no owner any more, the first owner that can be takes over, though no operation asks for it:
@@ -149,18 +150,18 @@ class Upkeep:
         if links != self._links_seen or self._home.unsettled:
             self._links_seen = links
             self._home.unsettled = False
-            self._unlooked = SLOTS
+            self._unlooked = self._count
         lost, now = self._lost, self._home.clock.now
         if self._unlooked <= 0:
             lost.clear()
             return []
-        self._unlooked -= ORPHAN_LOOKS
+        self._unlooked -= self._looks
         first = self._looked_upto
-        self._looked_upto = (first + ORPHAN_LOOKS) % SLOTS
+        self._looked_upto = (first + self._looks) % self._count
         healthy = {peer.number for peer in view.peers.values() if peer.up and peer.number}
         found: list[int] = []
         unclaimed = self._home.unclaimed
-        part = slice(first, first + ORPHAN_LOOKS)
+        part = slice(first, first + self._looks)
         columns = zip(view.copies.promised[part], self._home.group_of[part], view.slots[part], strict=True)
         for number, (ballot, group, slot) in enumerate(columns, first):
             member = ballot & MEMBER_MASK
@@ -178,13 +179,13 @@ class Upkeep:
             ):
                 found.append(number)
         if found or lost:
-            self._unlooked = SLOTS
+            self._unlooked = self._count
         return found
 
     def move(self, now: float, writes: int) -> None:
         """Hand slots over to the owner that had better be home (protocol rule H5): to the coordinator that nearly all
         of the load comes through, which spares every write of it a forward, or, where there is none such, to the first
-        owner, so that the load is spread. Without load nothing moves. Of the next `ORPHAN_LOOKS` slots.
+        owner, so that the load is spread. Without load nothing moves. Of the next quarter of the slots.
 
         `writes`: what this node has coordinated so far.
         """
@@ -197,15 +198,15 @@ class Upkeep:
         under = (self._moves_to, view.epoch, self._replica.counters.takeovers, links)
         if under != self._moved_under:
             self._moved_under = under
-            self._unmoved = SLOTS
+            self._unmoved = self._count
         if self._unmoved <= 0:
             return
-        self._unmoved -= ORPHAN_LOOKS
+        self._unmoved -= self._looks
         first = self._moved_upto
-        self._moved_upto = (first + ORPHAN_LOOKS) % SLOTS
+        self._moved_upto = (first + self._looks) % self._count
         better: dict[int, Peer | None] = {}
         handed: dict[Peer, list[int]] = {}
-        part = slice(first, first + ORPHAN_LOOKS)
+        part = slice(first, first + self._looks)
         for number, (group, order) in enumerate(zip(home.group_of[part], view.order[part], strict=True), first):
             if group is None:
                 continue
@@ -213,7 +214,7 @@ class Upkeep:
                 better[id(order)] = self._better_home(order)
             peer = better[id(order)]
             if peer is not None:
-                self._unmoved = SLOTS
+                self._unmoved = self._count
                 slot = home.homes[number]
                 if now - slot.at >= KEPT_S and peer.number not in home.lagging.get(slot, ()):
                     handed.setdefault(peer, []).append(number)
@@ -332,10 +333,10 @@ class Upkeep:
                 self._home.remove_expired(home, (key,))
 
     def renew(self) -> None:
-        """Begin a new ballot where sequence numbers run out (rule H3): of the next `ORPHAN_LOOKS` slots."""
+        """Begin a new ballot where sequence numbers run out (rule H3): of the next quarter of the slots."""
         first = self._renewed_upto
-        self._renewed_upto = (first + ORPHAN_LOOKS) % SLOTS
-        positions = self._view.copies.positions[first : first + ORPHAN_LOOKS]
+        self._renewed_upto = (first + self._looks) % self._count
+        positions = self._view.copies.positions[first : first + self._looks]
         worn = [at for at, position in enumerate(positions, first) if position & SEQUENCE_MASK > SEQUENCE_RENEWED]
         for number in worn:
             if number in self._home.homes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peerkv.agreement.peer import Peer
 from peerkv.clock import Clock
-from peerkv.ring.keys import SLOTS
+from peerkv.ring.keys import SLOTS, slot_of
 from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
 from peerkv.store.cell import MEMBER_MASK
@@ -14,7 +14,7 @@ from peerkv.store.slot import Copies
 class View:
     """Shared by the roles (owner, home, coordinator) of one node; changed only by `install` and by links."""
 
-    def __init__(self, process: int, name: str) -> None:
+    def __init__(self, process: int, name: str, slots: int = SLOTS) -> None:
         self.touched: set[Peer] = set()
         """Peers that something is to be sent to, beside those with operations or reads; see `outgoing`."""
         self.me = Peer(process, name, self.touched)
@@ -25,22 +25,24 @@ class View:
         self.members: dict[int, Peer] = {}
         """Those of the topology, ourselves included, by their numbers."""
         self.topology: Topology | None = None
-        self.copies = Copies(SLOTS)
+        self.mask = slots - 1
+        """A key's slot is its CRC under this mask."""
+        self.copies = Copies(slots)
         self.slots = self.copies.slots
         """Our copies; None where we own nothing."""
-        self.order: list[tuple[Peer, ...]] = [()] * SLOTS
+        self.order: list[tuple[Peer, ...]] = [()] * slots
         """For each slot its owners in order of preference, ourselves included."""
-        self.others: list[tuple[Peer, ...]] = [()] * SLOTS
+        self.others: list[tuple[Peer, ...]] = [()] * slots
         """For each slot its owners without ourselves."""
-        self.partners: list[tuple[Peer, ...]] = [()] * SLOTS
+        self.partners: list[tuple[Peer, ...]] = [()] * slots
         """For each slot of ours the other owners of which any one and we are a quorum."""
-        self.targets: list[Peer | None] = [None] * SLOTS
+        self.targets: list[Peer | None] = [None] * slots
         """For each slot its home as far as we believe."""
         self._told: dict[int, Peer] = {}
         """Homes of slots that we have no copy of, as their owners have told us."""
         self.quorums: list[Quorum] = []
         """For each slot what decides; slots with the same owners share one."""
-        self.pair = bytearray(SLOTS)
+        self.pair = bytearray(slots)
         """1 where any two owners are a quorum: three or two owners, no joint epoch."""
         self.impaired = False
         """Some member cannot be talked to, or is silent."""
@@ -92,6 +94,10 @@ class View:
                 forgotten.add(number)
         self.links_changed()
         return forgotten
+
+    def slot_of(self, key: bytes) -> int:
+        """The slot of a key."""
+        return slot_of(key, self.mask)
 
     def mark(self, process: int, oldest: int) -> None:
         """A coordinator will not repeat operations of tickets below this."""

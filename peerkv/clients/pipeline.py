@@ -33,7 +33,7 @@ from peerkv.clients.session import Services, Session
 from peerkv.clients.whole import Whole
 from peerkv.commands.table import ONE_KEY, SPELLED, Command, Kind, arity_error, find, find_part, keys_of, unknown
 from peerkv.resp import Prepared, Reply, ReplyError, Verbatim, encode_all
-from peerkv.ring.keys import SLOT_MASK, slot_of
+from peerkv.ring.keys import slot_of
 
 if TYPE_CHECKING:
     from random import Random
@@ -281,7 +281,7 @@ class Dispatcher:
         home = self._home
         alone, timed = home.alone, home.timed
         copies = self._view.copies
-        plain, positions, cells_of = copies.plain, copies.positions, copies.cells
+        plain, positions, cells_of, mask = copies.plain, copies.positions, copies.cells, self._view.mask
         written, reading = session.written, session.reading
         now, skew = self._clock.cluster_ms, self._clock.skew_ms
         quiet = session.muted or session.skips
@@ -305,8 +305,8 @@ class Dispatcher:
                     request = command.dated(request, skew)
                     command = find(request[0]) or command  # EXPIREAT is PEXPIREAT then
                 key = request[1]
-                number = slot_of(key) if b"{" in key else crc_hqx(key, 0) & SLOT_MASK  # `slot_of` in line
-                if command.keys is not ONE_KEY and not _one_slot(command, request, number):
+                number = slot_of(key, mask) if b"{" in key else crc_hqx(key, 0) & mask  # `slot_of` in line
+                if command.keys is not ONE_KEY and not _one_slot(command, request, number, mask):
                     batch.deliver(index, CROSSSLOT)
                     continue
                 if alone[number] and number not in written and number not in reading:
@@ -622,7 +622,7 @@ class Dispatcher:
         if isinstance(split, ReplyError):
             sink.deliver(index, split)
             return True
-        parts = [(slot_of(key), part) for key, part in split]
+        parts = [(self._view.slot_of(key), part) for key, part in split]
         part_command = find_part(parts[0][1][0])
         assert part_command is not None, "parts are requests of the table"
         if part_command.kind is WRITE:
@@ -665,8 +665,8 @@ def _silence(session: Session, batch: Batch, index: int) -> None:
     session.skips = False
 
 
-def _one_slot(command: Command, request: Sequence[bytes], number: int) -> bool:
-    return all(slot_of(key) == number for key in keys_of(command, request))
+def _one_slot(command: Command, request: Sequence[bytes], number: int, mask: int) -> bool:
+    return all(slot_of(key, mask) == number for key in keys_of(command, request))
 
 
 def _asks_cluster(request: Sequence[bytes]) -> bool:

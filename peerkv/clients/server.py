@@ -60,7 +60,7 @@ def cluster(services: Services, request: Sequence[bytes]) -> Reply:
         case [b"MYID" | b"MYSHARDID"]:
             return reports.node_id(services.process).encode()
         case [b"KEYSLOT", key]:
-            return slot_of(key)
+            return slot_of(key, services.settings.slots - 1)
         case [b"SLOTS"]:
             return reports.cluster_slots(services.topology, tuple(services.members()))
         case [b"SHARDS"]:

@@ -14,7 +14,6 @@ from peerkv.agreement.view import View
 from peerkv.clients.session import Services, Session
 from peerkv.commands.patterns import matcher
 from peerkv.resp import OK, Reply, ReplyError, parse_integer
-from peerkv.ring.keys import SLOTS, slot_of
 from peerkv.settings import address_text
 from peerkv.store.cell import describe_position
 
@@ -103,7 +102,7 @@ class Whole:
         matches = matcher(request[1])
         found: list[Reply] = []
         slot = start = 0
-        while slot < SLOTS:
+        while slot < len(self._view.slots):
             keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, LIST_COUNT)
             found += [key for key in keys if matches(key)]
         return found
@@ -118,7 +117,7 @@ class Whole:
         if pattern is not None:
             matches = matcher(pattern)
             keys = [key for key in keys if matches(key)]
-        following = slot << SCAN_ORDER_BITS | start if slot < SLOTS else 0
+        following = slot << SCAN_ORDER_BITS | start if slot < len(self._view.slots) else 0
         return [b"%d" % following, list(keys) if of_type in (None, b"string") else []]
 
     def _randomkey(self, _session: Session, _request: Sequence[bytes]) -> Asking[Reply]:
@@ -151,7 +150,7 @@ class Whole:
     def _cluster(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         """CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT."""
         number = parse_integer(request[2])
-        if number is None or not 0 <= number < SLOTS:
+        if number is None or not 0 <= number < len(self._view.slots):
             return ReplyError("ERR Invalid slot")
         if request[1].upper() == b"COUNTKEYSINSLOT":
             counts = yield from count_keys(self._view, self._replica, [number])
@@ -163,7 +162,7 @@ class Whole:
         slot, start = number, 0
         while slot == number and len(found) < count:
             keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, count - len(found))
-            found += [key for key in keys if slot_of(key) == number]
+            found += [key for key in keys if self._view.slot_of(key) == number]
         return found[:count]
 
     def _peerkv(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
@@ -239,7 +238,7 @@ class Whole:
             "epoch": view.epoch,
             "node": view.me.name,
             "replicas": topology.replicas if topology is not None else 0,
-            "slots": SLOTS if topology is not None else 0,
+            "slots": topology.slots if topology is not None else 0,
             "slots_with_all_copies": copies.whole,
             "slots_without_quorum": copies.undecided,
             "changing": topology is not None and topology.is_joint,
@@ -257,7 +256,7 @@ class Whole:
         return json.dumps(status).encode()
 
     def _explain(self, key: bytes) -> Asking[Reply]:
-        number = slot_of(key)
+        number = self._view.slot_of(key)
         held = yield from explain(self._view, self._replica, number, key)
         newest = max((cell for _, cell in held if cell is not None), key=lambda cell: cell[0], default=None)
         target = self._view.targets[number]

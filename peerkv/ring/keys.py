@@ -1,4 +1,4 @@
-"""Key -> slot, exactly as Redis Cluster does it: CRC16 of the {hash tag}, or of the key, modulo 16384."""
+"""Key -> slot, exactly as Redis Cluster does it: CRC16 of the {hash tag}, or of the key, modulo the number of slots."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from binascii import crc_hqx
 from typing import Final
 
 SLOTS: Final = 16384
-SLOT_MASK: Final = SLOTS - 1
+"""Of a cluster, unless it was born with another number (`Topology.slots`): a power of two, at most this."""
 
 
-def slot_of(key: bytes) -> int:
-    """The slot of a key. Only what is between the first `{` and the next `}` counts, if that is not empty.
+def slot_of(key: bytes, mask: int = SLOTS - 1) -> int:
+    """The slot of a key in a cluster of `mask` + 1 slots. Only what is between the first `{` and the next `}` counts,
+    if that is not empty.
 
     CRC-CCITT (XMODEM) is in the standard library: `crc_hqx(b"123456789", 0) == 0x31C3`, the check value that the Redis
     Cluster specification names. 84 ns for a key of 16 bytes.
@@ -20,4 +21,4 @@ def slot_of(key: bytes) -> int:
         end = key.find(b"}", start)
         if end > start:
             key = key[start:end]
-    return crc_hqx(key, 0) & SLOT_MASK
+    return crc_hqx(key, 0) & mask

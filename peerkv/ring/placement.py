@@ -35,16 +35,16 @@ class Place:
 
 
 @lru_cache(maxsize=1024)
-def scores(name: str, weight: int) -> Sequence[int]:
-    """The member's 16384 scores, 64 bits each: 128 KiB, computed in 0.25 ms per unit of weight."""
-    best = _scores(name, 0)
+def scores(name: str, weight: int, slots: int = SLOTS) -> Sequence[int]:
+    """The member's score for each slot, 64 bits each: of 16384 128 KiB, computed in 0.25 ms per unit of weight."""
+    best = _scores(name, 0, slots)
     for choice in range(1, weight):
-        best = array("Q", map(max, best, _scores(name, choice)))
+        best = array("Q", map(max, best, _scores(name, choice, slots)))
     return best
 
 
-def _scores(name: str, choice: int) -> array[int]:
-    vector = array("Q", shake_128(b"peerkv-ring-v1/%d/%b" % (choice, name.encode())).digest(8 * SLOTS))
+def _scores(name: str, choice: int, slots: int) -> array[int]:
+    vector = array("Q", shake_128(b"peerkv-ring-v1/%d/%b" % (choice, name.encode())).digest(8 * slots))
     if vector.itemsize != 8:  # pragma: no cover - array("Q") has 8 bytes on every platform CPython supports
         raise AssertionError("array('Q') must hold 64 bits")
     if byteorder == "big":
@@ -52,22 +52,22 @@ def _scores(name: str, choice: int) -> array[int]:
     return vector
 
 
-def owners(places: Sequence[Place], replicas: int) -> list[tuple[int, ...]]:
+def owners(places: Sequence[Place], replicas: int, slots: int = SLOTS) -> list[tuple[int, ...]]:
     """For each slot the indexes into `places` of its owners, best score first; `replicas` of them as far as there are.
 
     With zones: the best member of each zone not yet represented, in order of score, until zones run out; then the best
     of the rest. Ties (one in 2^64) go by name. The last few answers are kept: who returns changes nothing here.
     """
-    return _owners(tuple(places), replicas)
+    return _owners(tuple(places), replicas, slots)
 
 
 @lru_cache(maxsize=8)
-def _owners(places: tuple[Place, ...], replicas: int) -> list[tuple[int, ...]]:
+def _owners(places: tuple[Place, ...], replicas: int, slots: int) -> list[tuple[int, ...]]:
     order = sorted(range(len(places)), key=lambda index: places[index].name)
     count = min(replicas, len(places))
     if count == 0:
-        return [()] * SLOTS
-    vectors = [scores(places[index].name, places[index].weight) for index in order]
+        return [()] * slots
+    vectors = [scores(places[index].name, places[index].weight, slots) for index in order]
     zones = {place.zone for place in places}
     ranked = range(len(order))
     table: list[tuple[int, ...]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -38,16 +38,18 @@ class Topology:
     next_members: tuple[Owner, ...] = ()
     next_number: int = 1
     """The number that the next joining member gets."""
+    slots: int = SLOTS
+    """How many there are: fixed when the cluster is born."""
 
     @classmethod
-    def birth(cls, cluster_id: int, replicas: int, members: list[Owner]) -> Topology:
+    def birth(cls, cluster_id: int, replicas: int, members: list[Owner], slots: int = SLOTS) -> Topology:
         """Epoch 1: members numbered in order of name, whatever number they came with."""
         ordered = sorted(members, key=lambda member: member.name)
         numbered = tuple(
             Owner(number, member.name, member.process, member.zone, member.weight)
             for number, member in enumerate(ordered, start=1)
         )
-        return cls(cluster_id, 1, replicas, numbered, (), len(numbered) + 1)
+        return cls(cluster_id, 1, replicas, numbered, (), len(numbered) + 1, slots)
 
     @property
     def is_joint(self) -> bool:
@@ -65,11 +67,11 @@ class Topology:
         if following == self.members:
             following = ()
         epoch, next_number = self.epoch + 1, self.next_number + len(numbered)
-        return Topology(self.cluster_id, epoch, self.replicas, self.members, following, next_number)
+        return replace(self, epoch=epoch, next_members=following, next_number=next_number)
 
     def finished(self) -> Topology:
         """The epoch that ends a joint one: the next members are the members."""
-        return Topology(self.cluster_id, self.epoch + 1, self.replicas, self.next_members, (), self.next_number)
+        return replace(self, epoch=self.epoch + 1, members=self.next_members, next_members=())
 
     @cached_property
     def voters(self) -> Quorum:
@@ -81,8 +83,9 @@ class Topology:
     def kinds(self) -> tuple[list[int], list[tuple[tuple[int, ...], tuple[int, ...]]]]:
         """Slots with the same owners are of one kind: for each slot its kind, and for each kind its old and new owners.
         There are few, so what depends on the owners alone is worked out per kind."""
-        old = _placed(self.members, self.replicas)
-        rows = list(zip(old, _placed(self.next_members, self.replicas) if self.next_members else old, strict=True))
+        old = _placed(self.members, self.replicas, self.slots)
+        new = _placed(self.next_members, self.replicas, self.slots) if self.next_members else old
+        rows = list(zip(old, new, strict=True))
         numbers = {row: number for number, row in enumerate(dict.fromkeys(rows))}
         return [numbers[row] for row in rows], list(numbers)
 
@@ -113,7 +116,7 @@ class Topology:
     @cached_property
     def changing_bits(self) -> int:
         """`changing` as a bit per slot."""
-        bits = bytearray(SLOTS // 8)
+        bits = bytearray(self.slots // 8)
         for slot in self.changing:
             bits[slot >> 3] |= 1 << (slot & 7)
         return int.from_bytes(bits, "little")
@@ -140,13 +143,14 @@ class Topology:
             [_owner_to_wire(member) for member in self.members],
             [_owner_to_wire(member) for member in self.next_members],
             self.next_number,
+            self.slots,
         ]
 
     @classmethod
     def from_wire(cls, fields: list[Any]) -> Topology:
         """Raises TypeError or ValueError for anything that `to_wire` does not produce."""
-        cluster_id, epoch, replicas, members, next_members, next_number = fields
-        for number in (cluster_id, epoch, replicas, next_number):
+        cluster_id, epoch, replicas, members, next_members, next_number, slots = fields
+        for number in (cluster_id, epoch, replicas, next_number, slots):
             if not isinstance(number, int) or number < 0:
                 raise ValueError("a topology's numbers are not negative")
         return cls(
@@ -156,17 +160,18 @@ class Topology:
             tuple(_owner_from_wire(member) for member in members),
             tuple(_owner_from_wire(member) for member in next_members),
             next_number,
+            slots,
         )
 
 
 @lru_cache(maxsize=8)
-def _placed(members: tuple[Owner, ...], replicas: int) -> list[tuple[int, ...]]:
+def _placed(members: tuple[Owner, ...], replicas: int, slots: int) -> list[tuple[int, ...]]:
     """Cached, as two epochs in a row share much, and as the nodes of a simulation share all."""
     if not members:
-        return [()] * SLOTS
+        return [()] * slots
     places = [Place(member.name, member.zone, member.weight) for member in members]
     numbers = [member.number for member in members]
-    rows = owners(places, replicas)
+    rows = owners(places, replicas, slots)
     numbered = {row: tuple([numbers[index] for index in row]) for row in set(rows)}
     return [numbered[row] for row in rows]
 

@@ -19,13 +19,13 @@ from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.resp import Reply
-from peerkv.ring.keys import SLOTS
 from peerkv.ring.topology import Owner, Topology
 from peerkv.settings import Settings
 from peerkv.store.cell import Cells, Change
 from peerkv.store.slot import Slot
 
 SLOT = 42
+SLOTS = 256
 
 
 def run(cells: Cells, request: Sequence[bytes], _now: int) -> tuple[Sequence[Change] | None, Reply]:
@@ -76,7 +76,7 @@ class Member:
     def __init__(self, number: int, topology: Topology, settings: Settings) -> None:
         self.name = f"n{number}"
         self.clock = Clock()
-        self.view = View(number, self.name)
+        self.view = View(number, self.name, SLOTS)
         self.rng = random.Random(number)
         self.operations = Operations()
         self.coordinator = Coordinator(settings, self.clock, self.view, self.operations, self.rng)
@@ -158,11 +158,12 @@ class Owners:
 
     def __init__(self, count: int = 3, replicas: int = 0) -> None:
         numbers = range(1, count + 1)
-        self.topology = Topology.birth(1, replicas or count, [Owner(0, f"n{number}", number) for number in numbers])
+        owners = [Owner(0, f"n{number}", number) for number in numbers]
+        self.topology = Topology.birth(1, replicas or count, owners, SLOTS)
         self.settings = Settings()
         by_number = {number: Member(number, self.topology, self.settings) for number in self.topology.by_number}
-        owners = self.topology.order(SLOT)
-        self.members = [by_number[number] for number in (*owners, *[n for n in numbers if n not in owners])]
+        order = self.topology.order(SLOT)
+        self.members = [by_number[number] for number in (*order, *[n for n in numbers if n not in order])]
         self.now = 0.0
         self.cut: set[tuple[str, str]] = set()
         """(from, to) of directions in which nothing gets through; as on any connection it comes later, ..."""

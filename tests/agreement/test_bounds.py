@@ -9,10 +9,10 @@ from peerkv.agreement.epochs import next_topology
 from peerkv.agreement.home import TURN_BYTES_MAX
 from peerkv.agreement.operation import Fetch, Message, Page
 from peerkv.resp import ReplyError
-from peerkv.ring.keys import SLOTS, slot_of
+from peerkv.ring.keys import slot_of
 from peerkv.ring.topology import Owner, Topology
 from peerkv.store.cell import MEMBER_MAX, ROUND_MAX, SEQUENCE_MASK, ballot_round, make_ballot, position_ballot
-from tests.agreement.owners import SLOT, Got, Owners
+from tests.agreement.owners import SLOT, SLOTS, Got, Owners
 
 TAG = next(tag for number in range(SLOTS * 20) if slot_of(tag := b"{%d}" % number) == SLOT)
 """Keys that begin so are of the slot."""

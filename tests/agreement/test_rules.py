@@ -7,9 +7,8 @@ from dataclasses import replace
 from peerkv.agreement.operation import Fetch, Page, Prepare, Promises, Refused
 from peerkv.agreement.turn import Accepts
 from peerkv.resp import ReplyError
-from peerkv.ring.keys import SLOTS
 from peerkv.store.cell import SEQUENCE_BITS, first_position, make_ballot
-from tests.agreement.owners import SLOT, Got, Owners, run
+from tests.agreement.owners import SLOT, SLOTS, Got, Owners, run
 
 
 def written(owners: Owners, *texts: bytes) -> Got:

@@ -8,13 +8,10 @@ import os
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from peerkv.ring import keys
-
-if TYPE_CHECKING:
-    from tests.sim.burst import Burst
-    from tests.sim.scenario import Result
+from tests.sim.burst import Burst, run_burst
+from tests.sim.scenario import Result, run_seed
 
 
 def main() -> None:
@@ -27,21 +24,19 @@ def main() -> None:
         "--slots",
         type=int,
         default=1024,
-        help="slots of the cluster: with the 16384 that ship two thirds of a seed's time go into slots of no key",
+        help="slots of the cluster; the 16384 that ship take most of a seed's time",
     )
     parser.add_argument("--burst", action="store_true", help="bursts on a healthy cluster whose turns take time")
     parser.add_argument("--trace", action="store_true")
     options = parser.parse_args()
     if options.slots not in (1 << bits for bits in range(8, 15)):
         parser.error("--slots: a power of two from 256 to 16384")
-    # Before the rooms that take these constants over are imported; the processes of the pool are forks of this one.
-    keys.SLOTS, keys.SLOT_MASK = options.slots, options.slots - 1
     seeds = range(options.first, options.first + options.seeds)
     if options.burst:
-        _bursts(seeds, options.jobs, options.trace)
+        _bursts(seeds, options.jobs, options.slots, options.trace)
     began = time.monotonic()
     failed = operations = unknown = gave_up = done = 0
-    work = [(seed, options.seconds, options.trace) for seed in seeds]
+    work = [(seed, options.seconds, options.slots, options.trace) for seed in seeds]
     with multiprocessing.Pool(1 if options.trace else options.jobs) as pool:
         for result in pool.imap_unordered(_run, work):
             done += 1
@@ -65,10 +60,10 @@ def main() -> None:
     sys.exit(1 if failed else 0)
 
 
-def _bursts(seeds: range, jobs: int, tracing: bool) -> NoReturn:
+def _bursts(seeds: range, jobs: int, slots: int, tracing: bool) -> NoReturn:
     failed = 0
     with multiprocessing.Pool(1 if tracing else jobs) as pool:
-        for burst in pool.imap(_run_burst, [(seed, tracing) for seed in seeds]):
+        for burst in pool.imap(_run_burst, [(seed, slots, tracing) for seed in seeds]):
             print(burst, flush=True)
             for problem in burst.problems[:4]:
                 print(f"    {problem}")
@@ -77,19 +72,15 @@ def _bursts(seeds: range, jobs: int, tracing: bool) -> NoReturn:
     sys.exit(1 if failed else 0)
 
 
-def _run_burst(work: tuple[int, bool]) -> Burst:
-    from tests.sim.burst import run_burst
-
-    seed, tracing = work
-    return run_burst(seed, tracing=tracing)
+def _run_burst(work: tuple[int, int, bool]) -> Burst:
+    seed, slots, tracing = work
+    return run_burst(seed, slots, tracing=tracing)
 
 
-def _run(work: tuple[int, float, bool]) -> Result:
-    from tests.sim.scenario import Result, run_seed
-
-    seed, seconds, tracing = work
+def _run(work: tuple[int, float, int, bool]) -> Result:
+    seed, seconds, slots, tracing = work
     try:
-        return run_seed(seed, seconds, tracing=tracing)
+        return run_seed(seed, seconds, slots, tracing=tracing)
     except Exception:
         return Result(seed, problems=[traceback.format_exc()])
 

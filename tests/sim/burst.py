@@ -12,8 +12,7 @@ from functools import partial
 from typing import Final
 
 from peerkv.resp import Reply, ReplyError
-from peerkv.ring.keys import SLOTS
-from tests.sim.world import Connection, World
+from tests.sim.world import SLOTS, Connection, World
 
 UNIT_S: Final = 50e-6
 """Twelve times as slow as a real node, so that a twelfth of the load does."""
@@ -25,8 +24,8 @@ GENTLE_S: Final = 1.0
 """A gentle client waits no longer for its reply once the load has been over for WELL_AFTER_S."""
 SHARE: Final = 0.1
 """What is sent again, and slots that are taken over, as a share of the operations, at most."""
-MOVED: Final = 2 * SLOTS
-"""Slots that are handed over as homes follow the load, there and back."""
+MOVED: Final = 2
+"""So often a slot may be handed over as homes follow the load: there and back."""
 
 
 @dataclass
@@ -101,8 +100,8 @@ class _Client:
 
 
 class _Run:
-    def __init__(self, seed: int, slowness: float, *, tracing: bool) -> None:
-        self.world = World(seed, tracing=tracing)
+    def __init__(self, seed: int, slots: int, *, tracing: bool) -> None:
+        self.world = World(seed, slots, tracing=tracing)
         rng = self.world.rng
         self.result = Burst(seed)
         self.data = rng.choice((3, 3, 4, 5))
@@ -110,7 +109,7 @@ class _Run:
         self.clients = rng.choice((40, 80, 300))
         self.depth = rng.choice((32, 64))
         self.commands = rng.choice((("SET",), ("SET", "GET", "INCR")))
-        self.unit_s = UNIT_S * slowness
+        self.unit_s = UNIT_S
         self.load_ended = 0.0
         self.over = self.ended = False
         self.result.text = (
@@ -152,7 +151,7 @@ class _Run:
         most = SHARE * result.operations
         if result.hedges > most:
             result.problems.append(f"{result.hedges} hedges for {result.operations} operations")
-        if result.takeovers > most + MOVED:
+        if result.takeovers > most + MOVED * world.slots:
             result.problems.append(f"{result.takeovers} takeovers for {result.operations} operations")
         if result.errors:
             result.problems.append(f"a healthy cluster answered {result.errors}")
@@ -173,6 +172,6 @@ class _Run:
         )
 
 
-def run_burst(seed: int, slowness: float = 1.0, *, tracing: bool = False) -> Burst:
-    """One burst; `slowness` of the nodes relative to the usual."""
-    return _Run(seed, slowness, tracing=tracing).run()
+def run_burst(seed: int, slots: int = SLOTS, *, tracing: bool = False) -> Burst:
+    """One burst."""
+    return _Run(seed, slots, tracing=tracing).run()

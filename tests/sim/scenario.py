@@ -10,13 +10,12 @@ from typing import Any, Final
 
 from peerkv.commands.table import find, keys_of
 from peerkv.resp import Reply, ReplyError
-from peerkv.ring.keys import SLOTS
 from peerkv.ring.topology import Topology
 from peerkv.settings import Settings
 from tests.sim.checker import Violation
 from tests.sim.clients import NOTHING_DONE, Client, Request, Scanner, operations_of
 from tests.sim.history import GaveUp, Operation, histories, violation
-from tests.sim.world import FOLLOW_LEAST, Connection, World
+from tests.sim.world import FOLLOW_LEAST, SLOTS, Connection, World
 
 CLIENTS: Final = 6
 SETTLE_S: Final = 25.0
@@ -42,8 +41,8 @@ class Result:
 class Scenario:
     """A seed's cluster, its load and its faults."""
 
-    def __init__(self, seed: int, seconds: float, *, tracing: bool = False) -> None:
-        self.world = World(seed, tracing=tracing)
+    def __init__(self, seed: int, seconds: float, slots: int = SLOTS, *, tracing: bool = False) -> None:
+        self.world = World(seed, slots, tracing=tracing)
         self.result = Result(seed)
         self.seconds = seconds
         self.over = False
@@ -313,6 +312,7 @@ class Scenario:
                     seeds=seeds,
                     forget_after=FORGET_AFTER_S,
                     follow_least=FOLLOW_LEAST,
+                    slots=world.slots,
                     **self._place(),
                 )
             )
@@ -390,7 +390,7 @@ class Scenario:
             for slot, state in node.slots_state().items():
                 copies.setdefault(slot, {})[name] = state
         count = min(topology.replicas, len(topology.members))
-        for slot in range(SLOTS):
+        for slot in range(world.slots):
             held = copies.get(slot, {})
             if len(held) != count:
                 wrong.append(f"slot {slot} has {len(held)} copies, not {count}")
@@ -422,6 +422,6 @@ class Scenario:
                     self.operations.append(Operation(began, world.now, (b"GET", key), reply))
 
 
-def run_seed(seed: int, seconds: float, *, tracing: bool = False) -> Result:
+def run_seed(seed: int, seconds: float, slots: int = SLOTS, *, tracing: bool = False) -> Result:
     """Run one seed for so many virtual seconds of faults."""
-    return Scenario(seed, seconds, tracing=tracing).run()
+    return Scenario(seed, seconds, slots, tracing=tracing).run()
