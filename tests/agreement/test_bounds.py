@@ -14,7 +14,7 @@ from peerkv.ring.topology import Owner, Topology
 from peerkv.store.cell import MEMBER_MAX, ROUND_MAX, SEQUENCE_MASK, ballot_round, make_ballot, position_ballot
 from tests.agreement.owners import SLOT, SLOTS, Got, Owners
 
-TAG = next(tag for number in range(SLOTS * 20) if slot_of(tag := b"{%d}" % number) == SLOT)
+TAG = next(tag for number in range(SLOTS * 20) if slot_of(tag := b"{%d}" % number, SLOTS - 1) == SLOT)
 """Keys that begin so are of the slot."""
 
 
