@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from peerkv.faces.client import Client, ConnectionLost, Unreachable, first_of
 from peerkv.faces.dialect import Outcome, Shell, run_lines
 from peerkv.faces.render import escaped, write
 from peerkv.resp import ReplyError
-from peerkv.settings import Role, Settings
+from peerkv.settings import Recover, Role, Settings
 
 
 @click.group(cls=Faces, context_settings={"auto_envvar_prefix": "PEERKV", "help_option_names": ["-h", "--help"]})
@@ -96,10 +97,17 @@ _option = partial(click.option, cls=NodeOption)
     help="A node to meet first; HOST:PORT@PEERPORT where its peer port is another. May be repeated (in the variable:"
     " separated by blanks).",
 )
-@_option("--expect", type=click.IntRange(0, 1000), default=0, help="As master: how many data nodes begin.")
+@_option("--expect", type=click.IntRange(0, 1000), default=0, help="How many data nodes begin a cluster together.")
 @_option("--replicas", type=click.IntRange(1, 7), default=3, show_default=True, help="Copies of every key.")
 @_option("--zone", type=Value("zone"), help="Copies are in different zones as far as there are.")
 @_option("--weight", type=click.IntRange(1, 16), default=1, show_default=True, help="Share relative to others.")
+@_option(
+    "--recover",
+    type=click.Choice(["ask", "auto"]),
+    default="ask",
+    show_default=True,
+    help="Where more is lost than the others can make up for: wait for `peerkv recover`, or go on unasked (caches).",
+)
 @_option(
     "--forget-after",
     type=Value("forget_after"),
@@ -152,6 +160,7 @@ def node(
         role = Role(options.pop("role"))
         named = own_name or default_name(options["announce_host"] or options["host"], options["port"])
         given = {key: value for key, value in options.items() if value is not None}
+        given["recover"] = Recover(given["recover"])
         settings = Settings(name=named, role=role, **given)
         if wrong := peer_port_fault(settings):
             raise click.UsageError(f"--port {settings.port}: {wrong} (--{wrong.rpartition(' ')[2].replace('_', '-')})")
@@ -307,7 +316,12 @@ def status(address: tuple[str, int], wait: float, as_json: bool) -> None:
 
     from peerkv.faces.status import await_whole, is_whole, show
 
-    found = _with_client(address, lambda client: await_whole(client, wait), patience=wait)
+    began = time.monotonic()
+
+    async def work(client: Client) -> dict[str, Any]:
+        return await await_whole(client, wait, time.monotonic() - began)
+
+    found = _with_client(address, work, patience=wait)
     if as_json:
         print(json.dumps(found, indent=2))
     else:
@@ -361,6 +375,36 @@ def forget(name: str, address: tuple[str, int]) -> None:
 def _expect_ok(reply: Any) -> None:
     if isinstance(reply, ReplyError):
         raise click.ClickException(escaped(reply.text.partition(" ")[2]))
+
+
+@main.command()
+@_address
+@click.option("--accept-loss", is_flag=True, help="Go on with what is left.")
+def recover(address: tuple[str, int], accept_loss: bool) -> None:
+    """Where a majority of a slot's owners is lost: show what is left, or go on with it.
+
+    Nothing is done without --accept-loss; the exit status is 1 then, if there is something to recover. ADDRESS is any
+    living node's; the default is 127.0.0.1:7001.
+    """
+    from peerkv.faces.status import described_loss
+
+    async def work(client: Client) -> Any:
+        reply = await client.ask([b"PEERKV", b"RECOVER"])
+        _expect_ok(reply)
+        loss = json.loads(reply) if isinstance(reply, bytes) else None
+        if loss is not None and accept_loss:
+            _expect_ok(await client.ask([b"PEERKV", b"RECOVER", b"ACCEPT-LOSS"]))
+        return loss
+
+    loss = _with_client(address, work)
+    if loss is None:
+        print("nothing is lost that has to be given up")
+        return
+    print(described_loss(loss))
+    if not accept_loss:
+        print("nothing was done; peerkv recover --accept-loss goes on with what is left")
+        sys.exit(1)
+    print("the cluster goes on with what is left; peerkv status --wait shows how far its copies are")
 
 
 @main.command()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from peerkv.ring.placement import WEIGHT_MAX
-from peerkv.settings import PEER_PORT_OFFSET, PORT_MAX, Role, Seed, Settings, peer_address
+from peerkv.settings import PEER_PORT_OFFSET, PORT_MAX, Recover, Role, Seed, Settings, peer_address
 
 NAME_MAX: Final = 64
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -80,6 +80,13 @@ def _role(text: str) -> Role:
         return Role(text.lower())
     except ValueError:
         raise _Bad("data or master") from None
+
+
+def _recover(text: str) -> Recover:
+    try:
+        return Recover(text.lower())
+    except ValueError:
+        raise _Bad("ask or auto") from None
 
 
 def _text(text: str) -> str:
@@ -155,6 +162,7 @@ _SHARED: Final[dict[str, Callable[[str], Any]]] = {
     "clients_max": _number(1, 1_000_000),
     "forget_after": _seconds,
     "leave_grace": _grace,
+    "recover": _recover,
     "fill_rate": _number(1 << 16, 1 << 40),
     "log_level": _level,
 }
@@ -226,16 +234,14 @@ def load(path: Path) -> Cluster:
 
 
 def _joined(nodes: list[Settings], expect: int, seeds: tuple[Seed, ...]) -> tuple[Settings, ...]:
-    """Who joins whom: everybody everybody else, the masters first, so that whoever restarts finds who is left. Without
-    a master the first node lets the cluster be born."""
+    """Who joins whom: everybody everybody else, the masters first, so that whoever restarts finds who is left."""
     masters = [node for node in nodes if node.role is Role.MASTER]
     ordered = masters + [node for node in nodes if node.role is not Role.MASTER]
     known = seeds or tuple(node.announced for node in ordered)
     joined = []
     for node in ordered:
         mine = tuple(seed for seed in known if seed != node.announced)
-        founds = not masters and not seeds and node is ordered[0]
-        joined.append(replace(node, seeds=mine, expect=expect, founds=founds))
+        joined.append(replace(node, seeds=mine, expect=expect))
     return tuple(joined)
 
 

@@ -42,12 +42,13 @@ from peerkv.gossip.member import (
     MemberDown,
     MemberLeft,
     NameTaken,
+    Succeeded,
 )
 from peerkv.gossip.swim import Swim
 from peerkv.links import Links
 from peerkv.reports import Statistics, Usage
 from peerkv.resp import Requests
-from peerkv.ring.topology import Topology
+from peerkv.ring.topology import Topology, describe_epoch
 from peerkv.settings import Role, Settings, peer_address
 from peerkv.steward import Steward
 
@@ -143,6 +144,8 @@ class Node:
             self.home,
             rng,
             self._enter,
+            self._forget_topology,
+            self._log,
         )
         self.dispatcher = Dispatcher(self, self.view, self.operations, self.replica, self.home, self.coordinator, rng)
         self.links = Links(settings, clock, self.view, rng, self._log, self._link_up, self._link_down, self._ask_again)
@@ -161,7 +164,7 @@ class Node:
         self._crowded = False
         """Whether clients are not read from."""
         self._statistics = Statistics()
-        if settings.role is Role.DATA and not settings.seeds:
+        if settings.role is Role.DATA and not settings.seeds and settings.expect <= 1:
             self.steward.found()
 
     # -- time
@@ -373,14 +376,16 @@ class Node:
         brings us the sender's epoch (protocol rule E1)."""
         for tell, values in frame.told(len(self.view.slots)):
             if tell is TELLS["topology"]:
-                self._learn_topology(Topology.from_wire(values[0]), frame.clock)
+                self._learn_topology(Topology.from_wire(values[0]), peer, frame.clock)
         if frame.epoch < self.view.epoch:
             self.links.tell_topology(peer.process)
 
     # -- topology
 
-    def _learn_topology(self, topology: Topology, clock: int) -> None:
+    def _learn_topology(self, topology: Topology, peer: Peer, clock: int) -> None:
         if topology.epoch <= self.view.epoch or self.view.is_foreign(topology.cluster_id):
+            return
+        if not self.steward.may_learn(topology, peer.process):
             return
         if topology.slots != self.settings.slots:
             ours = self.settings.slots
@@ -392,10 +397,17 @@ class Node:
 
     def _enter(self, topology: Topology) -> None:
         self.home.flush()  # what was run in the epoch that ends
+        number = self.view.me.number
         forgotten = self.view.install(topology)
+        if number not in (0, self.view.me.number) and not self.leaving:
+            self._log(
+                "warning",
+                "this node was removed while it was away: its copies are dropped, the others have had them made anew;"
+                " it joins again",
+            )
         self.replica.recent.forget(forgotten)
         self.steward.enter_epoch()
-        self.swim.update(epoch=topology.epoch, cluster_id=topology.cluster_id)
+        self.swim.update(epoch=topology.epoch, cluster_id=topology.cluster_id, succeeds=topology.succeeds)
         self._swim_dirty = True
         self.home.enter_epoch()
         self.upkeep.enter_epoch()
@@ -403,8 +415,31 @@ class Node:
         names = ", ".join(member.name for member in topology.members)
         following = ", ".join(member.name for member in topology.next_members)
         changing = f" -> {following}, {len(topology.changing)} slots change owners" if following else ""
-        self._log("info", f"epoch {topology.epoch} of cluster {topology.cluster_id:016x}: {names}{changing}")
+        lost = ", ".join(topology.by_number[number].name for number in topology.lost)
+        without = f", without what {lost} held" if lost else ""
+        epoch = describe_epoch(topology.epoch)
+        self._log("info", f"epoch {epoch} of cluster {topology.cluster_id:016x}: {names}{changing}{without}")
         self.links.enter_epoch()
+
+    def _forget_topology(self) -> None:
+        """Be as if no cluster had ever been met: ours is no more."""
+        self.home.flush()
+        self.replica.recent.forget(self.view.uninstall())
+        self.steward.enter_epoch()
+        self.swim.update(epoch=0, cluster_id=0, succeeds=())
+        self._swim_dirty = True
+        self.home.enter_epoch()
+        self.upkeep.enter_epoch()
+        self.coordinator.enter_epoch()
+        self.links.enter_epoch()
+
+    def give_up(self, name: str) -> str:
+        """PEERKV FORGET: see `Steward.give_up`. Everybody hears of it."""
+        wrong = self.steward.give_up(name)
+        if not wrong and self.steward.has_given_up(name):
+            self.swim.forget(self.clock.now, name)
+            self._swim_dirty = True
+        return wrong
 
     def drain(self, now: float) -> None:
         """Hand our share back; see `drained`."""
@@ -468,6 +503,9 @@ class Node:
                     outbox.stop = f"the name {name} is taken by {holder}"
                 case MemberDown(member) | MemberLeft(member):
                     self.links.part(member)
+                case Succeeded(member):
+                    self.swim.begin_anew()
+                    self.steward.succeeded_by(member.name, member.cluster_id)
                 case _:
                     if event.member.process != self.process:
                         self.links.meet(event.member)

@@ -21,6 +21,14 @@ class Role(Enum):
     MASTER = "master"
 
 
+class Recover(Enum):
+    """Who decides that a cluster goes on although something is lost: an operator, or, for caches, nobody: once it has
+    been so for `forget_after`."""
+
+    ASK = "ask"
+    AUTO = "auto"
+
+
 @dataclass(frozen=True, slots=True)
 class GossipSettings:
     """SWIM and Lifeguard; defaults measured in simulation for a LAN (times in seconds)."""
@@ -70,10 +78,9 @@ class Settings:
     `peer_port`."""
     seeds: tuple[Seed, ...] = ()
     """Client addresses of nodes to meet first; none: a data node is a cluster of one, a master waits for others."""
-    founds: bool = False
-    """A data node that, where no master is, lets the cluster be born."""
     expect: int = 0
-    """Data members that must have met before the cluster is born; used by who lets it be born only."""
+    """Data members that must have met before the cluster is born; 0: for a master one, while a data node leaves it to
+    the master, or to those that know."""
     replicas: int = 3
     """Owners of each slot (as far as there are members)."""
     slots: int = 16384
@@ -101,6 +108,8 @@ class Settings:
     round_patience: float = 0.2
     """How long a home waits for owners' promises before it asks again."""
 
+    recover: Recover = Recover.ASK
+    """What to do where a majority of a slot's owners is lost."""
     forget_after: float = 60.0
     """A member that has been down for this long is removed, and its copies are made again elsewhere."""
     leave_grace: float = 30.0

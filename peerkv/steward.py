@@ -1,26 +1,48 @@
-"""Who belongs to the cluster: has it born, and proposes what its topology should be next.
+"""Who belongs to the cluster: has it born, proposes what its topology should be next, and goes on after losses.
 
 Gossip says who lives; here that becomes a proposal, and the members decide it (`agreement/epochs.py`). Every node
 looks, the first living member acts. Should two think that it is them, agreement decides between them.
+
+A member that is down may come back with all that it held. One that is **lost** cannot: a later life of its name has
+been seen (names are unique, and the older of two lives gives way), it has said goodbye, or an operator has given it up.
+What the lost held is gone, and that alone decides how a cluster goes on: by itself where the others are sure to have
+all of it, or where nobody has any of it; otherwise when it is told to (rules V1 to V9 of docs/protocol.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from peerkv.agreement.epochs import Register, Votes, born_by, decided_by, next_topology, propose, survey_change
+from peerkv.agreement.epochs import (
+    Enough,
+    Register,
+    born_by,
+    decided_by,
+    next_topology,
+    propose,
+    recovered_by,
+    survey_change,
+)
 from peerkv.agreement.home import Home
-from peerkv.agreement.operation import EpochAccept, EpochPrepare, EpochPromise, Operations, Progressed, Refused
+from peerkv.agreement.operation import (
+    EpochAccept,
+    EpochPrepare,
+    EpochPromise,
+    Operations,
+    Progressed,
+    Refused,
+)
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.gossip.member import Liveness, Member
 from peerkv.ring.topology import Owner, Topology
-from peerkv.settings import Role, Settings
+from peerkv.settings import Recover, Role, Settings
 
 if TYPE_CHECKING:
     from random import Random
@@ -29,6 +51,43 @@ CHANGE_SETTLE_S: Final = 1.0
 """A change is proposed once it has been wanted for so long: what arrives together is one change."""
 SURVEY_INTERVAL_S: Final = 0.5
 """How often members are asked how far a change is."""
+SUCCESSOR_WITHIN_S: Final = 5.0
+"""A new life that gossip has told of is waited for so long before its share is given to others."""
+BIRTH_TURN_S: Final = 2.0
+"""Without a master the first data node by name has a cluster born, and if it does not, after so long the next one."""
+MISSING_AFTER_S: Final = 5.0
+"""A node without a cluster says what is missing once it has waited for so long, and then ..."""
+MISSING_AGAIN_S: Final = 600.0
+"""... so often."""
+RECOVER_AGAIN_S: Final = 1.0
+"""A recovery that was begun and not decided is proposed again so often."""
+DEAD_CLUSTERS_MAX: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """A cluster of which nobody has any data left."""
+
+    cluster_id: int
+    at: int
+    """When that was seen, in milliseconds of cluster time."""
+    data_nodes: int
+    """How many it had."""
+    since: float
+    succeeds: tuple[int, ...]
+    """Clusters in whose place it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bereft:
+    """What a cluster has lost for good unless some member that is held for lost turns up."""
+
+    lost: tuple[str, ...]
+    """Names of the members whose copies are gone."""
+    slots: int
+    """A bit per slot of which a majority of the owners is lost."""
+    blocked_by: tuple[str, ...]
+    """Members that are not lost, but cannot be talked to: what they hold must not be passed over."""
 
 
 class Steward:
@@ -46,10 +105,13 @@ class Steward:
         home: Home,
         rng: Random,
         enter: Callable[[Topology], None],
+        forget: Callable[[], None],
+        log: Callable[[str, str], None],
     ) -> None:
-        """`members`: everybody that gossip knows, by name. `enter`: install a topology that was decided."""
-        self._clock = clock
+        """`members`: everybody that gossip knows, by name. `enter`: install a topology that was decided. `forget`: be
+        as if no cluster had ever been met."""
         self._settings = settings
+        self._clock = clock
         self._process = process
         self._members = members
         self._view = view
@@ -58,62 +120,393 @@ class Steward:
         self._home = home
         self._rng = rng
         self._enter = enter
+        self._forget = forget
+        self._log = log
+        self.void: Void | None = None
+        """The last cluster that this node has seen lose all its data."""
+        self.waits_for = ""
+        """Without a cluster: what is missing for one, as text for people."""
+        self._dead: dict[int, bool] = {}
+        """Ids of clusters that are no more; True: whoever says otherwise, False: unless a member of it does."""
+        self._started = clock.now
+        self._said_missing = -inf
+        self._can_be_born_since = inf
         self._register = Register(1)
+        self._recovery = Register(0)
+        """Of the epoch that a recovery would begin; it stays the same until there was one."""
+        self._recover_at = -inf
         self._proposing = False
         self._ballot = 0
         self._down_since: dict[int, float] = {}
         """Processes of the topology that are down, since when."""
+        self._lost_since: dict[int, float] = {}
+        """Processes of the topology that are lost, since when."""
+        self._bereft: tuple[tuple[int, frozenset[int]], int] = ((0, frozenset()), 0)
+        """(epoch, lost members): slots of which a majority is lost, a bit each."""
+        self._bereft_since = inf
         self._given_up: set[int] = set()
         """Processes that an operator has given up."""
         self._wanted_change: tuple[frozenset[int], float] = (frozenset(), 0.0)
         """Processes that come or go, since when they are the same."""
         self._progress: dict[int, Progressed] = {}
         """What each member has said of the present change."""
+        self._settled = 0
+        """Slots that some home has known to be settled in this epoch, a bit each; what was settled stays so."""
         self._survey_at = -inf
 
     def enter_epoch(self) -> None:
-        """A new topology is installed."""
+        """A new topology is installed, or none any more."""
         self._register = Register(self._view.epoch + 1)
+        topology = self._view.topology
+        recovery = topology.recovery_epoch if topology is not None else 0
+        if recovery != self._recovery.epoch:
+            self._recovery = Register(recovery)
         self._progress = {}
+        self._settled = 0
+        if topology is not None:
+            self.waits_for = ""
+            self._can_be_born_since = inf
+
+    # -- as a voter
 
     def answer(self, message: EpochPrepare | EpochAccept) -> EpochPromise | Refused:
-        """As a voter: what we say to a proposal of another."""
-        return self._register.answer(message) if self._settings.role is Role.DATA else Refused()
+        """What we say to a proposal of another."""
+        if self._settings.role is not Role.DATA:
+            return Refused()
+        if self._recovery.epoch and message.epoch == self._recovery.epoch:
+            return Refused() if self._knows_better(message) else self._recovery.answer(message)
+        if self._recovery.has_accepted or self._knows_better(message):
+            return Refused()  # what a recovery keeps must not change any more
+        return self._register.answer(message)
+
+    def _knows_better(self, message: EpochPrepare | EpochAccept) -> bool:
+        """Whether a proposal takes somebody for lost whom we know to be alive."""
+        present = self._view.topology
+        if present is None or not isinstance(message, EpochAccept):
+            return False
+        try:
+            proposed = Topology.from_wire(message.topology)
+        except (TypeError, ValueError):
+            return True
+        return any(self._is_alive(present.by_number[n]) for n in proposed.out - present.out if n in present.by_number)
+
+    def _is_alive(self, owner: Owner) -> bool:
+        known = self._members.get(owner.name)
+        return known is not None and known.process == owner.process and known.liveness is Liveness.ALIVE
 
     def progress(self) -> Progressed:
         """How far this node is with the present change."""
-        return self._replica.progress(self._home.filled())
+        return self._replica.progress(self._home.filled(), self._home.settled_slots())
+
+    # -- birth
 
     def found(self) -> None:
         """Be born as a cluster of one."""
         settings = self._settings
-        alone = Owner(0, settings.name, self._process, settings.zone, settings.weight)
-        self._enter(Topology.birth(self._rng.getrandbits(62) | 1, settings.replicas, [alone], settings.slots))
+        alone = Owner(
+            0, settings.name, self._process, settings.zone, settings.weight, self._members[settings.name].generation
+        )
+        self._enter(Topology.birth(self._new_id(), settings.replicas, [alone], settings.slots))
+
+    def _new_id(self) -> int:
+        return self._rng.getrandbits(62) | 1
+
+    def consider_birth(self) -> None:
+        """Have a cluster born once the data members that are expected have met and none knows of any: as master, or,
+        where there is none, as the first data member by name of those that know how many are expected."""
+        if self._proposing or self._view.topology is not None:
+            return
+        settings, now = self._settings, self._clock.now
+        live = [member for member in self._members.values() if member.live]
+        found = [m for m in live if m.role is Role.DATA and m.liveness is Liveness.ALIVE and not m.leaving]
+        masters = [m.name for m in live if m.role is Role.MASTER and m.liveness is Liveness.ALIVE]
+        expected = self._expected()
+        self.waits_for = self._what_is_missing(live, found, masters, expected)
+        if self.waits_for:
+            self._can_be_born_since = inf
+            self._say_missing()
+            return
+        self._can_be_born_since = min(self._can_be_born_since, now)
+        names = masters or sorted(member.name for member in found)
+        if masters and settings.name != min(masters):
+            return
+        if not masters and now - self._can_be_born_since < BIRTH_TURN_S * names.index(settings.name):
+            return
+        others = [member.process for member in found if member.process != self._process]
+        known = self._view.peers
+        peers = [peer for process in others if (peer := known.get(process)) is not None and peer.up]
+        if len(peers) < len(others):
+            return
+        members = [_owner(member) for member in found]
+        void = self.void
+        succeeds = (void.cluster_id, *void.succeeds) if void is not None else ()
+        topology = Topology.birth(self._new_id(), settings.replicas, members, settings.slots, succeeds)
+        own = (self._process, self._register.answer) if settings.role is Role.DATA else None
+        self._propose(peers, own, topology, born_by(members))
+
+    def _expected(self) -> int:
+        """How many data members begin a cluster; 0: it is not for this node to know."""
+        settings, void = self._settings, self.void
+        if settings.expect:
+            return settings.expect
+        if void is not None:
+            late = self._clock.now - void.since >= settings.forget_after
+            return 1 if late else void.data_nodes
+        return 1 if settings.role is Role.MASTER else 0
+
+    def _what_is_missing(self, live: list[Member], found: list[Member], masters: list[str], expected: int) -> str:
+        settings = self._settings
+        knowing = [member.name for member in live if member.epoch]
+        met = ", ".join(sorted(member.name for member in found if member.process != self._process)) or "nobody"
+        if knowing:
+            return f"to be taken in by the cluster of {', '.join(sorted(knowing))}"
+        if masters and settings.role is Role.DATA:
+            return f"the master {min(masters)} to have a cluster born; data nodes met: {met}"
+        if not expected:
+            return (
+                f"a cluster: no master and nobody who knows of one has been met, but {met}. Nodes that are to begin one"
+                " together are told how many they are (--expect N, the same for all of them); one that begins it alone"
+                " is started without --join"
+            )
+        if len(found) < expected:
+            return (
+                f"{expected} data nodes to begin a cluster together: {len(found)} of them have met; others met: {met}"
+            )
+        if settings.role is Role.DATA and all(member.process != self._process for member in found):
+            return "nothing: it is leaving"
+        return ""
+
+    def _say_missing(self) -> None:
+        now = self._clock.now
+        if now - self._started >= MISSING_AFTER_S and now - self._said_missing >= MISSING_AGAIN_S:
+            self._said_missing = now
+            self._log("warning", f"no cluster yet: this node waits for {self.waits_for}")
+
+    # -- losses
+
+    def _lost(self, topology: Topology) -> frozenset[int]:
+        """Numbers of members, beside those that the topology knows to be lost, that will never come back."""
+        return frozenset(
+            number
+            for number, owner in topology.by_number.items()
+            if number not in topology.out and self._is_lost(owner)
+        )
+
+    def _is_lost(self, owner: Owner) -> bool:
+        known = self._members.get(owner.name)
+        if owner.process == self._process:
+            return False
+        if known is not None:
+            if known.process == owner.process:
+                return known.gone or (owner.process in self._given_up and not known.live)
+            if known.life > (owner.generation, owner.process):
+                return True
+        return owner.process in self._given_up
+
+    def may_learn(self, topology: Topology, process: int) -> bool:
+        """Whether to believe that process of a cluster: what is no more is spoken of by those that are late, unless one
+        that holds some of its data says so."""
+        dead = self._dead.get(topology.cluster_id)
+        return dead is None or (not dead and topology.number_of(process) > 0)
+
+    def succeeded_by(self, name: str, cluster_id: int) -> None:
+        """Another cluster was founded in the place of ours, as all of us were held for lost: what we hold must not be
+        served any more."""
+        topology = self._view.topology
+        if topology is None:
+            return
+        keys = sum(slot.live for slot in self._view.slots if slot is not None)
+        self._log(
+            "error",
+            f"while this node was away all data of its cluster {topology.cluster_id:016x} was given up, and cluster"
+            f" {cluster_id:016x} founded in its place, says {name}: its copies ({keys} keys) are dropped",
+        )
+        self._bury(topology, for_ever=True)
+
+    def _bury(self, topology: Topology, *, for_ever: bool) -> None:
+        while len(self._dead) >= DEAD_CLUSTERS_MAX:
+            del self._dead[next(iter(self._dead))]
+        self._dead[topology.cluster_id] = for_ever
+        self._down_since.clear()
+        self._lost_since.clear()
+        self._bereft_since = inf
+        self._started = self._clock.now
+        self._said_missing = -inf
+        self._forget()
+
+    def _consider_void(self, topology: Topology, lost: frozenset[int]) -> bool:
+        """If no member is left that holds anything, nothing is left to protect (rule V2)."""
+        if topology.survivors(lost):
+            return False
+        data_nodes = len(topology.next_members or topology.members)
+        self.void = Void(topology.cluster_id, self._clock.cluster_ms, data_nodes, self._clock.now, topology.succeeds)
+        names = ", ".join(sorted({owner.name for owner in topology.by_number.values()}))
+        self._log(
+            "error",
+            f"all data of cluster {topology.cluster_id:016x} is lost: every data node of it ({names}) has ended or has"
+            " been started anew, and nobody holds a copy of anything. A new cluster will be founded in its place",
+        )
+        self._bury(topology, for_ever=False)
+        return True
+
+    @property
+    def bereft(self) -> Bereft | None:
+        """What a recovery is needed for; None: nothing."""
+        topology = self._view.topology
+        if topology is None:
+            return None
+        lost = self._lost(topology)
+        slots = self._bereft_slots(topology, lost)
+        if not slots and topology.voters_without(lost).possible:
+            return None
+        gone = {*lost, *topology.lost}
+        names = sorted({owner.name for number, owner in topology.by_number.items() if number in gone})
+        blocked = [owner.name for owner in topology.survivors(lost) if not self._is_in_reach(owner.process)]
+        return Bereft(tuple(names), slots, tuple(sorted(blocked)))
+
+    def _bereft_slots(self, topology: Topology, lost: frozenset[int]) -> int:
+        """A bit per slot of which a majority of the owners is lost."""
+        key = topology.epoch, lost
+        if self._bereft[0] != key:
+            possible = [quorum.possible for quorum in topology.quorums_without(lost)]
+            self._bereft = key, topology.bits([not found for found in possible])
+        return self._bereft[1]
+
+    def _is_in_reach(self, process: int) -> bool:
+        peer = self._view.peers.get(process)
+        return process == self._process or (peer is not None and peer.up)
+
+    def recover(self) -> str:
+        """Go on with what is left (rule V6). Returns what is wrong with that, or nothing."""
+        bereft = self.bereft
+        if bereft is None:
+            return "nothing is lost that has to be given up: the cluster goes on by itself"
+        if bereft.blocked_by:
+            return f"{_listed(bereft.blocked_by)} may hold what the others have lost: start it again, or give it up"
+        topology = self._view.topology
+        assert topology is not None, "something of it is lost"
+        if not self._propose_recovery(topology):
+            return "nobody is here who could go on: data nodes that live and mean to stay are needed"
+        return ""
+
+    def _propose_recovery(self, topology: Topology) -> bool:
+        if self._proposing:
+            return True
+        lost = self._lost(topology)
+        candidates, _ = self._who_is_here(topology)
+        following = [
+            topology.by_process[owner.process]
+            if topology.number_of(owner.process) and topology.number_of(owner.process) not in lost
+            else owner
+            for owner in candidates
+        ]
+        survivors = {owner.process for owner in topology.survivors(lost)}
+        if not following or not survivors:
+            return False
+        peers = [peer for peer in self._view.peers.values() if peer.process in survivors and peer.up]
+        own = (self._process, self.answer) if self._process in survivors else None
+        self._propose(peers, own, topology.recovered(following, lost), recovered_by(topology, lost))
+        return True
+
+    def _consider_recovery(self, topology: Topology) -> None:
+        """Finish a recovery that was begun; begin one unasked where that is wanted (`recover = auto`)."""
+        now = self._clock.now
+        bereft = self.bereft
+        if bereft is None:
+            self._bereft_since = inf
+        elif self._bereft_since == inf:
+            self._bereft_since = now
+            self._log(
+                "error",
+                f"{bereft.slots.bit_count()} slots have lost a majority of their owners ({_listed(bereft.lost)}) and"
+                " answer NOQUORUM. `peerkv recover` shows what would be kept"
+                + (f"; waiting for {_listed(bereft.blocked_by)}" if bereft.blocked_by else ""),
+            )
+        if self._recovery.has_accepted and self._view.me.number:
+            due = now - self._recover_at >= RECOVER_AGAIN_S
+        else:
+            lasted = bereft is not None and now - self._bereft_since >= self._settings.forget_after
+            due = (
+                lasted
+                and self._settings.recover is Recover.AUTO
+                and bereft is not None
+                and not bereft.blocked_by
+                and self._is_steward()
+                and now - self._recover_at >= RECOVER_AGAIN_S
+            )
+        if due and not self._proposing:
+            self._recover_at = now
+            self._propose_recovery(topology)
+
+    # -- changes
 
     def give_up(self, name: str) -> str:
-        """PEERKV FORGET: remove a member that is down, now. Returns what is wrong with that, or nothing."""
+        """PEERKV FORGET: remove a member that is down, now, and hold what it had for lost. Returns what is wrong with
+        that, or nothing."""
         topology = self._view.topology
-        owners = [owner for owner in topology.by_process.values() if owner.name == name] if topology is not None else []
+        owners = (
+            [owner for number, owner in topology.by_number.items() if owner.name == name and number not in topology.out]
+            if topology is not None
+            else []
+        )
         known = self._members.get(name)
         if topology is None or not owners:
             return f"{name} is not a member: nothing has to be done to forget it"
         if known is not None and known.live and any(owner.process == known.process for owner in owners):
             return f"{name} is alive: have it leave (peerkv leave), or stop it first"
         self._given_up |= {owner.process for owner in owners}
-        candidates, gone = self._who_is_here(topology)
-        self._propose_change(topology, candidates, gone)
+        self._log("warning", f"{name} is given up: what only it held is lost")
+        if not self._consider_void(topology, self._lost(topology)):
+            candidates, gone = self._who_is_here(topology)
+            self._propose_change(topology, candidates, gone)
         return ""
+
+    def has_given_up(self, name: str) -> bool:
+        """Whether the life of that member that gossip holds is one that an operator has given up."""
+        known = self._members.get(name)
+        return known is not None and known.process in self._given_up
+
+    @property
+    def has_share(self) -> bool:
+        """Whether this node is a member that others count on."""
+        return self._view.me.number > 0
 
     @property
     def drained(self) -> bool:
-        """Whether nothing is lost if this node ends now, or nobody is there who could take its share."""
+        """Whether nothing is lost if this node ends now."""
         topology = self._view.topology
         if topology is None or not self._view.me.number:
             return True
-        others = {member.process for member in self._members.values() if member.role is Role.DATA and member.live}
-        others |= topology.by_process.keys()  # one that is held down may be cut off: it is not nobody
-        others -= {member.process for member in self._members.values() if member.leaving or member.gone}
-        return others <= {self._process}
+        return not self.heirs and not any(slot.live for slot in self._view.slots if slot is not None)
+
+    @property
+    def heirs(self) -> set[str]:
+        """Names of those that could take this node's share: that live and stay, or are merely out of sight."""
+        topology = self._view.topology
+        here = {m.name for m in self._members.values() if m.role is Role.DATA and m.live and not m.leaving}
+        if topology is not None:
+            lost = {*self._lost(topology), *topology.out}
+            for number, owner in topology.by_number.items():
+                known = self._members.get(owner.name)
+                if number not in lost and not (known is not None and known.leaving):
+                    here.add(owner.name)  # one that is held down may be cut off: it is not nobody
+        return here - {self._settings.name}
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other data node has ever been met: nobody will come for this one's share."""
+        return all(m.role is not Role.DATA or m.process == self._process for m in self._members.values())
+
+    def last_copies(self) -> tuple[int, int]:
+        """(slots, keys) of which this node has the last copy, as far as it can see: their other owners have ended, or
+        are about to."""
+        staying = {m.process for m in self._members.values() if m.live and not m.leaving}
+        slots = keys = 0
+        for number, slot in enumerate(self._view.slots):
+            if slot is not None and slot.live and all(p.process not in staying for p in self._view.others[number]):
+                slots += 1
+                keys += slot.live
+        return slots, keys
 
     @property
     def change(self) -> dict[str, int]:
@@ -130,66 +523,76 @@ class Steward:
             "bytes_per_second": sum(progressed.rate for progressed in found.values()),
         }
 
-    def consider_birth(self) -> None:
-        """As master, or as who founds in its place: have a cluster born once the data members that are expected have
-        met and know of none."""
-        settings = self._settings
-        if self._proposing or self._view.topology is not None:
-            return
-        live = [member for member in self._members.values() if member.liveness is Liveness.ALIVE]
-        masters = [member.name for member in live if member.role is Role.MASTER]
-        if settings.name != min(masters, default=settings.name if settings.founds else ""):
-            return
-        found = [member for member in live if member.role is Role.DATA]
-        if any(member.epoch for member in live) or len(found) < max(1, settings.expect):
-            return
-        others = [member.process for member in found if member.process != self._process]
-        known = self._view.peers
-        peers = [peer for process in others if (peer := known.get(process)) is not None and peer.up]
-        if len(peers) < len(others):
-            return
-        members = [_owner(member) for member in found]
-        topology = Topology.birth(self._rng.getrandbits(62) | 1, settings.replicas, members, settings.slots)
-        own = (self._process, self._register) if settings.role is Role.DATA else None
-        self._propose(peers, own, topology, born_by(members))
-
     def consider_change(self) -> None:
         """As the first living member: propose what the topology should be, once that has been so for a while; in a
         joint epoch, end it when every copy is there."""
         topology = self._view.topology
         if topology is None:
             return
+        lost = self._lost(topology)
+        if self._consider_void(topology, lost):
+            return
+        self._consider_recovery(topology)
         candidates, gone = self._who_is_here(topology)
         if not self._is_steward():
             self._progress = {}
+            self._settled = 0
             if self._given_up & gone:
                 self._propose_change(topology, candidates, gone)
             return
-        if topology.is_joint and self._clock.now >= self._survey_at:
-            self._survey_at = self._clock.now + SURVEY_INTERVAL_S
+        now = self._clock.now
+        if (topology.is_joint or topology.lacks_memory) and now >= self._survey_at:
+            self._survey_at = now + SURVEY_INTERVAL_S
             peers = [peer for peer in self._view.peers.values() if peer.number and peer.up]
             own = self.progress()
             survey = survey_change(peers, own, partial(self._surveyed, topology.epoch), self._process)
-            self._operations.start(self._clock.now, survey)
+            self._operations.start(now, survey)
         changed = frozenset(owner.process for owner in candidates if not topology.number_of(owner.process)) | gone
         if changed != self._wanted_change[0]:
-            self._wanted_change = (changed, self._clock.now)
-        if self._clock.now - self._wanted_change[1] >= CHANGE_SETTLE_S or self._given_up & gone:
+            self._wanted_change = (changed, now)
+        if now - self._wanted_change[1] >= CHANGE_SETTLE_S or self._given_up & gone:
             self._propose_change(topology, candidates, gone)
 
     def _surveyed(self, epoch: int, found: dict[int, Progressed]) -> None:
         if epoch == self._view.epoch:
             self._progress = found
+            for progressed in found.values():
+                self._settled |= int.from_bytes(progressed.settled, "little")
 
     def _propose_change(self, topology: Topology, candidates: list[Owner], gone: frozenset[int]) -> None:
-        if self._proposing:
+        if self._proposing or self._recovery.has_accepted:
             return
-        following = next_topology(topology, candidates, gone, filled=self._is_filled(topology))
+        lost = self._lost(topology)
+        peers = [peer for peer in self._view.peers.values() if peer.number and peer.up]
+        within_reach = {peer.number for peer in peers} | {self._view.me.number}
+        if not topology.voters_without(lost).won(within_reach):
+            return
+        settled = topology.lacks_memory and not topology.unsettled_bits & ~self._settled
+        if not settled and self._successor_is_awaited(topology, candidates, lost):
+            return
+        following = next_topology(
+            topology, candidates, gone, filled=self._is_filled(topology), lost=lost, settled=settled
+        )
         if following is None:
             return
-        peers = [peer for peer in self._view.peers.values() if peer.number and peer.up]
-        own = (self._process, self._register) if self._view.me.number else None
-        self._propose(peers, own, following, decided_by(topology))
+        own = (self._process, self.answer) if self._view.me.number else None
+        self._propose(peers, own, following, decided_by(topology, lost))
+
+    def _successor_is_awaited(self, topology: Topology, candidates: list[Owner], lost: frozenset[int]) -> bool:
+        """Whether a new life of one that is lost is about to be a candidate: then one change will do for both."""
+        now = self._clock.now
+        here = {owner.name for owner in candidates}
+        processes = {topology.by_number[number].process: topology.by_number[number].name for number in lost}
+        self._lost_since = {process: self._lost_since.get(process, now) for process in processes}
+        return any(
+            name not in here
+            and (known := self._members.get(name)) is not None
+            and known.live
+            and not known.leaving
+            and known.role is Role.DATA
+            and now - self._lost_since[process] < SUCCESSOR_WITHIN_S
+            for process, name in processes.items()
+        )
 
     def _is_filled(self, topology: Topology) -> bool:
         """Whether every changing slot has a home that knows all its copies made."""
@@ -230,16 +633,21 @@ class Steward:
         return candidates, frozenset(gone)
 
     def _propose(
-        self, voters: list[Peer], own: tuple[int, Register] | None, topology: Topology, enough: tuple[Any, Votes]
+        self,
+        voters: list[Peer],
+        own: tuple[int, Callable[[EpochPrepare | EpochAccept], EpochPromise | Refused]] | None,
+        topology: Topology,
+        enough: Enough,
     ) -> None:
         # Unique, as it ends with our process; higher than what others have used lately.
         self._ballot = max(self._ballot + (1 << 62), self._clock.cluster_ms << 62 | self._process)
         self._proposing = True
-        self._operations.start(self._clock.now, propose(self._ballot, voters, own, topology, enough, self._decided))
+        decided = partial(self._decided, self._view.epoch)
+        self._operations.start(self._clock.now, propose(self._ballot, voters, own, topology, enough, decided))
 
-    def _decided(self, topology: Topology | None) -> None:
+    def _decided(self, present: int, topology: Topology | None) -> None:
         self._proposing = False
-        if topology is not None and topology.epoch > self._view.epoch:
+        if topology is not None and topology.epoch > self._view.epoch and self._view.epoch == present:
             self._enter(topology)
 
 
@@ -252,4 +660,8 @@ def _filled(progress: dict[int, Progressed]) -> int:
 
 
 def _owner(member: Member) -> Owner:
-    return Owner(0, member.name, member.process, member.zone, member.weight)
+    return Owner(0, member.name, member.process, member.zone, member.weight, member.generation)
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(names)

@@ -19,19 +19,19 @@ def test_the_repositorys_own() -> None:
     cluster = load(ROOT / "cluster.ini")
     assert [node.name for node in cluster.nodes] == ["master", "db1", "db2", "db3"]
     master, *data = cluster.nodes
-    assert (master.role, master.port, master.expect, master.founds) == (Role.MASTER, 7000, 3, False)
+    assert (master.role, master.port, master.expect) == (Role.MASTER, 7000, 3)
     assert all(node.seeds[0] == ("127.0.0.1", 7000) and len(node.seeds) == 3 for node in data)
     assert cluster.node("db2").port == 7002
     with pytest.raises(ConfigError, match=r"db9.*master, db1, db2, db3"):
         cluster.node("db9")
 
 
-def test_without_a_master_the_first_node_founds_the_cluster(tmp_path: Path) -> None:
+def test_every_node_knows_how_many_begin_the_cluster(tmp_path: Path) -> None:
     cluster = load(write(tmp_path / "c.ini", "[a]\nport = 1\n[b]\nport = 2\n"))
     assert cluster.node("a").seeds == (("127.0.0.1", 2),)
-    assert cluster.node("a").founds
+    assert cluster.node("a").expect == 2
     assert cluster.node("b").seeds == (("127.0.0.1", 1),)
-    assert not cluster.node("b").founds
+    assert cluster.node("b").expect == 2
 
 
 @pytest.mark.parametrize(

@@ -453,6 +453,8 @@ class Coordinator:
         owners = self.view.order[number]
         up = sum(peer.usable for peer in owners)
         seen = f"{up} of the {len(owners)} owners of slot {number} answer, {quorum.need} are needed"
+        if not quorum.possible:
+            seen = f"a majority of the owners of slot {number} is lost (see `peerkv recover`)"
         if undecided:
             self.counters.uncertain += 1
             return ReplyError(f"UNCERTAIN the outcome is unknown, the change may or may not have been made: {seen}")
@@ -671,6 +673,25 @@ class Coordinator:
             cell = agreed.get(read.request[1])
             if not read.ended and (last or cell is None or not self._answer(read, cell)):
                 last = self._ask_home(read, last)
+
+    def read_any_copy(self, number: int, request: Sequence[bytes], run: Run, sink: Sink, index: int) -> None:
+        """Answer a request for one key from the furthest of the copies that answer, be it ever so old (rule V8)."""
+        self._operations.start(self._clock.now, self._read_any_copy(number, request, run, sink, index))
+
+    def _read_any_copy(self, number: int, request: Sequence[bytes], run: Run, sink: Sink, index: int) -> Operation:
+        view, key = self.view, request[1]
+        cells: list[Cell] = []
+        own = view.slots[number]
+        if own is not None:
+            cells.append(own.cells.get(key, (0, None, 0)))
+        asks = [(peer, ReadCells(number, [key])) for peer in view.others[number]]
+        answers: Answers = yield Round(asks, self._settings.write_hedge)
+        cells += [row[0] for row in _cells(answers).values() if row]
+        if not cells:
+            sink.deliver(index, self._no_outcome(number, undecided=False))
+            return
+        cell = max(cells, key=lambda found: found[0])
+        sink.deliver(index, run({key: cell} if cell[0] else {}, request, self._clock.cluster_ms)[1])
 
     # -- what moves operations on
 

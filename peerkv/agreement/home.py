@@ -172,6 +172,12 @@ class Home:
         """Slots that this epoch changes, but for those ..."""
         self._filled = bytearray(len(view.slots) // 8)
         """... whose bits are set here: of which we, as home, have seen all copies made."""
+        self._unsettled = bytes(len(view.slots) // 8)
+        """Bits of slots that have lost owners, and ..."""
+        self._settled = bytearray(len(view.slots) // 8)
+        """... of those among them of which we, as home, know that the owners that are left have everything."""
+        self._recoveries = 0
+        """How many recoveries the cluster had had when the present epoch was entered."""
         replica.on_promised = self._promised
         replica.on_refused = self._refused_here
 
@@ -553,7 +559,7 @@ class Home:
         if not home.group.pair:
             home.acked[owner] = max(position, home.acked.get(owner, 0))
             position = home.quorum.reached({**home.acked, self.view.me.number: home.slot.position})
-            if home.quorum.joint:
+            if self._must_answer(home):
                 self._note_filled(home)
         self._release_upto(home, position)
 
@@ -665,9 +671,16 @@ class Home:
         self._takeovers -= 1
 
     def _by_owners(self, numbers: Sequence[int], most: int) -> list[list[int]]:
-        groups: dict[tuple[Peer, ...], list[int]] = {}
+        """In parts of the same owners and the same quorum, of at most so many slots."""
+        view = self.view
+        quorums: dict[int, tuple[object, ...]] = {}
+        groups: dict[tuple[object, ...], list[int]] = {}
         for number in numbers:
-            groups.setdefault(self.view.others[number], []).append(number)
+            quorum = view.quorums[number]
+            same = quorums.get(id(quorum))  # slots of the same kind share one
+            if same is None:
+                same = quorums[id(quorum)] = frozenset(quorum.members), frozenset(quorum.joint), quorum.need
+            groups.setdefault((view.others[number], same), []).append(number)
         return [group[first : first + most] for group in groups.values() for first in range(0, len(group), most)]
 
     def take_over(self, numbers: list[int]) -> Operation:
@@ -680,7 +693,7 @@ class Home:
         numbers = self._with_rounds_left(numbers)
         if not numbers:
             return
-        if not view.others[numbers[0]]:
+        if not view.others[numbers[0]] and view.reachable(numbers[0]):
             for number in numbers:
                 ballot = self._next_ballot(number)
                 slot = view.slots[number]
@@ -770,9 +783,10 @@ class Home:
         home = self.homes[number] = HomeSlot(
             slot, ballot, self._group(number), view.quorums[number], since=slot.position, at=self.clock.now
         )
-        if home.quorum.joint:
+        changes = self._must_answer(home)
+        if changes:
             equal = ()  # E5: all have to say that they are here
-        lagging = {peer.number for peer in others if peer not in equal} if slot.position or home.quorum.joint else set()
+        lagging = {peer.number for peer in others if peer not in equal} if slot.position or changes else set()
         if lagging:
             self.lagging[home] = lagging
         self._replica.counters.takeovers += 1
@@ -808,6 +822,9 @@ class Home:
         where the owners are others now, it begins anew who is known to be where we are. A home stays home, if it is
         still an owner."""
         view = self.view
+        topology = view.topology
+        unsettled = topology.unsettled_bits if topology is not None else 0
+        self._unsettled = unsettled.to_bytes(len(view.slots) // 8, "little")
         self.unsettled = True
         for peer in view.peers.values():
             for turn in peer.turns.values():
@@ -816,14 +833,28 @@ class Home:
                 self._teach(peer, turn)
             peer.turns.clear()
         for number, home in list(self.homes.items()):
-            if view.slots[number] is not home.slot:
+            if view.slots[number] is not home.slot or self._is_at_a_loss(number):
                 self.deposed(number)
             elif self._group(number) is not home.group or view.quorums[number] != home.quorum:
                 self._regroup(home)
         self._filled = bytearray(len(view.slots) // 8)
+        self._settled = bytearray(len(view.slots) // 8)
         self._spaced.clear()
-        topology = view.topology
-        self._unfilled = list(topology.changing) if topology is not None else []
+        changing = (topology.changing_bits if topology is not None else 0) | unsettled
+        self._unfilled = [number for number in range(len(view.slots)) if changing >> number & 1] if changing else []
+        self._recoveries = topology.recoveries if topology is not None else 0
+
+    def _must_answer(self, home: HomeSlot) -> bool:
+        """Whether the other owners have to say in this epoch that they are here (rules E5, V5)."""
+        number = home.slot.number
+        return bool(home.quorum.joint) or bool(self._unsettled[number >> 3] >> (number & 7) & 1)
+
+    def _is_at_a_loss(self, number: int) -> bool:
+        """Whether nobody can be home of that slot, or whoever was must first see what others have (rule V6)."""
+        topology = self.view.topology
+        if topology is None or not self.view.quorums[number].possible:
+            return True
+        return topology.recoveries != self._recoveries and topology.is_compared(number)
 
     def _regroup(self, home: HomeSlot) -> None:
         number = home.slot.number
@@ -837,8 +868,8 @@ class Home:
         home.purgeable = (0, 0)
         if not group.peers:
             self._release_upto(home, home.slot.position)
-        joint = home.quorum.joint
-        lagging = {p.number for p in group.peers if joint or p.number in known or p not in former}
+        all_of_them = self._must_answer(home)
+        lagging = {p.number for p in group.peers if all_of_them or p.number in known or p not in former}
         if lagging:
             self.lagging[home] = lagging
 
@@ -853,17 +884,25 @@ class Home:
                 self._unfilled.append(number)
         return bytes(self._filled)
 
-    def _note_filled(self, home: HomeSlot | None) -> None:
-        if home is not None and self._is_filled(home):
-            number = home.slot.number
-            self._filled[number >> 3] |= 1 << (number & 7)
+    def settled_slots(self) -> bytes:
+        """A bit for each slot that has lost owners, of which we are home, and of which as many of the others as are
+        needed have acknowledged its position in this epoch (rule V5); empty where nothing is lost."""
+        return bytes(self._settled) if any(self._unsettled) else b""
 
-    def _is_filled(self, home: HomeSlot) -> bool:
+    def _note_filled(self, home: HomeSlot | None) -> None:
+        if home is None:
+            return
+        number = home.slot.number
         have = {owner for owner, position in home.acked.items() if position >= home.since}
         have.add(self.view.me.number)
-        return home.quorum.won(have) and all(
-            peer.number in have or not peer.up for peer in home.group.peers if peer.number in home.quorum.joint
-        )
+        quorum = home.quorum
+        bit = 1 << (number & 7)
+        if self._unsettled[number >> 3] & bit and quorum.won_by_members(have):
+            self._settled[number >> 3] |= bit
+        if quorum.won(have) and all(
+            peer.number in have or not peer.up for peer in home.group.peers if peer.number in quorum.joint
+        ):
+            self._filled[number >> 3] |= bit
 
     def link_down(self, peer: Peer) -> None:
         """What an owner has not acknowledged may never have reached it."""

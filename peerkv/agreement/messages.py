@@ -251,7 +251,7 @@ MESSAGES: Final[tuple[tuple[type[Any], tuple[Check, ...]], ...]] = (
     (EpochPromise, (_Wide.check, _Wide.check, _topology)),
     (EpochAccept, (number(1), _Wide.check, _topology)),
     (Progress, ()),
-    (Progressed, (_bits, natural, natural, natural)),
+    (Progressed, (_bits, natural, natural, natural, _bits)),
 )
 """A message's number on the wire is its place here; each has as many checks as fields."""
 

@@ -166,6 +166,9 @@ class Progressed:
     """In this life."""
     rate: int
     """Bytes a second, of late."""
+    settled: bytes = b""
+    """A bit per slot that has lost owners: one that I am home of, and of which those that are left have all there is;
+    empty where nothing is lost."""
 
 
 Message: TypeAlias = (

@@ -233,9 +233,10 @@ class Replica:
                 yield from self.catch_up(number, slot.promised, home)
         self._fetchers -= 1
 
-    def progress(self, filled: bytes) -> Progressed:
-        """How far we are with copies that are to be brought up to date; `filled`: what we know as home."""
-        return Progressed(filled, len(self.queue) + len(self.fetching), self.counters.bytes_fetched, self.rate)
+    def progress(self, filled: bytes, settled: bytes) -> Progressed:
+        """How far we are with copies that are to be brought up to date; `filled`, `settled`: what we know as home."""
+        to_go = len(self.queue) + len(self.fetching)
+        return Progressed(filled, to_go, self.counters.bytes_fetched, self.rate, settled)
 
     @property
     def rate(self) -> int:

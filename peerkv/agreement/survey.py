@@ -119,6 +119,8 @@ class Copies:
     """Slots of which every owner has an up-to-date copy."""
     undecided: int = 0
     """Slots of which no majority of the owners answers."""
+    silent: set[Peer] = field(default_factory=set)
+    """Who has not answered although its link is up."""
     held: dict[Peer, int] = field(default_factory=dict)
     """Up-to-date copies per owner."""
     homes: dict[Peer, int] = field(default_factory=dict)
@@ -128,19 +130,60 @@ class Copies:
 def count_copies(view: View, replica: Replica) -> Asking[Copies]:
     """Does every slot have all its copies? Exact for each slot at the moment of the answers; load does not disturb it.
 
-    Some slots at a time: all at once would keep every node from its clients for a tenth of a second.
+    Some slots at a time: all at once would keep every node from its clients for a tenth of a second. All of them in one
+    epoch, as owners of one epoch and copies of another make no sense together. Who has not answered once is not waited
+    for again.
     """
-    copies = Copies()
-    behind: list[int] = []
-    for part in _parts(range(len(view.slots))):
-        behind += yield from _count_some(view, replica, part, copies)
-        yield Pause(COUNT_PAUSE_S)
-    if behind:
-        yield Pause(SETTLE_S)  # what was on its way has arrived
-        for part in _parts(behind):
-            yield from _count_some(view, replica, part, copies, again=True)
+    for _ in range(ATTEMPTS):
+        epoch = view.epoch
+        copies = Copies()
+        behind: list[int] = []
+        for part in _parts(range(len(view.slots))):
+            behind += yield from _count_some(view, replica, part, copies)
+            if view.epoch != epoch:
+                break
             yield Pause(COUNT_PAUSE_S)
+        if behind and view.epoch == epoch:
+            yield Pause(SETTLE_S)  # what was on its way has arrived
+            for part in _parts(behind):
+                yield from _count_some(view, replica, part, copies, again=True)
+                yield Pause(COUNT_PAUSE_S)
+        if view.epoch == epoch:
+            break
     return copies
+
+
+@dataclass(slots=True)
+class Kept:
+    """What is left of slots that have lost a majority of their owners, as far as those that are left answer."""
+
+    keys: dict[int, int] = field(default_factory=dict)
+    """Keys by the number of copies of them."""
+    empty: int = 0
+    """Slots of which nobody has a copy."""
+
+
+def count_kept(view: View, replica: Replica, numbers: Sequence[int]) -> Asking[Kept]:
+    """What a recovery would keep of these slots: of each the furthest copy."""
+    kept = Kept()
+    for part in _parts(numbers):
+        if view.topology is None:
+            break
+        answers = yield Round(_asks(view, part, Count), PATIENCE_S)
+        rows: dict[int, list[tuple[int, int]]] = {number: [] for number in part}
+        for slots, answer in _counts(view, replica, part, answers).values():
+            for number, position, keys in zip(slots, answer.positions, answer.keys, strict=True):
+                if position > 0:
+                    rows[number].append((position, keys))
+        for row in rows.values():
+            if row:
+                furthest, keys = max(row)
+                copies = sum(position == furthest for position, _ in row)
+                kept.keys[copies] = kept.keys.get(copies, 0) + keys
+            else:
+                kept.empty += 1
+        yield Pause(COUNT_PAUSE_S)
+    return kept
 
 
 def _parts(numbers: Sequence[int]) -> list[Sequence[int]]:
@@ -153,7 +196,11 @@ def _count_some(
     """Returns the slots whose owners are not all at the same position; they are counted only if asked `again`."""
     if view.topology is None:
         return []
-    answers = yield Round(_asks(view, wanted, Count), PATIENCE_S)
+    asks = [(peer, message) for peer, message in _asks(view, wanted, Count) if peer not in copies.silent]
+    answers = yield Round(asks, PATIENCE_S)
+    copies.silent.update([peer for peer, _ in asks if peer not in answers.by_peer and peer not in answers.failed])
+    if any(number >= len(view.quorums) for number in wanted):
+        return []
     behind: list[int] = []
     alike: dict[tuple[tuple[Peer, ...], int], int] = {}
     for number, row in zip(wanted, _positions(view, replica, wanted, answers), strict=True):

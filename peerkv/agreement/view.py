@@ -60,12 +60,16 @@ class View:
         empty."""
         self.topology = topology
         me = self.me
-        me.number = topology.number_of(me.process)
+        number = topology.number_of(me.process)
+        if me.number not in (0, number):
+            self._drop_copies()  # as another member we must not know what this one has promised
+        me.number = number
         for peer in self.peers.values():
             peer.number = topology.number_of(peer.process)
         members: dict[int, Peer] = {}
-        for owner in (*topology.members, *topology.next_members):
-            members[owner.number] = me if owner.process == me.process else self.peer(owner.process, owner.name)
+        for owner in topology.by_number.values():
+            if owner.number not in topology.out:
+                members[owner.number] = me if owner.process == me.process else self.peer(owner.process, owner.name)
         kinds, _ = topology.kinds
         orders = [tuple([members[number] for number in order]) for order in topology.orders]
         others = [tuple([peer for peer in order if peer is not me]) for order in orders]
@@ -75,7 +79,10 @@ class View:
             tuple([peer for peer in peers if mine and quorum.won((me.number, peer.number))])
             for peers, quorum, mine in zip(others, quorums, ours, strict=True)
         ]
-        pair = [not quorum.joint and quorum.need == 2 for quorum in quorums]
+        pair = [
+            not quorum.joint and quorum.need == 2 and not unsettled
+            for quorum, unsettled in zip(quorums, topology.unsettled_kinds, strict=True)
+        ]
         self.members = members
         self._told.clear()
         self.order = [orders[kind] for kind in kinds]
@@ -99,6 +106,27 @@ class View:
         """The slot of a key."""
         return slot_of(key, self.mask)
 
+    def uninstall(self) -> set[int]:
+        """Be in no epoch, as if no cluster had ever been met; returns the numbers of slots whose copies are dropped."""
+        self.topology = None
+        for peer in (self.me, *self.peers.values()):
+            peer.number = 0
+        self.members = {}
+        self._told.clear()
+        nobody: list[tuple[Peer, ...]] = [()] * len(self.slots)
+        self.order, self.others, self.partners = nobody, nobody[:], nobody[:]
+        self.quorums = []
+        self.pair[:] = bytes(len(self.slots))
+        forgotten = self._drop_copies()
+        self.links_changed()
+        return forgotten
+
+    def _drop_copies(self) -> set[int]:
+        held = {number for number, slot in enumerate(self.slots) if slot is not None}
+        for number in held:
+            self.copies.remove(number)
+        return held
+
     def mark(self, process: int, oldest: int) -> None:
         """A coordinator will not repeat operations of tickets below this."""
         if oldest > self.marks.get(process, 0):
@@ -106,9 +134,7 @@ class View:
 
     def links_changed(self) -> None:
         """A link came up or went down, or the topology is another."""
-        topology = self.topology
-        members = topology.by_process if topology is not None else {}
-        self.impaired = any(not peer.usable for peer in self.peers.values() if peer.process in members)
+        self.impaired = any(not peer.usable for peer in self.peers.values() if peer.number)
         self.aim_all()
 
     def doubt(self, peer: Peer, since: float, clock: Clock, hedge: float) -> bool:

@@ -60,7 +60,10 @@ def run(services: Services, session: Session, command: Command, request: Sequenc
             return [b"%d" % seconds, b"%d" % (milliseconds * 1000)]
         case "cluster":
             return server.cluster(services, request)
-        case "readonly" | "readwrite" | "asking":
+        case "readonly" | "readwrite":
+            session.any_copy = command.name == "readonly"
+            return OK
+        case "asking":
             return OK  # every read is served, and linearizable, at any node
         case "waitaof":
             return ReplyError("ERR WAITAOF cannot be used: there is no append-only file here, copies are in memory")
@@ -127,7 +130,7 @@ def _select(request: Sequence[bytes]) -> Reply:
 def _reset(session: Session) -> None:
     session.protocol = 2
     session.name = b""
-    session.muted = session.skips = False
+    session.muted = session.skips = session.any_copy = False
 
 
 # -- CLIENT

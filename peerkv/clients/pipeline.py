@@ -583,6 +583,10 @@ class Dispatcher:
             session.reading[number] = whole, OPERATION
             return
         assert command.run is not None, "READ commands can be run"
+        if session.any_copy and self._view.topology is not None and not self._view.reachable(number):
+            coordinator.read_any_copy(number, request, command.run, sink, index)
+            session.reading[number] = whole, ALONE
+            return
         together = coordinator.read(number, request, command.run, self._clock.cluster_ms, sink, index)
         session.reading[number] = whole, coordinator.turn if together else ALONE
 

@@ -74,6 +74,8 @@ class Session:
     """Bytes of replies that it has not read; from outside, and more as soon as there are replies."""
     fault: str = ""
     """Why nothing more of it can be read, to be said once the backlog is done."""
+    any_copy: bool = False
+    """READONLY: where no quorum can be reached one copy will do, however old."""
     last_slot: int = -1
     """The slot written last, for WAIT."""
 
@@ -104,3 +106,5 @@ class Services(Protocol):
     def cut_off(self, session: Session, why: str) -> None: ...
 
     def drain(self, now: float) -> None: ...
+
+    def give_up(self, name: str) -> str: ...

@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Any, Final
 from peerkv.agreement.coordinator import Coordinator, Sink
 from peerkv.agreement.operation import Operation, Pause
 from peerkv.agreement.replica import Replica
-from peerkv.agreement.survey import Asking, Unanswered, await_copies, count_copies, count_keys, explain, list_keys
+from peerkv.agreement.survey import (
+    Asking,
+    Unanswered,
+    await_copies,
+    count_copies,
+    count_kept,
+    count_keys,
+    explain,
+    list_keys,
+)
 from peerkv.agreement.view import View
 from peerkv.clients.session import Services, Session
 from peerkv.commands.patterns import matcher
 from peerkv.resp import OK, Reply, ReplyError, parse_integer
+from peerkv.ring.topology import describe_epoch
 from peerkv.settings import address_text
 from peerkv.store.cell import describe_position
 
@@ -26,6 +36,10 @@ LIST_COUNT: Final = 10_000
 """Keys that KEYS asks for at a time, and the most that one SCAN returns."""
 FORGET_WITHIN_S: Final = 5.0
 """A majority that is there agrees in less; after that the client is told that it has not."""
+RECOVER_WITHIN_S: Final = 10.0
+"""Those that are left agree in less."""
+RANGES_MAX: Final = 16
+"""So many ranges of slots are told; there may be thousands."""
 PATTERN_BYTES_MAX: Final = 4096
 """A longer pattern takes more than 10 ms to read."""
 WAIT_MAX_S: Final = 3600.0
@@ -176,21 +190,27 @@ class Whole:
                 return OK
             case [b"FORGET", forgotten]:
                 return (yield from self._forget(forgotten.decode("utf-8", "replace")))
+            case [b"RECOVER"]:
+                return json.dumps((yield from self._loss())).encode()
+            case [b"RECOVER", accept] if accept.upper() == b"ACCEPT-LOSS":
+                return (yield from self._recover())
             case [b"HELP"]:
                 return [
                     "PEERKV LEAVE -- this node hands its share back, then ends",
                     "PEERKV FORGET name -- give a member up that is down; its copies are made again elsewhere",
+                    "PEERKV RECOVER -- what is left where a majority of a slot's owners is lost (JSON)",
+                    "PEERKV RECOVER ACCEPT-LOSS -- go on with that",
                     "PEERKV STATUS -- members, and whether every slot has all its copies (JSON)",
                     "PEERKV EXPLAIN key -- where a key is and who answers for it (JSON)",
                 ]
-            case [b"STATUS" | b"EXPLAIN" | b"LEAVE" | b"FORGET", *_]:
+            case [b"STATUS" | b"EXPLAIN" | b"LEAVE" | b"FORGET" | b"RECOVER", *_]:
                 return ReplyError(f"ERR wrong number of arguments for 'peerkv|{request[1].decode().lower()}' command")
             case _:
                 name = request[1].decode("ascii", "replace")
                 return ReplyError(f"ERR unknown subcommand '{name:.128}'. Try PEERKV HELP.")
 
     def _forget(self, name: str) -> Asking[Reply]:
-        wrong = self._services.steward.give_up(name)
+        wrong = self._services.give_up(name)
         if wrong:
             return ReplyError(f"ERR {wrong}")
         until = self._services.clock.now + FORGET_WITHIN_S
@@ -206,13 +226,48 @@ class Whole:
             yield Pause(0.05)
         return ReplyError(f"NOQUORUM {name} is still a member: a majority of the members has not agreed")
 
+    def _loss(self) -> Asking[dict[str, Any] | None]:
+        """What was lost for good, and what is left of it; None: nothing was."""
+        bereft = self._services.steward.bereft
+        if bereft is None:
+            return None
+        slots = [number for number in range(len(self._view.slots)) if bereft.slots >> number & 1]
+        kept = yield from count_kept(self._view, self._replica, slots)
+        return {
+            "lost": list(bereft.lost),
+            "blocked_by": list(bereft.blocked_by),
+            "slots": len(slots),
+            "ranges": _ranges(slots),
+            "slots_without_copies": kept.empty,
+            "keys_kept": sum(kept.keys.values()),
+            "keys_by_copies": {str(copies): keys for copies, keys in sorted(kept.keys.items())},
+        }
+
+    def _recover(self) -> Asking[Reply]:
+        steward = self._services.steward
+        before = self._view.topology
+        wrong = steward.recover()
+        if wrong or before is None:
+            return ReplyError(f"ERR {wrong or 'this node has not met its cluster yet'}")
+        until = self._services.clock.now + RECOVER_WITHIN_S
+        while self._services.clock.now < until:
+            topology = self._view.topology
+            if topology is None or topology.recoveries > before.recoveries:
+                return OK
+            yield Pause(0.05)
+        return ReplyError(
+            "NOQUORUM not all that are left have agreed within 10 s; they go on trying: see PEERKV STATUS"
+        )
+
     def _status(self) -> Asking[Reply]:
         copies = yield from count_copies(self._view, self._replica)
+        loss = yield from self._loss()
         view = self._view
+        steward = self._services.steward
         topology = view.topology
         listed: list[dict[str, Any]] = []
         for member in self._services.members():
-            owner = topology.by_process.get(member.process) if topology is not None else None
+            number = topology.number_of(member.process) if topology is not None else 0
             peer = view.me if member.process == view.me.process else view.peers.get(member.process)
             listed.append(
                 {
@@ -221,14 +276,14 @@ class Whole:
                     "client": address_text(member.client_host, member.client_port),
                     "peer": address_text(*member.address),
                     "liveness": member.liveness.name.lower(),
-                    "number": owner.number if owner is not None else 0,
+                    "number": number,
                     "zone": member.zone,
                     "weight": member.weight,
                     "copies": copies.held.get(peer, 0) if peer is not None else 0,
                     "homes": copies.homes.get(peer, 0) if peer is not None else 0,
                     "process": f"{member.process:016x}",
                     "me": member.process == view.me.process,
-                    "owner": owner is not None,
+                    "owner": number > 0,
                     "leaving": member.leaving,
                 }
             )
@@ -236,21 +291,27 @@ class Whole:
             "cluster": self._services.settings.cluster,
             "cluster_id": f"{topology.cluster_id:016x}" if topology is not None else "",
             "epoch": view.epoch,
+            "epoch_name": describe_epoch(view.epoch),
             "node": view.me.name,
             "replicas": topology.replicas if topology is not None else 0,
             "slots": topology.slots if topology is not None else 0,
             "slots_with_all_copies": copies.whole,
             "slots_without_quorum": copies.undecided,
             "changing": topology is not None and topology.is_joint,
-            "change": self._services.steward.change,
+            "change": steward.change,
             "joining": [
                 entry["name"]
                 for entry in listed
-                if entry["role"] == "data"
+                if topology is not None
+                and entry["role"] == "data"
                 and not entry["owner"]
                 and not entry["leaving"]
                 and entry["liveness"] in ("alive", "suspect")
             ],
+            "waits_for": steward.waits_for,
+            "loss": loss,
+            "succeeds": [f"{cluster_id:016x}" for cluster_id in (topology.succeeds if topology is not None else ())],
+            "data_lost_at": steward.void.at if steward.void is not None else 0,
             "members": listed,
         }
         return json.dumps(status).encode()
@@ -279,6 +340,21 @@ class Whole:
             "version": describe_position(newest[0]) if newest is not None and newest[0] else "",
         }
         return json.dumps(explanation).encode()
+
+
+def _ranges(slots: Sequence[int]) -> str:
+    """Numbers as people write them, shortened: 0-99, 200, 300-16383."""
+    ranges: list[str] = []
+    first = last = -2
+    for number in [*slots, -2]:
+        if number != last + 1:
+            if last >= 0:
+                ranges.append(f"{first}-{last}" if last > first else f"{first}")
+            first = number
+        last = number
+    if len(ranges) > RANGES_MAX:
+        ranges = [*ranges[:RANGES_MAX], f"and {len(ranges) - RANGES_MAX} more ranges"]
+    return ", ".join(ranges)
 
 
 def _scan_options(request: Sequence[bytes]) -> tuple[int, int, bytes | None, bytes | None] | ReplyError:

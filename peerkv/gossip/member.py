@@ -57,6 +57,8 @@ class Member:
     load: int = 0
     leaving: bool = False
     """It hands its share back and will go then."""
+    succeeds: tuple[int, ...] = ()
+    """Ids of clusters in whose place its own was founded, as nobody had any of their data any more."""
     versions: tuple[int, int] = PROTOCOL_VERSIONS
 
     @property
@@ -161,7 +163,14 @@ class NameTaken:
     """Where the other one is, as text for people."""
 
 
-Event = MemberUp | MemberSuspect | MemberDown | MemberLeft | MemberChanged | NameTaken
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The cluster of this member was founded in the place of ours, which is no more."""
+
+    member: Member
+
+
+Event = MemberUp | MemberSuspect | MemberDown | MemberLeft | MemberChanged | NameTaken | Succeeded
 
 
 def events_of(old: Member | None, new: Member) -> list[Event]:

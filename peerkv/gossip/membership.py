@@ -19,6 +19,7 @@ from peerkv.gossip.member import (
     Liveness,
     Member,
     MemberChanged,
+    Succeeded,
     events_of,
     fingerprint,
     supersedes,
@@ -268,6 +269,11 @@ class Membership:
 
     def is_foreign(self, cluster_id: int) -> bool:
         return cluster_id != 0 and self.me.cluster_id not in (0, cluster_id)
+
+    def note_succession(self, theirs: Member) -> None:
+        """A member of another cluster: if that was founded in the place of ours, the house must know."""
+        if self.me.cluster_id and self.me.cluster_id in theirs.succeeds and self.is_foreign(theirs.cluster_id):
+            self.outbox.events.append(Succeeded(theirs))
 
     def foreign_reason(self, cluster_id: int) -> str:
         return f"belongs to another cluster of the same name (id {cluster_id:x}; ours is {self.me.cluster_id:x})"

@@ -60,6 +60,8 @@ class Names:
         self._applicants: dict[tuple[str, int], float] = {}
         """(name, process) of those that want a name which another one holds, since when."""
         self._contested_at = -inf
+        self.yields = False
+        """A later process of our name may have it, young or not."""
 
     # Questions
 

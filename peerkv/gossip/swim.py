@@ -199,6 +199,7 @@ class Swim:
         host, _ = exchange.address
         theirs = located(message.me.member, host)
         self._exchanges.answered_by(exchange, theirs.process)
+        self._members.note_succession(theirs)
         if theirs.process == self._members.me.process or self._exchanges.is_refused(
             now, exchange.address, theirs.cluster_id
         ):
@@ -284,6 +285,10 @@ class Swim:
         member = self._members.by_name.get(name)
         if member is not None and member is not self._members.me and member.liveness is not Liveness.LEFT:
             self._members.accept(now, replace(member, liveness=Liveness.LEFT), by=self._members.me.name)
+
+    def begin_anew(self) -> None:
+        """This node was held for lost, and rightly gives its name to a later life of it, if there is one."""
+        self._names.yields = True
 
     def leave(self) -> None:
         """Say goodbye, to everybody at once. What is asked is answered still; nothing else is done any more."""
@@ -520,7 +525,7 @@ class Swim:
         if theirs.process != me.process:
             # A later life of our name than ours. If it is not a former one, of a clock that went ahead, it lives.
             if theirs.live and theirs.address != me.address:
-                self._names.rival(now, theirs, joins=joins)
+                self._names.rival(now, theirs, joins=joins or self._names.yields)
             elif asked and theirs.generation < GENERATION_MAX:
                 self._begin_anew(theirs.generation + 1)
                 return True

@@ -28,6 +28,7 @@ from peerkv.shell.log import escaped
 from peerkv.shell.peers import Peers
 from peerkv.shell.process import clients_possible, is_outgoing, usage
 from peerkv.shell.stream import Loop
+from peerkv.steward import Steward
 
 log = logging.getLogger("peerkv")
 
@@ -122,6 +123,11 @@ def listening(settings: Settings) -> Iterator[tuple[socket.socket, socket.socket
                 if not attempts:
                     raise
         yield clients, sockets.enter_context(peers), sockets.enter_context(gossip)
+
+
+def _last(steward: Steward) -> tuple[int, int]:
+    slots, keys = steward.last_copies()
+    return keys, slots
 
 
 def _listener(settings: Settings, port: int, what: str, kind: socket.SocketKind) -> socket.socket:
@@ -257,18 +263,31 @@ class _Server:
             self._peers.listener.listen_again()
 
     async def await_leave(self, scope: trio.CancelScope) -> None:
-        """End the node that was told to leave once its share is handed back, or its time is up."""
+        """End the node that was told to leave once its share is handed back, or its time is up. Where nobody is there
+        who could take it, somebody may come."""
         node, settings = self._loop.node, self._loop.settings
+        steward = node.steward
         while not node.leaving:
             await trio.sleep(LEAVE_POLL_S)
         began = trio.current_time()
+        had_share = steward.has_share
         await trio.sleep(min(2 * settings.gossip.gossip_interval, settings.leave_grace))
-        while not node.steward.drained and trio.current_time() - began < settings.leave_grace:
+        said = False
+        while not steward.drained and not steward.is_alone and trio.current_time() - began < settings.leave_grace:
+            if not said and not steward.heirs:
+                said = True
+                log.warning("nobody is here who could take the last copies of %d keys of %d slots", *_last(steward))
             await trio.sleep(LEAVE_POLL_S)
-        if node.steward.drained:
-            log.info("the share is handed back, in %.1f s", trio.current_time() - began)
+        took = trio.current_time() - began
+        if not steward.has_share:
+            log.info(
+                "the share is handed back, in %.1f s" if had_share else "going, without a share, after %.1f s", took
+            )
+        elif steward.drained:
+            log.info("going: nothing is lost with this node")
         else:
-            log.warning("the grace of %g s is over: going with copies that nobody has taken", settings.leave_grace)
+            log.warning("going after %.1f s: nobody has taken the share", took)
+            log.warning("with this node go the last copies of %d keys of %d slots", *_last(steward))
         scope.cancel()
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from peerkv.gossip.messages import (
     PingRequest,
     Purpose,
 )
+from peerkv.ring.topology import SUCCEEDED_MAX
 from peerkv.settings import Role
 from peerkv.wire.envelope import Kind, Refusal, integer, name_of, open_envelope, seal, text
 from peerkv.wire.limits import CLAIMS_MAX, HOST_CHARACTERS_MAX, NAME_CHARACTERS_MAX, REASON_CHARACTERS_MAX
@@ -169,6 +170,7 @@ def _claim_to_wire(claim: Claim) -> list[Any]:
         claim.by,
         claim.age,
         member.leaving,
+        list(member.succeeds),
     ]
 
 
@@ -194,6 +196,7 @@ def _claim_from_wire(fields: list[Any]) -> Claim:
         load=integer(fields[14]),
         versions=(integer(fields[15], 255), integer(fields[16], 255)),
         leaving=len(fields) > 19 and fields[19] is True,
+        succeeds=tuple([integer(number) for number in fields[20][:SUCCEEDED_MAX]]) if len(fields) > 20 else (),
     )
     return Claim(member, text(fields[17], NAME_CHARACTERS_MAX), integer(fields[18], 1 << 32))
 

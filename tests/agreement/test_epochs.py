@@ -144,10 +144,10 @@ def test_a_register_is_of_one_epoch(present: Topology) -> None:
 
 def test_a_birth_needs_the_promise_of_everybody() -> None:
     members = [owner(name, process) for process, name in enumerate("abc", start=100)]
-    promised_by, accepted_by = born_by(members)
-    assert not promised_by([100, 101])
-    assert promised_by([100, 101, 102])
-    assert accepted_by(Topology.birth(1, 3, members), [100, 102])
+    enough = born_by(members)
+    assert not enough.promised_by([100, 101])
+    assert enough.promised_by([100, 101, 102])
+    assert enough.accepted_by(Topology.birth(1, 3, members), [100, 102])
 
 
 # -- what a home does

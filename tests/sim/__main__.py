@@ -11,6 +11,7 @@ import traceback
 from typing import NoReturn
 
 from tests.sim.burst import Burst, run_burst
+from tests.sim.loss import run_loss
 from tests.sim.scenario import Result, run_seed
 
 
@@ -27,6 +28,7 @@ def main() -> None:
         help="slots of the cluster; the 16384 that ship take most of a seed's time",
     )
     parser.add_argument("--burst", action="store_true", help="bursts on a healthy cluster whose turns take time")
+    parser.add_argument("--loss", action="store_true", help="any number of nodes is killed and restarted empty")
     parser.add_argument("--trace", action="store_true")
     options = parser.parse_args()
     if options.slots not in (1 << bits for bits in range(8, 15)):
@@ -36,7 +38,7 @@ def main() -> None:
         _bursts(seeds, options.jobs, options.slots, options.trace)
     began = time.monotonic()
     failed = operations = unknown = gave_up = done = 0
-    work = [(seed, options.seconds, options.slots, options.trace) for seed in seeds]
+    work = [(seed, options.seconds, options.slots, options.trace, options.loss) for seed in seeds]
     with multiprocessing.Pool(1 if options.trace else options.jobs) as pool:
         for result in pool.imap_unordered(_run, work):
             done += 1
@@ -48,7 +50,10 @@ def main() -> None:
                 print(f"seed {result.seed}: {len(result.problems)} problems, the first ones:")
                 for problem in result.problems[:4]:
                     print(f"    {problem}")
-                again = f"--first {result.seed} --seeds 1 --slots {options.slots} --seconds {options.seconds:g} --trace"
+                again = "--loss " * options.loss
+                again += (
+                    f"--first {result.seed} --seeds 1 --slots {options.slots} --seconds {options.seconds:g} --trace"
+                )
                 print(f"    replay: python -m tests.sim {again}", flush=True)
             if done % 50 == 0:
                 print(f"{done} seeds, {failed} failed, {time.monotonic() - began:.0f} s", flush=True)
@@ -77,10 +82,10 @@ def _run_burst(work: tuple[int, int, bool]) -> Burst:
     return run_burst(seed, slots, tracing=tracing)
 
 
-def _run(work: tuple[int, float, int, bool]) -> Result:
-    seed, seconds, slots, tracing = work
+def _run(work: tuple[int, float, int, bool, bool]) -> Result:
+    seed, seconds, slots, tracing, losing = work
     try:
-        return run_seed(seed, seconds, slots, tracing=tracing)
+        return (run_loss if losing else run_seed)(seed, seconds, slots, tracing=tracing)
     except Exception:
         return Result(seed, problems=[traceback.format_exc()])
 

@@ -57,6 +57,7 @@ class Scenario:
         self.master = rng.random() < 0.75
         self.flushes = rng.random() < 0.15
         """Clients send FLUSHALL; otherwise one scans."""
+        self.scans = not self.flushes
         self.placed = rng.random() < 0.3
         """Nodes have zones and weights."""
         self.world.forget_after = FORGET_AFTER_S
@@ -111,7 +112,7 @@ class Scenario:
             return
         for number in range(CLIENTS):
             world.after(0.01, Client(self, number).act)
-        if not self.flushes:
+        if self.scans:
             world.after(0.0, Scanner(self).begin)
         if not self.quiet:
             self._schedule_fault()

@@ -64,9 +64,9 @@ def ask_the_old_owners_only(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         Topology,
         "orders",
-        property(lambda self: [old for old, _ in self.kinds[1]]),
+        property(lambda self: [old for old, _, _ in self.kinds[1]]),
     )
-    patch.setattr(Topology, "quorums", property(lambda self: [Quorum(old) for old, _ in self.kinds[1]]))
+    patch.setattr(Topology, "quorums", property(lambda self: [Quorum(old) for old, _, _ in self.kinds[1]]))
 
 
 @pytest.fixture

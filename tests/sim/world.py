@@ -15,7 +15,8 @@ from unittest.mock import patch
 from peerkv.clients.session import Session
 from peerkv.node import Node, Outbox
 from peerkv.resp import Replies, Reply, encode_request
-from peerkv.settings import Role, Settings
+from peerkv.ring.topology import Topology
+from peerkv.settings import Recover, Role, Settings
 from tests.sim.checker import Checked, History
 
 SLOTS: Final = 512
@@ -160,6 +161,8 @@ class Host:
         """Its node has handed its share back and ended."""
         self.stopped = ""
         """Why its node has ended itself."""
+        self.topology: Topology | None = None
+        """That its node was in after its last turn."""
         self.unit_s = 0.0
         """How long it takes for a unit of work (see `_units`), in which nothing is read; 0: turns take no time."""
         self.longest_turn = 0.0
@@ -200,6 +203,7 @@ class Host:
         self.rate = 1 + rng.uniform(-1e-4, 1e-4)
         self.paused = self.left = self._going = self._busy = self._clients_paused = False
         self.stopped = ""
+        self.topology = None
         self._wakes_at = self._wake_due = inf
         self._inputs.clear()
         self._late.clear()
@@ -225,16 +229,19 @@ class Host:
         for connection in list(self.connections.values()):
             connection.cut()
 
-    def _go(self, node: Node) -> None:
-        """Drained: the process ends, as `server` has it."""
+    def _go_if_drained(self, node: Node) -> None:
         if self.node is node and node.steward.drained:
-            if not self.paused:
-                node.leave(self.local())
-                self.turn()
-            self.world.trace(f"{self.settings.name} has gone")
-            self.kill()
-            self.left = True
+            self.go(node)
         self._going = False
+
+    def go(self, node: Node) -> None:
+        """The process ends after SIGTERM, as `shell` has it."""
+        if not self.paused:
+            node.leave(self.local())
+            self.turn()
+        self.world.trace(f"{self.settings.name} has gone")
+        self.kill()
+        self.left = True
 
     # -- turns
 
@@ -315,9 +322,12 @@ class Host:
     def _apply(self, node: Node, outbox: Outbox) -> None:
         """Do what a turn of the node wants done."""
         world = self.world
+        if node.topology is not self.topology:
+            self.topology = node.topology
+            world.on_topology(self)
         if node.leaving and node.steward.drained and not self._going:
             self._going = True
-            world.after(LEAVE_LINGERS_S, self._go, node)
+            world.after(LEAVE_LINGERS_S, self._go_if_drained, node)
         for level, text in outbox.log:
             world.trace(f"{self.settings.name} {level}: {text}")
         for session, data in outbox.replies:
@@ -528,6 +538,9 @@ class World:
         self.forget_after = 60.0
         self.history = History()
         """What all nodes have written."""
+        self.recover = Recover.ASK
+        self.on_topology: Callable[[Host], None] = lambda _host: None
+        """Told when a node has entered another topology, or has none any more."""
         self.frame_bytes = 0
         """Of all frames that nodes have read."""
         self._events: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
@@ -579,13 +592,13 @@ class World:
                 role=role,
                 port=7000 + number,
                 seeds=seeds,
-                founds=number == 1 and not master,
                 expect=data,
                 follow_least=FOLLOW_LEAST,
                 replicas=replicas,
                 slots=self.slots,
                 forget_after=self.forget_after,
                 **place(),
+                recover=self.recover,
             )
             self.add(settings)
 
