@@ -27,8 +27,29 @@ SKEW_LEAST_MS: Final = 500
 SKEW_MOST_MS: Final = 10**15
 """30,000 years."""
 
-STALL_S: Final = 0.1
-"""A node that has not run for so long has to read what came meanwhile before it can say who is silent."""
+STALL_S: Final = 0.05
+"""A node that has run so much later than it meant to has to read what came meanwhile, before anybody is silent."""
+HALVED_S: Final = 2.0
+
+
+class Slowness:
+    """The longest of some times, of late: what was long ago counts half as much every HALVED_S."""
+
+    __slots__ = ("_at", "_seconds")
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._at = 0.0
+
+    def note(self, now: float, seconds: float) -> None:
+        """Something has taken so long."""
+        if seconds > self._seconds or seconds > self.at(now):
+            self._seconds = seconds
+            self._at = now
+
+    def at(self, now: float) -> float:
+        """Seconds."""
+        return self._seconds * 0.5 ** ((now - self._at) / HALVED_S) if self._seconds else 0.0
 
 
 class Clock:
@@ -41,15 +62,21 @@ class Clock:
         "_slewed_at",
         "awake",
         "cluster_ms",
+        "due",
         "now",
         "own_skew_ms",
         "skew_ms",
+        "slow",
     )
 
     def __init__(self, now: float = 0.0, wall: float = 0.0) -> None:
         """`wall`: seconds since 1970, for cluster time until a cluster has been met."""
         self.now = -inf
         """Seconds of any clock that does not jump."""
+        self.due = inf
+        """When it is to run next at the latest."""
+        self.slow = Slowness()
+        """By how much it has run later than that, of late."""
         self.awake = now
         """When the node last began to run again after it had stood still."""
         self.cluster_ms = 0
@@ -70,8 +97,10 @@ class Clock:
     def at(self, now: float) -> None:
         """It is now so late."""
         if now != self.now:
-            if now - self.now > STALL_S:
+            late = now - (self.due if self.due > self.now else self.now)
+            if late > STALL_S and self.due < now:
                 self.awake = now
+                self.slow.note(now, late)
             self.now = now
             self.cluster_ms = int(now * 1000) + self._offset
 

@@ -589,7 +589,7 @@ class Node:
                 if peer.up:
                     if peer.reads:
                         self.coordinator.close_reads(peer)
-                    peer.frames_sent += 1
+                    peer.sends(self.clock.now)
                     frame = encoder.frame(peer)
                     outbox.frames.append((peer.process, frame))
                     self.replica.recent.note_traffic(len(frame))
@@ -603,7 +603,7 @@ class Node:
         crowded = self.coordinator.crowded
         if crowded is not self._crowded:
             self._crowded = outbox.pause_clients = crowded
-        outbox.wake_at = self._wake_at()
+        outbox.wake_at = self.clock.due = self._wake_at()
         return outbox
 
     def _wake_at(self) -> float:

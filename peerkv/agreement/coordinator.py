@@ -57,7 +57,7 @@ READ_KEYS_MAX: Final = 256
 """Keys that every owner is asked for at a time, where a bunch of reads was not answered at once."""
 AGAIN_SHARE: Final = 0.1
 """What is sent again because somebody is silent adds no more than this to the load, ..."""
-AGAIN_BURST: Final = 4096
+AGAIN_BURST: Final = 1024
 """... but for so many at a time, as when a node dies with all that it was asked, and ..."""
 AGAIN_PER_S: Final = 100.0
 """... so many a second. (gRPC's retry throttling, proposal A6)"""

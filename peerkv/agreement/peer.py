@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from peerkv.agreement.columns import NAMES, Columns
+from peerkv.clock import Slowness
 
 if TYPE_CHECKING:
     from peerkv.agreement.coordinator import Check, Read
@@ -40,8 +41,10 @@ class Peer(Columns):
         "reads_sent",
         "reads_waiting",
         "silent",
+        "slow",
         "touched",
         "turns",
+        "unread_since",
         "up",
     )
 
@@ -64,6 +67,10 @@ class Peer(Columns):
         """... and of the last one of ours that it has, as far as it has said, ..."""
         self.read_at = 0.0
         """... and when it said so last that it gets on with that, or is through."""
+        self.unread_since = 0.0
+        """Since when there has been a frame of ours that it has not said it has read; 0: there is none."""
+        self.slow = Slowness()
+        """How long it took to say so, of late."""
         self.heard = 0.0
         self.pinged = 0.0
         """When it was last asked whether it is there, as nothing had come from it for half a hedge."""
@@ -90,8 +97,17 @@ class Peer(Columns):
         self.heard = now
         self.frames_read = number
         if read > self.read_by_it or read >= self.frames_sent:
+            if self.unread_since:
+                self.slow.note(now, now - max(self.unread_since, self.read_at))
+            self.unread_since = now if read < self.frames_sent else 0.0
             self.read_by_it = read
             self.read_at = now
+
+    def sends(self, now: float) -> None:
+        """A frame is about to be sent to it."""
+        self.frames_sent += 1
+        if not self.unread_since:
+            self.unread_since = now
 
     # -- what is to be said to it
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from peerkv.agreement.peer import Peer
 from peerkv.clock import Clock
 from peerkv.ring.keys import SLOTS, slot_of
@@ -9,6 +11,11 @@ from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
 from peerkv.store.cell import MEMBER_MASK
 from peerkv.store.slot import Copies
+
+SLOWER: Final = 3.0
+"""Who is slower than ever of late by this factor is silent; ..."""
+HEDGE_MAX_S: Final = 2.0
+"""... or who has been quiet for so long, however slow it was."""
 
 
 class View:
@@ -140,12 +147,18 @@ class View:
     def doubt(self, peer: Peer, since: float, clock: Clock, hedge: float) -> bool:
         """Whether a peer of which something has been due since then is silent: its link is gone, or for a hedge it has
         read nothing of what we send. A peer that is busy gets on with that, as whatever comes in has its turn. It says
-        so in every frame; who has nothing else to say is asked."""
+        so in every frame; who has nothing else to say is asked.
+
+        Where processors are short everybody takes its time: a hedge is never less than a few times what that peer, or
+        we ourselves, took of late without being dead (after TCP's retransmission timeout, RFC 6298)."""
         if peer is self.me:
             return False
         if not peer.usable:
             return True
         now = clock.now
+        slow = SLOWER * max(peer.slow.at(now), clock.slow.at(now))
+        if slow > hedge:
+            hedge = min(slow, HEDGE_MAX_S)
         seen = max(since, peer.read_at, clock.awake)
         if now - seen < hedge / 2:
             return False

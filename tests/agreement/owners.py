@@ -211,7 +211,7 @@ class Owners:
             other = next(other for other in self.members if other.view.me.process == peer.process)
             if peer.reads:
                 member.coordinator.close_reads(peer)
-            peer.frames_sent += 1
+            peer.sends(self.now)
             frame = wire.Encoder(0, 0, 0).frame(peer)
             peer.clear()
             if (member.name, other.name) not in self.cut:
