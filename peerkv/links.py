@@ -16,7 +16,7 @@ from peerkv import wire
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
-from peerkv.gossip.member import Address, Liveness, Member
+from peerkv.gossip.member import PROTOCOL_VERSIONS, Address, Liveness, Member
 from peerkv.settings import Settings, address_text
 
 if TYPE_CHECKING:
@@ -92,6 +92,9 @@ class Links:
         if link is None:
             link = self._links[member.process] = _Link(self._view.peer(member.process, member.name), member)
             self._log("info", f"met {member.name} ({member.role.value}) at {address_text(*member.address)}")
+            if member.versions != PROTOCOL_VERSIONS:
+                theirs, ours = (f"{oldest} to {newest}" for oldest, newest in (member.versions, PROTOCOL_VERSIONS))
+                self._log("warning", f"{member.name} speaks wire versions {theirs}, this node {ours}")
         link.member = member
         if not link.peer.up and not link.dialling:
             self._dial(link)

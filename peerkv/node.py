@@ -156,6 +156,8 @@ class Node:
         """How far other processes' wall clocks are ahead, as told: when, and how much."""
         self._told_skew = 0.0, 0
         """When we told ours last, and what."""
+        self._told_replicas = False
+        """It has been said that our setting is not what the cluster was born with."""
         self._session_id = 0
         self._watch_at = now
         self._swim_dirty = True
@@ -188,11 +190,11 @@ class Node:
 
     # -- clients
 
-    def open(self, now: float, address: str, local: str) -> Session:
-        """A client has connected."""
+    def open(self, now: float, address: str, local: str, fd: int = -1) -> Session:
+        """A client has connected (by a socket of that descriptor, for people to see)."""
         self._session_id += 1
         limits = self.settings.request_bytes_max, self.settings.inline_bytes_max
-        session = Session(self._session_id, address, local, now, Requests(*limits), last_active=now)
+        session = Session(self._session_id, address, local, now, Requests(*limits), fd=fd, last_active=now)
         self.sessions[session.id] = session
         self._statistics.connections += 1
         return session
@@ -419,6 +421,10 @@ class Node:
         without = f", without what {lost} held" if lost else ""
         epoch = describe_epoch(topology.epoch)
         self._log("info", f"epoch {epoch} of cluster {topology.cluster_id:016x}: {names}{changing}{without}")
+        if topology.replicas != self.settings.replicas and not self._told_replicas:
+            self._told_replicas = True
+            text = f"replicas = {self.settings.replicas} here, but the cluster was born with {topology.replicas}"
+            self._log("warning", f"{text}, and that holds")
         self.links.enter_epoch()
 
     def _forget_topology(self) -> None:

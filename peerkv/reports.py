@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -41,6 +42,10 @@ class Usage:
     peak_bytes: int = 0
     user_s: float = 0.0
     system_s: float = 0.0
+    process_id: int = 0
+    """0: not known, and not told: somebody may send it a signal."""
+    system: str = ""
+    """Kernel, its release, machine."""
 
 
 @dataclass(slots=True)
@@ -106,23 +111,20 @@ def _section(
         case "server":
             return (
                 ("redis_version", REDIS_VERSION),
-                ("redis_git_sha1", "00000000"),
                 ("redis_mode", "standalone"),
                 ("peerkv_version", __version__),
-                ("os", "any"),
-                ("arch_bits", 64),
-                ("process_id", 1),
+                *((("os", s.usage.system),) if s.usage.system else ()),
+                ("arch_bits", sys.maxsize.bit_length() + 1),
+                *((("process_id", s.usage.process_id),) if s.usage.process_id else ()),
                 ("run_id", node_id(process)),
                 ("tcp_port", settings.port),
                 ("uptime_in_seconds", s.uptime_s),
                 ("uptime_in_days", s.uptime_s // 86400),
-                ("hz", 10),
             )
         case "clients":
             return (
                 ("connected_clients", s.clients),
                 ("maxclients", settings.clients_max),
-                ("blocked_clients", 0),
             )
         case "memory":
             return (
@@ -134,7 +136,7 @@ def _section(
                 ("maxmemory_policy", "noeviction"),
             )
         case "persistence":
-            return (("loading", 0), ("rdb_changes_since_last_save", 0), ("aof_enabled", 0))
+            return (("loading", 0), ("aof_enabled", 0))
         case "stats":
             return (
                 ("total_connections_received", s.connections),

@@ -161,3 +161,8 @@ def peer_address(seed: Seed) -> tuple[str, int]:
 def address_text(host: str, port: int) -> str:
     """An address as people and Redis write it: 127.0.0.1:7001, [::1]:7001."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def seed_text(seed: Seed) -> str:
+    """A seed as it is configured."""
+    return address_text(seed[0], seed[1]) + (f"@{seed[2]}" if len(seed) == 3 else "")

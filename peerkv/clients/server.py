@@ -19,7 +19,6 @@ def _parameters(settings: Settings) -> dict[bytes, bytes]:
         b"bind": settings.host.encode(),
         b"cluster-enabled": b"no",
         b"databases": b"1",
-        b"hz": b"10",
         b"maxclients": b"%d" % settings.clients_max,
         b"maxmemory": b"0",
         b"maxmemory-policy": b"noeviction",

@@ -29,6 +29,8 @@ class Session:
     """Ours."""
     opened: float
     requests: Requests
+    fd: int = -1
+    """Of its socket; negative: it has none."""
     protocol: int = 2
     name: bytes = b""
     library: bytes = b""

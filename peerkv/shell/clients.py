@@ -59,7 +59,8 @@ class Clients:
             loop.node.refused_client()
             return
         local = connection.getsockname()
-        session = loop.node.open(loop.now, address_text(*address), address_text(plain(local[0]), local[1]))
+        here = address_text(plain(local[0]), local[1])
+        session = loop.node.open(loop.now, address_text(*address), here, connection.fileno())
         client = Client(loop, connection, connection.fileno(), clients=self, session=session)
         self.connected[session.id] = client
         self._reading[client.fd] = client

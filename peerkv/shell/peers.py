@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import select
 import socket
 import struct
@@ -13,6 +14,7 @@ from typing import Final
 import trio
 
 from peerkv.node import Outbox
+from peerkv.settings import peer_address, seed_text
 from peerkv.shell.names import Names, plain
 from peerkv.shell.stream import READ_BYTES, Listener, Loop, Stream, prepare
 
@@ -24,6 +26,8 @@ FIRST_FRAME_WITHIN_S: Final = 5.0
 STRANGERS_MAX: Final = 64
 """Connections at a time that have not said yet whose they are; the oldest goes first."""
 DIAL_WITHIN_S: Final = 2.0
+SEED_AGAIN_S: Final = 300.0
+"""How often it is said that a seed cannot be reached."""
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -48,6 +52,9 @@ class Peers:
         """Those of `inbound` that have not said yet whose they are, oldest first."""
         self._dialling: dict[int, trio.CancelScope] = {}
         self._names = Names(nursery)
+        self._seeds = {peer_address(seed): seed_text(seed) for seed in loop.settings.seeds}
+        self._unreachable: dict[tuple[str, int], float] = {}
+        """Seeds, and when that was said."""
         loop.watch(gossip.fileno(), select.EPOLLIN, self._read_datagrams)
 
     def apply(self, outbox: Outbox) -> None:
@@ -158,17 +165,32 @@ class Peers:
 
     async def _exchange(self, ticket: int, address: tuple[str, int], payload: bytes) -> None:
         answer = None
+        why = f"nothing answers within {DIAL_WITHIN_S:g} s"
         with trio.move_on_after(DIAL_WITHIN_S):
             try:
                 stream = await self._connect(address)
                 async with stream:
                     answer = await _ask(stream, payload)
-            except (OSError, trio.BrokenResourceError):
-                pass
+                    why = "the connection was closed without an answer"
+            except (OSError, trio.BrokenResourceError) as error:
+                why = _reason(error)
+        if address in self._seeds:
+            self._tell_seed(address, "" if answer is not None else why)
         loop = self.loop
         loop.now = trio.current_time()
         loop.node.exchange_answer(loop.now, ticket, answer)
         loop.turn()
+
+    def _tell_seed(self, address: tuple[str, int], why: str) -> None:
+        """Say that a seed cannot be reached, once and then rarely; and that it can be again."""
+        now = trio.current_time()
+        told = self._unreachable.get(address)
+        if not why:
+            if self._unreachable.pop(address, None) is not None:
+                log.info("seed %s is reached", self._seeds[address])
+        elif told is None or now - told >= SEED_AGAIN_S:
+            self._unreachable[address] = now
+            log.warning("seed %s cannot be reached, and is tried on: %s", self._seeds[address], why)
 
     def _read_datagrams(self, _mask: int) -> None:
         for _ in range(DATAGRAMS_MAX):
@@ -299,6 +321,17 @@ class Link(Stream):
             Stream.close(self)
             if self.peers.links.get(self.process) is self:
                 del self.peers.links[self.process]
+
+
+def _reason(error: BaseException) -> str:
+    """What the system says; trio says of several attempts only that they have failed."""
+    cause = error.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    for failed in (cause, error):
+        if isinstance(failed, OSError) and failed.errno:
+            return os.strerror(failed.errno)
+    return str(error)
 
 
 async def _ask(stream: trio.SocketStream, payload: bytes) -> bytes | None:

@@ -91,4 +91,12 @@ def usage() -> Usage:
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:  # where there is no /proc
         resident = peak
-    return Usage(resident, peak, used.ru_utime, used.ru_stime)
+    system = os.uname()
+    return Usage(
+        resident,
+        peak,
+        used.ru_utime,
+        used.ru_stime,
+        os.getpid(),
+        f"{system.sysname} {system.release} {system.machine}",
+    )

@@ -15,14 +15,15 @@ import random
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Final
 
 import trio
 
+from peerkv import __version__
 from peerkv.node import Node, Outbox
-from peerkv.settings import Settings
+from peerkv.settings import Settings, address_text, seed_text
 from peerkv.shell.clients import Clients
 from peerkv.shell.log import escaped
 from peerkv.shell.peers import Peers
@@ -94,6 +95,8 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[Serving] = t
             if is_outgoing(port):
                 log.warning("%s %d: %s", key, port, _OUTGOING)
         node = Node(settings, rng, trio.current_time(), time.time())
+        for text in _introduction(settings):
+            log.info("%s", escaped(text))
         async with trio.open_nursery() as nursery:
             server = _Server(settings, node, clients, peers, gossip, nursery)
             try:
@@ -104,6 +107,26 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[Serving] = t
                 await server.run()
             finally:
                 server.close()
+
+
+def _introduction(settings: Settings) -> Iterator[str]:
+    """Who this node is."""
+    clients, peers = address_text(settings.host, settings.port), address_text(settings.host, settings.peer_port)
+    yield (
+        f"peerkv {__version__}, {settings.role.value} node {settings.name} of cluster {settings.cluster}:"
+        f" clients at {clients}, peers at {peers}"
+    )
+    default = Settings()
+    shown = ("name", "cluster", "role", "host", "port", "peer_port", "seeds")
+    different = [
+        f"{entry.name} = {getattr(settings, entry.name)}"
+        for entry in fields(settings)
+        if entry.name not in shown and getattr(settings, entry.name) != getattr(default, entry.name)
+    ]
+    if different:
+        yield "not by default: " + ", ".join(different)
+    if settings.seeds:
+        yield "to meet first: " + ", ".join(seed_text(seed) for seed in settings.seeds)
 
 
 @contextlib.contextmanager
@@ -171,6 +194,8 @@ class _Server:
         self._loop = Loop(node, settings, self._turn)
         self._clients = Clients(self._loop, clients)
         self._peers = Peers(self._loop, peers, gossip, nursery)
+        self._was_ready: bool | None = None
+        """Whether requests could be served when that was looked at last; None: never yet."""
         self._alarm = trio.CancelScope()
         self._wake_at = -inf
 
@@ -256,11 +281,22 @@ class _Server:
         while True:
             node.usage = usage()
             node.wall(trio.current_time(), time.time())
+            self._tell_ready()
             self._turn()
             await trio.sleep(LOOK_AFTER_S)
             self._peers.close_silent()
             self._clients.listener.listen_again()
             self._peers.listener.listen_again()
+
+    def _tell_ready(self) -> None:
+        """Say whether requests can be served, when that changes."""
+        ready = self._loop.node.ready
+        if ready and not self._was_ready:
+            log.info("ready" if self._was_ready is None else "ready again: of every slot a majority can be reached")
+        elif self._was_ready and not ready:
+            log.warning("of some slots no majority of owners can be reached: requests for them will answer NOQUORUM")
+        if ready or self._was_ready:
+            self._was_ready = ready
 
     async def await_leave(self, scope: trio.CancelScope) -> None:
         """End the node that was told to leave once its share is handed back, or its time is up. Where nobody is there

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
 import socket
 import struct
@@ -231,3 +233,74 @@ async def test_any_port_and_a_seed_with_its_peer_port(nursery: trio.Nursery) -> 
 async def test_a_port_that_is_none() -> None:
     with pytest.raises(PortTaken, match=r"port 70000 \(peers of one\) on 127.0.0.1: there is no such port"):
         await serve(Settings(name="one", port=free_port(), peer_port=70000))
+
+
+async def test_a_node_says_who_it_is_and_what_is_missing(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise a node that waits for ever for a seed that was mistyped looks like one that works."""
+    caplog.set_level(logging.INFO)
+    nobody = free_port()
+    settings = Settings(name="x", port=0, zone="z1", seeds=(("127.0.0.1", nobody),))
+    serving: Serving = await nursery.start(serve, settings)
+
+    def said(text: str) -> bool:
+        return any(text in message for message in caplog.messages)
+
+    with trio.fail_after(10):
+        while not said("cannot be reached"):
+            await trio.sleep(0.02)
+    who = f"data node x of cluster peerkv: clients at 127.0.0.1:{serving.port}, peers at 127.0.0.1:"
+    assert said(who)
+    assert said("not by default: zone = z1")
+    assert said(f"to meet first: 127.0.0.1:{nobody}")
+    assert said(f"seed 127.0.0.1:{nobody} cannot be reached, and is tried on: Connection refused")
+    assert not said("ready")
+    await nursery.start(serve, Settings(name="one", port=nobody))
+    with trio.fail_after(30):
+        while not (said("epoch 3") and caplog.messages.count("ready") == 2):
+            await trio.sleep(0.05)
+    assert not any("\n" in message for message in caplog.messages)
+
+
+async def test_what_info_and_client_list_tell_is_true(serving: Serving) -> None:
+    """process_id was the constant 1: who believed it and sent a signal hit init."""
+
+    async def ask(stream: trio.SocketStream, *request: bytes) -> str:
+        await stream.send_all(encode_request(request))
+        (reply,) = await read(stream, 1)
+        assert isinstance(reply, bytes)
+        return reply.decode()
+
+    async with await connect(serving) as stream, await connect(serving) as other:
+        info = await ask(stream, b"INFO", b"server")
+        assert f"process_id:{os.getpid()}\r\n" in info
+        assert f"os:{os.uname().sysname} " in info
+        await other.send_all(encode_request([b"PING"]) + b"*2\r\n$3\r\nGET\r\n$100000\r\nabc")
+        await read(other, 1)
+        await trio.sleep(0.05)
+        rows = (await ask(stream, b"CLIENT", b"LIST")).splitlines()
+        fields = [dict(field.split("=", 1) for field in row.split()) for row in rows]
+        for row in fields:
+            assert os.readlink(f"/proc/self/fd/{row['fd']}").startswith("socket:")
+        assert [int(row["qbuf"]) > 0 for row in fields] == [False, True]
+        big = b"x" * (1 << 19)
+        await stream.send_all(encode_request([b"SET", b"big", big]))
+        await read(stream, 1)
+        async with await connect(serving) as reader:
+            await reader.send_all(encode_request([b"GET", b"big"]) * 40)
+            with trio.fail_after(10):
+                while True:
+                    last = (await ask(stream, b"CLIENT", b"LIST")).splitlines()[-1]
+                    if int(last.partition("omem=")[2].split()[0]) > 1 << 18:
+                        break
+                    await trio.sleep(0.01)
+        parameters = await ask_config(stream)
+        assert parameters == {b"maxclients": b"300", b"tcp-keepalive": b"300", b"port": b"%d" % serving.port}
+
+
+async def ask_config(stream: trio.SocketStream) -> dict[bytes, bytes]:
+    await stream.send_all(encode_request([b"CONFIG", b"GET", b"maxclients", b"tcp-keepalive", b"port"]))
+    (reply,) = await read(stream, 1)
+    assert isinstance(reply, list)
+    return dict(zip(reply[::2], reply[1::2], strict=True))
