@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peerkv import wire
-from peerkv.gossip.member import Address, Liveness, Member, MemberDown, MemberSuspect
+from peerkv.gossip.member import PROTOCOL_VERSIONS, Address, Liveness, Member, MemberDown, MemberSuspect
 from peerkv.gossip.swim import Swim
 from peerkv.settings import GossipSettings
 
@@ -85,12 +85,12 @@ class Cluster:
         if engine is None:
             return
         taken = engine.take(self.now)
-        for address, message in taken.datagrams:
-            payload = wire.encode_datagram(CLUSTER, message)
+        for address, version, message in taken.datagrams:
+            payload = wire.encode_datagram(CLUSTER, version, message)
             self._count(len(payload))
             if self.rng.random() >= self.loss:
                 self._at(self.now + LATENCY_S * self.rng.uniform(0.5, 1.5), self._datagram, port, address, payload)
-        for ticket, address, request in taken.exchanges:
+        for ticket, address, _, request in taken.exchanges:
             self._at(self.now + LATENCY_S, self._exchange, port, address, ticket, request)
         for event in taken.events:
             if isinstance(event, MemberDown):
@@ -117,7 +117,7 @@ class Cluster:
     def _datagram(self, source: int, address: Address, payload: bytes) -> None:
         engine = self.engines.get(address[1])
         if engine is not None:
-            message = wire.decode_datagram(CLUSTER, payload)
+            message = wire.decode_datagram(CLUSTER, PROTOCOL_VERSIONS, payload)
             assert not isinstance(message, wire.Refusal), message.reason
             engine.receive(self.now, (HOST, source), message)
             self._turn(address[1])
@@ -125,10 +125,10 @@ class Cluster:
     def _exchange(self, source: int, address: Address, ticket: int, request: Any) -> None:
         engine, asking = self.engines.get(address[1]), self.engines.get(source)
         answer = None
-        self._count(len(wire.encode_request(CLUSTER, request)))
+        self._count(len(wire.encode_request(CLUSTER, PROTOCOL_VERSIONS[1], request)))
         if engine is not None:
             answer = engine.request(self.now, (HOST, source), request)
-            self._count(len(wire.encode_answer(CLUSTER, answer)))
+            self._count(len(wire.encode_answer(CLUSTER, PROTOCOL_VERSIONS[1], answer)))
             self._turn(address[1])
         if asking is not None:
             asking.answer(self.now, ticket, answer)

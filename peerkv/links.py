@@ -16,7 +16,7 @@ from peerkv import wire
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
-from peerkv.gossip.member import PROTOCOL_VERSIONS, Address, Liveness, Member
+from peerkv.gossip.member import PROTOCOL_VERSIONS, Address, Liveness, Member, common_version
 from peerkv.settings import Settings, address_text
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Links:
         up: Callable[[Peer], None],
         down: Callable[[Peer], None],
         again: Callable[[Peer], None],
+        versions: tuple[int, int] = PROTOCOL_VERSIONS,
     ) -> None:
         """`up`, `down`: told when a link stands, and when it is lost (then what was to be sent is still there).
         `again`: told when a peer has dialled us anew: what it said on its former link may be lost."""
@@ -79,6 +80,7 @@ class Links:
         self._up = up
         self._down = down
         self._again = again
+        self._versions = versions
         self._links: dict[int, _Link] = {}
         self._gone: dict[int, float] = {}
         """Processes without a link, since when: see FORGET_PROCESS_AFTER_S."""
@@ -123,29 +125,36 @@ class Links:
                     self._dial(link)
         self.redial_at = min([link.redial_at for link in self._links.values()], default=inf)
 
-    def hello(self, process: int, *, welcome: bool = False) -> bytes:
-        """The first frame to send on a link that was dialled to that process, or back on one that it has dialled."""
+    def hello(self, process: int) -> bytes:
+        """The first frame to send on a link that was dialled to that process."""
+        link = self._links.get(process)
+        version = common_version(self._versions, link.member.versions) if link is not None else 0
+        return self._greeting(process, version or self._versions[0], welcome=False)
+
+    def _greeting(self, process: int, version: int, *, welcome: bool) -> bytes:
         view = self._view
         cluster_id = view.topology.cluster_id if view.topology is not None else 0
-        hello = wire.Hello(self._settings.name, view.me.process, cluster_id, view.epoch, process)
-        return wire.encode_hello(self._settings.cluster, hello, welcome=welcome)
+        hello = wire.Hello(self._settings.name, view.me.process, cluster_id, view.epoch, process, self._versions)
+        return wire.encode_hello(self._settings.cluster, version, hello, welcome=welcome)
 
     def accept(self, payload: bytes) -> tuple[bytes, int | None] | wire.Refusal:
         """The hello of somebody who has dialled us: what to answer (nothing: close), and whose link it is (None:
         nobody's, close after the answer)."""
         view = self._view
-        hello = wire.decode_hello(self._settings.cluster, payload)
+        hello = wire.decode_hello(self._settings.cluster, self._versions, payload)
         if isinstance(hello, wire.Refusal):
             return hello
         me = view.me.process
-        answer = self.hello(hello.process, welcome=True)
-        if hello.to != me or view.is_foreign(hello.cluster_id) or hello.process == me:
+        answer = self._greeting(hello.process, wire.version_of(payload), welcome=True)
+        version = common_version(self._versions, hello.versions)
+        if hello.to != me or view.is_foreign(hello.cluster_id) or hello.process == me or not version:
             return answer, None
         link = self._links.get(hello.process)
         if link is None:
             return b"", None  # it knows us before gossip has told us of it; it will try again
         if not link.peer.up and not link.dialling:
             self._dial(link)
+        link.peer.version = version
         if link.has_dialled:
             self._again(link.peer)
         link.has_dialled = True
@@ -157,16 +166,18 @@ class Links:
         link = self._links.get(process)
         if link is None:
             return False
-        answer = wire.decode_hello(self._settings.cluster, payload, welcome=True)
+        answer = wire.decode_hello(self._settings.cluster, self._versions, payload, welcome=True)
         if (
             isinstance(answer, wire.Refusal)
             or answer.process != process
             or answer.to != view.me.process
             or view.is_foreign(answer.cluster_id)
+            or not common_version(self._versions, answer.versions)
         ):
             self.lost(process)
             return False
         peer = link.peer
+        peer.version = common_version(self._versions, answer.versions)
         link.dialling = False
         link.redial_at = inf
         link.patience = REDIAL_S[0]

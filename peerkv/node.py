@@ -37,6 +37,7 @@ from peerkv.clients.session import Session
 from peerkv.clock import SKEW_MOST_MS, Clock
 from peerkv.commands.table import RUNS
 from peerkv.gossip.member import (
+    PROTOCOL_VERSIONS,
     Address,
     Member,
     MemberDown,
@@ -44,6 +45,7 @@ from peerkv.gossip.member import (
     NameTaken,
     Succeeded,
 )
+from peerkv.gossip.messages import Unspoken
 from peerkv.gossip.swim import Swim
 from peerkv.links import Links
 from peerkv.reports import Statistics, Usage
@@ -99,9 +101,18 @@ class Outbox:
 class Node:
     """One peer. `now` is in seconds of any clock that does not jump; every batch of inputs ends with a `take`."""
 
-    def __init__(self, settings: Settings, rng: Random, now: float, wall: float) -> None:
-        """`wall`: seconds since 1970, for cluster time until a cluster has been met, and to order this name's lives."""
+    def __init__(
+        self,
+        settings: Settings,
+        rng: Random,
+        now: float,
+        wall: float,
+        versions: tuple[int, int] = PROTOCOL_VERSIONS,
+    ) -> None:
+        """`wall`: seconds since 1970, for cluster time until a cluster has been met, and to order this name's lives.
+        `versions`: the oldest and the newest wire version to speak."""
         self.settings = settings
+        self.versions = versions
         self.clock = clock = Clock(now, wall)
         self.process = rng.getrandbits(62) | 1
         self.started_at = now
@@ -111,7 +122,7 @@ class Node:
         self.swim = Swim(
             settings.gossip,
             settings.cluster,
-            _myself(settings, self.process, wall),
+            _myself(settings, self.process, wall, versions),
             [peer_address(seed) for seed in settings.seeds],
             rng,
             now,
@@ -148,7 +159,9 @@ class Node:
             self._log,
         )
         self.dispatcher = Dispatcher(self, self.view, self.operations, self.replica, self.home, self.coordinator, rng)
-        self.links = Links(settings, clock, self.view, rng, self._log, self._link_up, self._link_down, self._ask_again)
+        self.links = Links(
+            settings, clock, self.view, rng, self._log, self._link_up, self._link_down, self._ask_again, versions
+        )
         takes = [column.takes for column in COLUMNS] + [tell.takes for tell in TELLS.values()]
         self._takers: dict[str, Callable[..., None]] = {path: attrgetter(path)(self) for path in takes if path}
         """Who takes in what comes with frames, by the names in the tables of columns and of what is told."""
@@ -260,13 +273,18 @@ class Node:
             answer = self.links.accept(payload)
             if isinstance(answer, wire.Refusal):
                 self.swim.refuse(now, source, answer.reason)
-                return b"", None
+                return (wire.encode_versions(self.versions) if answer.unspoken else b""), None
             return answer
-        request = wire.decode_request(cluster, payload)
-        if isinstance(request, wire.Refusal):
-            refusal = self.swim.refuse(now, source, request.reason)
-            return (wire.encode_answer(cluster, refusal) if wire.kind_of(payload) else b""), None
-        return wire.encode_answer(cluster, self.swim.request(now, source, request)), None
+        request = wire.decode_request(cluster, self.versions, payload)
+        if not isinstance(request, wire.Refusal):
+            answer_sent = self.swim.request(now, source, request)
+        elif request.unspoken:
+            return wire.encode_versions(self.versions), None
+        else:
+            answer_sent = self.swim.refuse(now, source, request.reason)
+            if wire.kind_of(payload) != wire.Kind.EXCHANGE_REQUEST:
+                return b"", None
+        return wire.encode_answer(cluster, wire.version_of(payload), answer_sent), None
 
     def hello(self, process: int) -> bytes:
         """The first frame to send on a link that was dialled to that process."""
@@ -470,7 +488,7 @@ class Node:
         if len(payload) > most:
             self.swim.refuse(now, source, f"sent a datagram of {len(payload)} bytes; {most} are allowed")
             return
-        message = wire.decode_datagram(self.settings.cluster, payload)
+        message = wire.decode_datagram(self.settings.cluster, self.versions, payload)
         if isinstance(message, wire.Refusal):
             self.swim.refuse(now, source, message.reason)
         else:
@@ -480,11 +498,14 @@ class Node:
         """How an exchange ended: with these bytes, or (None) without an answer."""
         self.clock.at(now)
         self._swim_dirty = True
-        answer = wire.decode_answer(self.settings.cluster, payload) if payload is not None else None
-        if isinstance(answer, wire.Refusal):
+        answer = wire.decode_answer(self.settings.cluster, self.versions, payload) if payload is not None else None
+        if not isinstance(answer, wire.Refusal):
+            self.swim.answer(now, ticket, answer)
+        elif answer.versions is not None:
+            self.swim.answer(now, ticket, Unspoken(answer.versions))
+        else:
             self._log("warning", f"the answer to an exchange was refused: it {answer.reason}")
-            answer = None
-        self.swim.answer(now, ticket, answer)
+            self.swim.answer(now, ticket, None)
 
     def leave(self, now: float) -> None:
         """Say goodbye; `take` and send once more."""
@@ -498,9 +519,12 @@ class Node:
         self._swim_wake_at = taken.wake_at
         outbox = self._outbox
         cluster = self.settings.cluster
-        outbox.datagrams += [(address, wire.encode_datagram(cluster, message)) for address, message in taken.datagrams]
+        outbox.datagrams += [
+            (address, wire.encode_datagram(cluster, version, message)) for address, version, message in taken.datagrams
+        ]
         outbox.exchanges += [
-            (ticket, address, wire.encode_request(cluster, request)) for ticket, address, request in taken.exchanges
+            (ticket, address, wire.encode_request(cluster, version, request))
+            for ticket, address, version, request in taken.exchanges
         ]
         outbox.log += taken.log
         for event in taken.events:
@@ -698,7 +722,7 @@ class Node:
         self._outbox.log.append((level, text))
 
 
-def _myself(settings: Settings, process: int, wall: float) -> Member:
+def _myself(settings: Settings, process: int, wall: float, versions: tuple[int, int]) -> Member:
     host = settings.announce_host or ("" if settings.host in ("0.0.0.0", "::") else settings.host)
     _, peer_port = peer_address(settings.announced)
     return Member(
@@ -712,6 +736,7 @@ def _myself(settings: Settings, process: int, wall: float) -> Member:
         client_port=settings.announce_port or settings.port,
         zone=settings.zone,
         weight=settings.weight,
+        versions=versions,
     )
 
 

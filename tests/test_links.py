@@ -8,7 +8,7 @@ from peerkv import wire
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
-from peerkv.gossip.member import Liveness, Member
+from peerkv.gossip.member import PROTOCOL_VERSIONS, Liveness, Member
 from peerkv.links import FORGET_PROCESS_AFTER_S, HEARD_INTERVAL_S, REDIAL_S, STALE_LINK_S, Links
 from peerkv.ring.topology import Owner, Topology
 from peerkv.settings import Settings
@@ -19,7 +19,7 @@ ME, OTHER, STRANGER = 1, 2, 3
 class House:
     """One process's links, and what they have said."""
 
-    def __init__(self, process: int = ME) -> None:
+    def __init__(self, process: int = ME, versions: tuple[int, int] = PROTOCOL_VERSIONS) -> None:
         self.clock = Clock()
         self.view = View(process, f"db{process}")
         self.log: list[str] = []
@@ -35,6 +35,7 @@ class House:
             self.ups.append,
             self.downs.append,
             self.again.append,
+            versions,
         )
 
     def connected(self, process: int = OTHER) -> Peer:
@@ -48,8 +49,9 @@ class House:
         return self.view.peers[process]
 
 
-def member(process: int, liveness: Liveness = Liveness.ALIVE) -> Member:
-    return Member(f"db{process}", process, 1, liveness=liveness, host="10.0.0.1", peer_port=17000 + process)
+def member(process: int, liveness: Liveness = Liveness.ALIVE, versions: tuple[int, int] = PROTOCOL_VERSIONS) -> Member:
+    name, port = f"db{process}", 17000 + process
+    return Member(name, process, 1, liveness=liveness, host="10.0.0.1", peer_port=port, versions=versions)
 
 
 def topology(cluster_id: int = 7) -> Topology:
@@ -63,6 +65,33 @@ def test_who_is_met_is_dialled_and_greeted() -> None:
     assert peer.up
     assert house.ups == [peer]
     assert house.links.up == 1
+
+
+@pytest.mark.parametrize(("ours", "theirs", "version"), [((2, 3), (3, 4), 3), ((3, 4), (2, 3), 3), ((3, 5), (3, 4), 4)])
+def test_frames_are_of_the_newest_version_that_both_speak(
+    ours: tuple[int, int], theirs: tuple[int, int], version: int
+) -> None:
+    """Both know it from the greetings, and these are understood by both."""
+    house, other = House(ME, ours), House(OTHER, theirs)
+    house.links.meet(member(OTHER, versions=theirs))
+    other.links.meet(member(ME, versions=ours))
+    hello = house.links.hello(OTHER)
+    answer = other.links.accept(hello)
+    assert not isinstance(answer, wire.Refusal)
+    assert wire.version_of(hello) == wire.version_of(answer[0]) == version
+    assert house.links.welcome(OTHER, answer[0])
+    assert house.view.peers[OTHER].version == other.view.peers[ME].version == version
+
+
+def test_a_link_to_one_with_no_version_in_common_does_not_stand() -> None:
+    house, other = House(ME, (2, 3)), House(OTHER, (4, 4))
+    house.links.meet(member(OTHER))
+    other.links.meet(member(ME))
+    refusal = other.links.accept(house.links.hello(OTHER))
+    assert isinstance(refusal, wire.Refusal)
+    assert refusal.unspoken
+    assert not house.links.welcome(OTHER, wire.encode_versions((4, 4)))
+    assert house.links.redial_at < 1.0
 
 
 def test_a_link_that_broke_is_dialled_again_less_and_less_often() -> None:
@@ -102,10 +131,10 @@ def test_a_hello_to_another_process_or_of_another_cluster_gets_no_link() -> None
     house, other = House(), House(OTHER)
     other.links.meet(member(ME))
     for hello in (
-        wire.Hello("db1", ME, 0, 0, STRANGER),
-        wire.Hello("db1", OTHER, 0, 0, OTHER),
+        wire.Hello("db1", ME, 0, 0, STRANGER, (3, 3)),
+        wire.Hello("db1", OTHER, 0, 0, OTHER, (3, 3)),
     ):
-        answer = other.links.accept(wire.encode_hello("peerkv", hello))
+        answer = other.links.accept(wire.encode_hello("peerkv", 3, hello))
         assert not isinstance(answer, wire.Refusal)
         assert answer[1] is None
     other.view.install(topology())
@@ -122,7 +151,9 @@ def test_who_was_not_met_gets_no_link() -> None:
     assert House(OTHER).links.accept(House().links.hello(OTHER)) == (b"", None)
 
 
-@pytest.mark.parametrize("answer", [b"", b"pk", wire.encode_hello("peerkv", wire.Hello("db2", OTHER, 0, 0, ME))])
+@pytest.mark.parametrize(
+    "answer", [b"", b"pk", wire.encode_hello("peerkv", 3, wire.Hello("db2", OTHER, 0, 0, ME, (3, 3)))]
+)
 def test_what_is_no_welcome_is_a_lost_link(answer: bytes) -> None:
     house = House()
     house.links.meet(member(OTHER))

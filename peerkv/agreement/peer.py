@@ -46,6 +46,7 @@ class Peer(Columns):
         "turns",
         "unread_since",
         "up",
+        "version",
     )
 
     def __init__(self, process: int, name: str, touched: set[Peer] | None = None) -> None:
@@ -57,6 +58,8 @@ class Peer(Columns):
         self.touched: set[Peer] = set() if touched is None else touched
         self.up = False
         """Our link to it stands: what we send now will arrive, or the link will be reported down."""
+        self.version = 0
+        """The wire version of the frames between us: the newest that both speak."""
         self.silent = False
         """Something has been due from it for longer than a hedge, and for as long it has read nothing of ours."""
         self.frames_sent = 0

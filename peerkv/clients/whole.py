@@ -285,6 +285,7 @@ class Whole:
                     "me": member.process == view.me.process,
                     "owner": number > 0,
                     "leaving": member.leaving,
+                    "wire_version": peer.version if peer is not None else 0,
                 }
             )
         status = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil, inf, log2
 from typing import TYPE_CHECKING, Final
 
-from peerkv.gossip.member import Address, Claim, Liveness
+from peerkv.gossip.member import Address, Claim, Liveness, Member, common_version
 from peerkv.gossip.membership import Membership, Standing
 from peerkv.gossip.messages import Admission, ExchangeAnswer, ExchangeRequest, Purpose
 from peerkv.settings import GossipSettings, address_text
@@ -43,6 +43,8 @@ class Exchange:
     seed: bool = False
     question: int = 0
     """The process that is asked whether it is who it is said to be; see `Names`."""
+    version: int = 0
+    """The wire version in which it was asked."""
 
 
 class Exchanges:
@@ -102,7 +104,7 @@ class Exchanges:
             live = self._members.live_others()
             self._sync_at = now + self._settings.sync_interval * (1 + max(0, ceil(log2((len(live) + 1) / 32))))
             if live:
-                self.open(now, self._rng.choice(live).address, Purpose.SYNC)
+                self.ask(now, self._rng.choice(live))
 
     def _dial_seeds(self, now: float) -> None:
         if self.met:
@@ -126,14 +128,19 @@ class Exchanges:
         if due:
             member = self._rng.choice(due)
             self._members.standings[member.name].dialled = now
-            self.open(now, member.address, Purpose.SYNC)
+            self.ask(now, member)
 
     def _dial_due(self, now: float, standing: Standing) -> bool:
         periods = min(int((now - standing.since) / RECONNECT_SLOWS_AFTER_S), 8)
         interval = min(self._settings.reconnect_interval * 2**periods, RECONNECT_INTERVAL_MAX_S)
         return bool(now - standing.dialled >= interval * 0.9)  # as it is looked at once per reconnect interval only
 
-    def compare_views(self, now: float, source: Address, view: int) -> None:
+    def ask(self, now: float, member: Member) -> None:
+        """Have a member tell all that it knows."""
+        self.open(now, member.address, Purpose.SYNC, versions=member.versions)
+
+    def compare_views(self, now: float, member: Member, view: int) -> None:
+        """A member sees another cluster than we do, maybe only for a moment."""
         if view == self._members.view or self._members.leaving:
             return
         if self._compared != self._members.view:
@@ -146,7 +153,7 @@ class Exchanges:
         elif now >= due:
             patience = min(2 * patience, self._settings.sync_interval)
             self._foreign_views[view] = now + patience, patience
-            self.open(now, source, Purpose.SYNC)
+            self.ask(now, member)
 
     def open(
         self,
@@ -158,16 +165,32 @@ class Exchanges:
         probe: int = 0,
         seed: bool = False,
         question: int = 0,
+        versions: tuple[int, int] | None = None,
     ) -> bool:
-        """Begin an exchange, unless too many are under way."""
+        """Begin an exchange, unless too many are under way. `versions`: what is spoken there, as far as is known."""
         if len(self._open) >= EXCHANGES_MAX:
             return False
         members = self._members
         ticket = members.next_number()
         request = ExchangeRequest(purpose, Claim(members.me), members.view, claims)
-        self._open[ticket] = Exchange(address, now, request, probe, seed, question)
-        members.outbox.exchanges.append((ticket, address, request))
+        version = members.version_for(versions)
+        self._open[ticket] = Exchange(address, now, request, probe, seed, question, version)
+        members.outbox.exchanges.append((ticket, address, version, request))
         return True
+
+    def repeat(self, now: float, exchange: Exchange, versions: tuple[int, int]) -> bool:
+        """Ask the same again in a wire version that is spoken there; False: there is none, or it was that one."""
+        version = common_version(self._members.me.versions, versions)
+        return version not in (0, exchange.version) and self.open(
+            now,
+            exchange.address,
+            exchange.request.purpose,
+            claims=exchange.request.claims,
+            probe=exchange.probe,
+            seed=exchange.seed,
+            question=exchange.question,
+            versions=versions,
+        )
 
     def refuse(self, now: float, source: Address, reason: str) -> ExchangeAnswer:
         """Something came that is not for us (see `wire.Refusal`).

@@ -60,6 +60,7 @@ class Member:
     succeeds: tuple[int, ...] = ()
     """Ids of clusters in whose place its own was founded, as nobody had any of their data any more."""
     versions: tuple[int, int] = PROTOCOL_VERSIONS
+    """The oldest and the newest wire version that it speaks."""
 
     @property
     def address(self) -> Address:
@@ -101,6 +102,12 @@ def supersedes(old: Member | None, new: Member) -> bool:
 def _rank(member: Member) -> tuple[int, int, bool, int, int]:
     left = member.liveness is Liveness.LEFT
     return member.generation, member.process, left, member.incarnation, member.liveness
+
+
+def common_version(ours: tuple[int, int], theirs: tuple[int, int]) -> int:
+    """The newest wire version that both speak; 0: there is none."""
+    newest = min(ours[1], theirs[1])
+    return newest if newest >= max(ours[0], theirs[0]) else 0
 
 
 def located(member: Member, host: str) -> Member:

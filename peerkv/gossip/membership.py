@@ -20,6 +20,7 @@ from peerkv.gossip.member import (
     Member,
     MemberChanged,
     Succeeded,
+    common_version,
     events_of,
     fingerprint,
     supersedes,
@@ -53,9 +54,10 @@ SETTLED_AFTER_S: Final = 60.0
 class SwimOutbox:
     """What the engine wants done. A host may be a name: whoever sends resolves it, anew each time."""
 
-    datagrams: list[tuple[Address, Datagram]] = field(default_factory=list)
-    exchanges: list[tuple[int, Address, ExchangeRequest]] = field(default_factory=list)
-    """(ticket, peer address, request): report the end with `answer(ticket, ...)`."""
+    datagrams: list[tuple[Address, int, Datagram]] = field(default_factory=list)
+    """(peer address, wire version, what)"""
+    exchanges: list[tuple[int, Address, int, ExchangeRequest]] = field(default_factory=list)
+    """(ticket, peer address, wire version, request): report the end with `answer(ticket, ...)`."""
     events: list[Event] = field(default_factory=list)
     log: list[tuple[str, str]] = field(default_factory=list)
     wake_at: float = inf
@@ -230,7 +232,13 @@ class Membership:
             first += self._rumours.pick(space, retransmissions(self._settings.retransmit_mult, len(self.by_name)))
         me = self.me
         datagram = Datagram(me.name, me.process, me.cluster_id, self.view, to.process, body, tuple(first))
-        self.outbox.datagrams.append((address or to.address, datagram))
+        self.outbox.datagrams.append((address or to.address, self.version_for(to.versions), datagram))
+
+    def version_for(self, theirs: tuple[int, int] | None) -> int:
+        """The wire version to speak to somebody of these; to somebody unknown, the oldest that we do: a newcomer that
+        can speak more than its cluster is understood at once."""
+        ours = self.me.versions
+        return ours[0] if theirs is None else common_version(ours, theirs) or ours[0]
 
     def spread(self, claim: Claim) -> None:
         """Tell this from now on."""

@@ -87,6 +87,14 @@ class ExchangeRequest:
     """What the other one lacks, as an exchange just before this one has shown."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unspoken:
+    """In place of an answer: what we asked was of a wire version that the other one does not speak. Ask in another."""
+
+    versions: tuple[int, int]
+    """The oldest and the newest that it speaks."""
+
+
 class Admission(IntEnum):
     WELCOME = 0
     WAIT = 1

@@ -81,7 +81,7 @@ class Names:
                 del questions[past]
             if len(questions) >= QUESTIONS_MAX:
                 return
-        if self._exchanges.open(now, theirs.address, Purpose.PING, question=theirs.process):
+        if self._exchanges.open(now, theirs.address, Purpose.PING, question=theirs.process, versions=theirs.versions):
             questions[theirs.process] = _Question(theirs.name, now, rivalry)
 
     def answered(self, now: float, exchange: Exchange, message: ExchangeAnswer | None) -> None:
@@ -129,7 +129,7 @@ class Names:
             del applicants[key]
             return Admission.WELCOME, ""
         self._members.send(held, Ping(self._members.next_number()))
-        self._exchanges.open(now, held.address, Purpose.PING)
+        self._exchanges.open(now, held.address, Purpose.PING, versions=held.versions)
         return Admission.WAIT, f"{theirs.name} may still be alive at {holder}"
 
     # Our own name

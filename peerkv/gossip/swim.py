@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from peerkv.gossip.exchanges import Exchanges
 from peerkv.gossip.health import Health
-from peerkv.gossip.member import Address, Claim, Liveness, Member, events_of, located, supersedes
+from peerkv.gossip.member import Address, Claim, Liveness, Member, common_version, events_of, located, supersedes
 from peerkv.gossip.membership import GENERATION_MAX, INCARNATIONS_MAX, Membership, SwimOutbox
 from peerkv.gossip.messages import (
     Ack,
@@ -36,6 +36,7 @@ from peerkv.gossip.messages import (
     Ping,
     PingRequest,
     Purpose,
+    Unspoken,
 )
 from peerkv.gossip.names import Names
 from peerkv.settings import GossipSettings, address_text
@@ -152,7 +153,7 @@ class Swim:
                 pass
         if contradiction and not isinstance(message.body, Ping):
             members.send(sender, Gossip(), contradiction, address=source)
-        self._exchanges.compare_views(now, sender.address, message.view)
+        self._exchanges.compare_views(now, sender, message.view)
 
     def request(self, now: float, source: Address, message: ExchangeRequest) -> ExchangeAnswer:
         """Somebody opened a stream to us and asks. If we do not know it, we ask it at its own address, too."""
@@ -162,8 +163,11 @@ class Swim:
             return ExchangeAnswer(Claim(me), members.view, source[0])
         if self._exchanges.is_refused(now, source, theirs.cluster_id):
             return self._exchanges.refuse(now, source, members.foreign_reason(theirs.cluster_id))
-        if not _compatible(theirs, me):
-            return self._exchanges.refuse(now, source, f"speaks protocol versions {theirs.versions}, not {me.versions}")
+        for member in members.by_name.values():
+            if member.live and not common_version(theirs.versions, member.versions):
+                (oldest, newest), (least, most) = theirs.versions, member.versions
+                reason = f"speaks wire versions {oldest} to {newest}; {member.name} speaks {least} to {most}"
+                return self._exchanges.refuse(now, source, reason)
         self._notice_stall(now)
         admission, reason = self._names.admit(now, theirs)
         if admission is not Admission.WELCOME:
@@ -185,11 +189,18 @@ class Swim:
             Claim(members.me), view, source[0], () if fine or held is None else (members.claim(now, held),)
         )
 
-    def answer(self, now: float, ticket: int, message: ExchangeAnswer | None) -> None:
+    def answer(self, now: float, ticket: int, message: ExchangeAnswer | Unspoken | None) -> None:
         """Our exchange ended: with an answer, or (None) without."""
         exchange = self._exchanges.end(ticket)
         if exchange is None or self._members.silent:
             return
+        if isinstance(message, Unspoken):
+            if self._exchanges.repeat(now, exchange, message.versions):
+                return
+            (oldest, newest), (least, most) = message.versions, self._members.me.versions
+            text = f"{address_text(*exchange.address)} speaks wire versions {oldest} to {newest}"
+            self._exchanges.complain(now, exchange.address, f"{text}; this node speaks {least} to {most}")
+            message = None
         if exchange.question:
             self._names.answered(now, exchange, message)
             return
@@ -230,7 +241,7 @@ class Swim:
         elif message.claims and not exchange.request.claims:
             lacking = self._members.lacking(now, message.claims)
             if lacking:
-                self._exchanges.open(now, exchange.address, Purpose.SYNC, claims=lacking)
+                self._exchanges.open(now, exchange.address, Purpose.SYNC, claims=lacking, versions=theirs.versions)
 
     def wake(self, now: float) -> None:
         """A deadline of `take().wake_at` has passed."""
@@ -380,7 +391,7 @@ class Swim:
         probe.asked = len(through)
         for member in through:
             self._members.send(member, PingRequest(number, probe.process))
-        self._exchanges.open(now, target.address, Purpose.PING, probe=number)
+        self._exchanges.open(now, target.address, Purpose.PING, probe=number, versions=target.versions)
 
     def _relay(self, now: float, source: Address, asker: Member, number: int, process: int) -> None:
         """Ping a member on another's behalf: at the address that we know, as nobody's word sends our datagrams."""
@@ -559,7 +570,3 @@ class Swim:
         self._members.standings[name].heard = now
         if member.liveness is not Liveness.ALIVE and not quiet:
             self._members.tell(now, member)
-
-
-def _compatible(one: Member, other: Member) -> bool:
-    return one.versions[0] <= other.versions[1] and other.versions[0] <= one.versions[1]

@@ -26,21 +26,30 @@ class Hello:
     epoch: int
     to: int
     """The process that is meant; another one at that address must refuse."""
+    versions: tuple[int, int]
+    """The oldest and the newest wire version that it speaks; the frames to come are of the newest that both do."""
 
 
-def encode_hello(cluster: str, hello: Hello, *, welcome: bool = False) -> bytes:
+def encode_hello(cluster: str, version: int, hello: Hello, *, welcome: bool = False) -> bytes:
     """`welcome`: the answer."""
-    fields = [cluster, hello.name, hello.process, hello.cluster_id, hello.epoch, hello.to]
-    return seal(Kind.WELCOME if welcome else Kind.HELLO, fields)
+    fields = [cluster, hello.name, hello.process, hello.cluster_id, hello.epoch, hello.to, *hello.versions]
+    return seal(Kind.WELCOME if welcome else Kind.HELLO, version, fields)
 
 
-def decode_hello(cluster: str, payload: bytes, *, welcome: bool = False) -> Hello | Refusal:
-    return open_envelope(Kind.WELCOME if welcome else Kind.HELLO, cluster, payload, _read_hello)
+def decode_hello(cluster: str, versions: tuple[int, int], payload: bytes, *, welcome: bool = False) -> Hello | Refusal:
+    return open_envelope(Kind.WELCOME if welcome else Kind.HELLO, cluster, versions, payload, _read_hello)
 
 
 def _read_hello(fields: list[Any]) -> Hello:
-    _, name, process, cluster_id, epoch, to = fields[:6]
-    return Hello(name_of(name), integer(process), integer(cluster_id), integer(epoch), integer(to))
+    _, name, process, cluster_id, epoch, to, oldest, newest = fields[:8]
+    return Hello(
+        name_of(name),
+        integer(process),
+        integer(cluster_id),
+        integer(epoch),
+        integer(to),
+        (integer(oldest, 255), integer(newest, 255)),
+    )
 
 
 EPOCH_MAX: Final = (1 << 62) - 1

@@ -29,9 +29,10 @@ from peerkv.wire.limits import CLAIMS_MAX, HOST_CHARACTERS_MAX, NAME_CHARACTERS_
 # Gossip: datagrams
 
 
-def encode_datagram(cluster: str, datagram: Datagram) -> bytes:
+def encode_datagram(cluster: str, version: int, datagram: Datagram) -> bytes:
     return seal(
         Kind.DATAGRAM,
+        version,
         [
             cluster,
             datagram.name,
@@ -45,8 +46,8 @@ def encode_datagram(cluster: str, datagram: Datagram) -> bytes:
     )
 
 
-def decode_datagram(cluster: str, payload: bytes) -> Datagram | Refusal:
-    return open_envelope(Kind.DATAGRAM, cluster, payload, _read_datagram)
+def decode_datagram(cluster: str, versions: tuple[int, int], payload: bytes) -> Datagram | Refusal:
+    return open_envelope(Kind.DATAGRAM, cluster, versions, payload, _read_datagram)
 
 
 def _read_datagram(fields: list[Any]) -> Datagram:
@@ -99,14 +100,14 @@ def _body_from_wire(fields: list[Any]) -> Body:
 # Gossip: exchanges on a stream
 
 
-def encode_request(cluster: str, request: ExchangeRequest) -> bytes:
+def encode_request(cluster: str, version: int, request: ExchangeRequest) -> bytes:
     claims = [_claim_to_wire(claim) for claim in request.claims]
     fields = [cluster, int(request.purpose), _claim_to_wire(request.me), request.view, claims]
-    return seal(Kind.EXCHANGE_REQUEST, fields)
+    return seal(Kind.EXCHANGE_REQUEST, version, fields)
 
 
-def decode_request(cluster: str, payload: bytes) -> ExchangeRequest | Refusal:
-    return open_envelope(Kind.EXCHANGE_REQUEST, cluster, payload, _read_request)
+def decode_request(cluster: str, versions: tuple[int, int], payload: bytes) -> ExchangeRequest | Refusal:
+    return open_envelope(Kind.EXCHANGE_REQUEST, cluster, versions, payload, _read_request)
 
 
 def _read_request(fields: list[Any]) -> ExchangeRequest:
@@ -114,15 +115,15 @@ def _read_request(fields: list[Any]) -> ExchangeRequest:
     return ExchangeRequest(Purpose(purpose), _claim_from_wire(me), integer(view), _claims_from_wire(claims))
 
 
-def encode_answer(cluster: str, answer: ExchangeAnswer) -> bytes:
+def encode_answer(cluster: str, version: int, answer: ExchangeAnswer) -> bytes:
     claims = [_claim_to_wire(claim) for claim in answer.claims]
     me = _claim_to_wire(answer.me)
     fields = [cluster, me, answer.view, answer.seen, claims, int(answer.admission), answer.reason]
-    return seal(Kind.EXCHANGE_ANSWER, fields)
+    return seal(Kind.EXCHANGE_ANSWER, version, fields)
 
 
-def decode_answer(cluster: str, payload: bytes) -> ExchangeAnswer | Refusal:
-    return open_envelope(Kind.EXCHANGE_ANSWER, cluster, payload, _read_answer)
+def decode_answer(cluster: str, versions: tuple[int, int], payload: bytes) -> ExchangeAnswer | Refusal:
+    return open_envelope(Kind.EXCHANGE_ANSWER, cluster, versions, payload, _read_answer)
 
 
 def _read_answer(fields: list[Any]) -> ExchangeAnswer:

@@ -6,12 +6,13 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from typing import Any, Final
 
 from peerkv import wire
 from peerkv.gossip.member import Address, Event, Liveness, Member, NameTaken
-from peerkv.gossip.messages import Body, Datagram
+from peerkv.gossip.messages import Body, Datagram, ExchangeAnswer, Unspoken
 from peerkv.gossip.swim import Swim
 from peerkv.settings import GossipSettings
 
@@ -26,9 +27,10 @@ class Engine:
     """One process: its engine, and what has come of it."""
 
     def __init__(
-        self, town: Town, name: str, port: int, seeds: list[Address], process: int, generation: int, host: str
+        self, town: Town, name: str, port: int, seeds: list[Address], process: int, generation: int, **says: Any
     ) -> None:
-        me = Member(name, process, generation, host=host, peer_port=port, client_host=host, client_port=port)
+        me = Member(name, process, generation, host=HOST, peer_port=port, client_host=HOST, client_port=port)
+        me = replace(me, **says)
         self.town = town
         self.port = port
         self.running = True
@@ -75,10 +77,10 @@ class Engine:
         taken = self.swim.take(town.now)
         self.events += taken.events
         self.log += [text for _, text in taken.log]
-        for address, message in taken.datagrams:
-            town.datagram(self, address, wire.encode_datagram(CLUSTER, message))
-        for ticket, address, request in taken.exchanges:
-            town.after(LATENCY_S, town.exchange, self, ticket, address, wire.encode_request(CLUSTER, request))
+        for address, version, message in taken.datagrams:
+            town.datagram(self, address, wire.encode_datagram(CLUSTER, version, message))
+        for ticket, address, version, request in taken.exchanges:
+            town.after(LATENCY_S, town.exchange, self, ticket, address, wire.encode_request(CLUSTER, version, request))
         self.wakes_at = taken.wake_at
         if taken.wake_at < inf:
             town.at(taken.wake_at, self._wake, taken.wake_at)
@@ -119,12 +121,12 @@ class Town:
             run(*arguments)
         self.now = until
 
-    def start(self, name: str, port: int, *seeds: int, generation: int | None = None, host: str = HOST) -> Engine:
+    def start(self, name: str, port: int, *seeds: int, generation: int | None = None, **says: Any) -> Engine:
         """A process of that name, by default of a generation as the clock has it."""
         born = GENERATION + int(self.now * 1000) if generation is None else generation
         process = self.rng.getrandbits(62) | 1
         addresses = [(HOST, seed) for seed in seeds]
-        engine = self.engines[port] = Engine(self, name, port, addresses, process, born, host)
+        engine = self.engines[port] = Engine(self, name, port, addresses, process, born, **says)
         return engine
 
     def members(self, count: int) -> list[Engine]:
@@ -143,10 +145,13 @@ class Town:
             self.cuts |= {(engine.port, other.port), (other.port, engine.port)}
 
     def datagram(self, sender: Engine, address: Address, payload: bytes) -> None:
-        message = wire.decode_datagram(CLUSTER, payload)
+        message = wire.decode_datagram(CLUSTER, sender.swim.me.versions, payload)
         assert not isinstance(message, wire.Refusal), message.reason
         self.sent.append((sender.port, address, message))
         target = self.engines.get(address[1])
+        if target is not None:
+            read = wire.decode_datagram(CLUSTER, target.swim.me.versions, payload)
+            assert not isinstance(read, wire.Refusal), read.reason
         lost = self.rng.random() < self.loss
         if target is not None and not lost and (sender.port, target.port) not in self.cuts:
             self.after(LATENCY_S, target.input, lambda: target.swim.receive(self.now, sender.address, message))
@@ -157,7 +162,8 @@ class Town:
         """A datagram of a process that there is or is not."""
         meant = target.swim.me.process if to is None else to
         message = Datagram(name, process, fields.get("cluster_id", 0), fields.get("view", 0), meant, body, claims)
-        received = wire.decode_datagram(CLUSTER, wire.encode_datagram(CLUSTER, message))
+        versions = target.swim.me.versions
+        received = wire.decode_datagram(CLUSTER, versions, wire.encode_datagram(CLUSTER, versions[1], message))
         assert isinstance(received, Datagram)
         source = fields.get("source", (HOST, 666))
         target.input(lambda: target.swim.receive(self.now, source, received))
@@ -170,13 +176,21 @@ class Town:
         elif (asker.port, target.port) in self.cuts or target.paused:
             self.after(DIAL_WITHIN_S, self._end, asker, ticket, None)
         else:
-            request = wire.decode_request(CLUSTER, payload)
-            assert not isinstance(request, wire.Refusal), request.reason
+            request = wire.decode_request(CLUSTER, target.swim.me.versions, payload)
+            if isinstance(request, wire.Refusal):
+                assert request.unspoken, request.reason
+                self.after(LATENCY_S, self._end, asker, ticket, wire.encode_versions(target.swim.me.versions))
+                return
             answer = target.swim.request(self.now, (HOST, 40000), request)
             target.turn()
-            self.after(LATENCY_S, self._end, asker, ticket, wire.encode_answer(CLUSTER, answer))
+            answered = wire.encode_answer(CLUSTER, wire.version_of(payload), answer)
+            self.after(LATENCY_S, self._end, asker, ticket, answered)
 
     def _end(self, asker: Engine, ticket: int, payload: bytes | None) -> None:
-        answer = wire.decode_answer(CLUSTER, payload) if payload is not None else None
-        assert not isinstance(answer, wire.Refusal), answer.reason
+        answer: ExchangeAnswer | Unspoken | wire.Refusal | None = None
+        if payload is not None:
+            answer = wire.decode_answer(CLUSTER, asker.swim.me.versions, payload)
+            if isinstance(answer, wire.Refusal):
+                assert answer.versions is not None, answer.reason
+                answer = Unspoken(answer.versions)
         asker.input(lambda: asker.swim.answer(self.now, ticket, answer))

@@ -13,6 +13,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from peerkv.clients.session import Session
+from peerkv.gossip.member import PROTOCOL_VERSIONS
 from peerkv.node import Node, Outbox
 from peerkv.resp import Replies, Reply, encode_request
 from peerkv.ring.topology import Topology
@@ -153,6 +154,8 @@ class Host:
         self.world = world
         self.settings = settings
         self.node: Node | None = None
+        self.versions = world.versions
+        """Wire versions of the program that is started here next."""
         self.started = 0.0
         self.offset = 0.0
         self.rate = 1.0
@@ -210,7 +213,7 @@ class Host:
         wall = WALL + world.now + rng.choice(WALL_WRONG_S) * rng.uniform(-1, 1)
         checked = self._checked = Checked(world.history, f"{self.settings.name} (since {world.now:.3f} s)")
         with patch("peerkv.agreement.view.Copies", checked.copies):
-            self.node = Node(self.settings, random.Random(rng.getrandbits(64)), self.local(), wall)
+            self.node = Node(self.settings, random.Random(rng.getrandbits(64)), self.local(), wall, self.versions)
         world.by_process[self.node.process] = self
         self.started = world.now
         self.turn()
@@ -536,6 +539,8 @@ class World:
         self.duplication = 0.0
         self.latency = 0.0005
         self.forget_after = 60.0
+        self.versions = PROTOCOL_VERSIONS
+        """Wire versions of the hosts that are added."""
         self.history = History()
         """What all nodes have written."""
         self.recover = Recover.ASK

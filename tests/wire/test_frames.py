@@ -13,7 +13,7 @@ from peerkv.agreement.turn import Accepts
 from peerkv.resp import ReplyError
 from peerkv.ring.keys import SLOTS
 
-HELLO = wire.Hello("db1", 77, 5, 2, 99)
+HELLO = wire.Hello("db1", 77, 5, 2, 99, (3, 3))
 TICKET = 1 << 14 | 42
 
 
@@ -142,15 +142,19 @@ def test_a_head_out_of_range_is_refused(head: list[int]) -> None:
 
 
 def test_a_hello_says_who_and_to_whom() -> None:
-    assert wire.decode_hello("peerkv", wire.encode_hello("peerkv", HELLO)) == HELLO
-    assert wire.kind_of(wire.encode_hello("peerkv", HELLO)) == wire.Kind.HELLO
-    refusal = wire.decode_hello("other", wire.encode_hello("peerkv", HELLO))
+    assert wire.decode_hello("peerkv", (3, 3), wire.encode_hello("peerkv", 3, HELLO)) == HELLO
+    assert wire.kind_of(wire.encode_hello("peerkv", 3, HELLO)) == wire.Kind.HELLO
+    refusal = wire.decode_hello("other", (3, 3), wire.encode_hello("peerkv", 3, HELLO))
     assert isinstance(refusal, wire.Refusal)
     assert "'peerkv'" in refusal.reason
-    assert isinstance(wire.decode_hello("peerkv", wire.encode_hello("peerkv", HELLO), welcome=True), wire.Refusal)
+    assert isinstance(
+        wire.decode_hello("peerkv", (3, 3), wire.encode_hello("peerkv", 3, HELLO), welcome=True), wire.Refusal
+    )
 
 
 @given(st.binary(max_size=100))
 def test_a_hello_of_any_bytes_is_refused(payload: bytes) -> None:
-    assert isinstance(wire.decode_hello("peerkv", payload), wire.Refusal)
-    assert isinstance(wire.decode_hello("peerkv", wire.MAGIC + bytes((1, wire.Kind.HELLO)) + payload), wire.Refusal)
+    assert isinstance(wire.decode_hello("peerkv", (3, 3), payload), wire.Refusal)
+    assert isinstance(
+        wire.decode_hello("peerkv", (3, 3), wire.MAGIC + bytes((1, wire.Kind.HELLO)) + payload), wire.Refusal
+    )

@@ -23,12 +23,12 @@ members = st.builds(
 )
 def test_datagrams_travel(claims: list[Claim], body: Ping | Ack | PingRequest | Gossip) -> None:
     datagram = Datagram("db2", 7, 8, 9, 10, body, tuple(claims))
-    decoded = wire.decode_datagram("peerkv", wire.encode_datagram("peerkv", datagram))
+    decoded = wire.decode_datagram("peerkv", (3, 3), wire.encode_datagram("peerkv", 3, datagram))
     assert decoded == datagram
-    assert isinstance(wire.decode_datagram("other", wire.encode_datagram("peerkv", datagram)), wire.Refusal)
+    assert isinstance(wire.decode_datagram("other", (3, 3), wire.encode_datagram("peerkv", 3, datagram)), wire.Refusal)
 
 
 @given(st.binary(max_size=100), st.sampled_from([b"", b"pk\x01\x01", b"pk\x01\x02", b"pk\x01\x03", b"pk\x09\x01"]))
 def test_any_bytes_are_refused_and_never_raise(payload: bytes, head: bytes) -> None:
     for decode in (wire.decode_datagram, wire.decode_request, wire.decode_answer):
-        assert isinstance(decode("peerkv", head + payload), wire.Refusal)
+        assert isinstance(decode("peerkv", (1, 9), head + payload), wire.Refusal)
