@@ -25,7 +25,9 @@ from peerkv.agreement.operation import (
     Message,
     Operation,
     Operations,
+    Prepare,
     Progress,
+    Refused,
 )
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
@@ -50,9 +52,11 @@ from peerkv.gossip.swim import Swim
 from peerkv.links import Links
 from peerkv.reports import Statistics, Usage
 from peerkv.resp import Requests
+from peerkv.ring.succession import doubt
 from peerkv.ring.topology import Topology, describe_epoch
 from peerkv.settings import Role, Settings, peer_address
 from peerkv.steward import Steward
+from peerkv.store.cell import MEMBER_MASK
 
 if TYPE_CHECKING:
     from random import Random
@@ -154,7 +158,7 @@ class Node:
             self.replica,
             self.home,
             rng,
-            self._enter,
+            self._decided,
             self._forget_topology,
             self._log,
         )
@@ -314,7 +318,7 @@ class Node:
     # -- frames
 
     def frame(self, now: float, process: int, payload: bytes) -> None:
-        """What another process had to say in one of its turns. Raises ValueError or TypeError for what is no frame:
+        """What another process had to say in one of its turns. Raises ValueError for what is no frame:
         the connection that it came on is to be closed."""
         self.clock.at(now)
         peer = self.view.peers.get(process)
@@ -363,7 +367,7 @@ class Node:
     def take_asks(self, peer: Peer, asks: list[tuple[int, Message]]) -> None:
         """Of a frame: questions."""
         for number, message in asks:
-            peer.answer(number, self._answer(message))
+            peer.answer(number, self._answer(peer, message))
 
     def take_tells(self, peer: Peer, tells: list[tuple[Tell, list[Any]]]) -> None:
         """Of a frame: what we may want to know."""
@@ -384,7 +388,9 @@ class Node:
         if abs(ahead) <= SKEW_MOST_MS:
             self._skews[peer.process] = self.clock.now, ahead
 
-    def _answer(self, message: Message) -> Message:
+    def _answer(self, peer: Peer, message: Message) -> Message:
+        if isinstance(message, Prepare) and any(ballot & MEMBER_MASK != peer.number for ballot in message.ballots):
+            return Refused()  # a ballot is of who asks for it
         if isinstance(message, (EpochPrepare, EpochAccept)):
             return self.steward.answer(message)
         if isinstance(message, Progress):
@@ -396,7 +402,7 @@ class Node:
         brings us the sender's epoch (protocol rule E1)."""
         for tell, values in frame.told(len(self.view.slots)):
             if tell is TELLS["topology"]:
-                self._learn_topology(Topology.from_wire(values[0]), peer, frame.clock)
+                self._learn_topology(_topology(values[0]), peer, frame.clock)
         if frame.epoch < self.view.epoch:
             self.links.tell_topology(peer.process)
 
@@ -404,6 +410,11 @@ class Node:
 
     def _learn_topology(self, topology: Topology, peer: Peer, clock: int) -> None:
         if topology.epoch <= self.view.epoch or self.view.is_foreign(topology.cluster_id):
+            return
+        why = doubt(self.view.topology, topology)
+        if why:
+            epoch = describe_epoch(topology.epoch)
+            self._log("warning", f"epoch {epoch} that {peer.name} tells of is not believed: {why}")
             return
         if not self.steward.may_learn(topology, peer.process):
             return
@@ -414,6 +425,14 @@ class Node:
         if self.view.topology is None:
             self.clock.adopt(clock)
         self._enter(topology)
+
+    def _decided(self, topology: Topology) -> None:
+        """The members have decided what this node has proposed, or what one of them had accepted before."""
+        why = doubt(self.view.topology, topology)
+        if why:
+            self._log("error", f"epoch {topology.epoch} was decided, but cannot be: {why}")
+        else:
+            self._enter(topology)
 
     def _enter(self, topology: Topology) -> None:
         self.home.flush()  # what was run in the epoch that ends
@@ -720,6 +739,14 @@ class Node:
 
     def _log(self, level: str, text: str) -> None:
         self._outbox.log.append((level, text))
+
+
+def _topology(fields: list[Any]) -> Topology:
+    """Raises ValueError for what is none."""
+    try:
+        return Topology.from_wire(fields)
+    except TypeError as error:
+        raise ValueError(f"not a topology: {error}") from None
 
 
 def _myself(settings: Settings, process: int, wall: float, versions: tuple[int, int]) -> Member:

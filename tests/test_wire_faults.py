@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -280,3 +280,42 @@ def test_bytes_of_a_frame_that_are_others(draw: st.DataObject, which: int) -> No
         pass
     found.node.take(found.now)
     check(found.node)
+
+
+def test_a_forged_topology_is_not_believed() -> None:
+    """61 bytes made a node drop its copies, by the name of a member that it had a link of."""
+    cluster = Cluster()
+    cluster.run(5)
+    first, second = cluster.nodes[:2]
+    topology = first.view.topology
+    assert topology is not None
+    held = len(first.slots_state())
+    for forged in (
+        replace(topology, epoch=2, members=topology.members[1:]),
+        replace(topology, epoch=5, members=(Owner(9, "x", 9),), next_number=10),
+        replace(topology, epoch=(1 << 62) - 1),
+    ):
+        peer = Peer(first.process, "db1")
+        peer.tell("topology", forged.to_wire())
+        first.frame(cluster.now, second.process, wire.Encoder(forged.epoch, 0, 0).frame(peer))
+        assert first.view.topology is topology
+        assert len(first.slots_state()) == held > 0
+        assert any("is not believed" in text for _, text in first.take(cluster.now).log)
+    joint = topology.joined(topology.members[1:], [Owner(0, "db9", 99)])
+    peer = Peer(first.process, "db1")
+    peer.tell("topology", joint.to_wire())
+    first.frame(cluster.now, second.process, wire.Encoder(joint.epoch, 0, 0).frame(peer))
+    assert first.view.topology == joint
+
+
+def test_a_ballot_is_promised_to_who_asks_for_it() -> None:
+    cluster = Cluster()
+    cluster.run(400)
+    first, second, third = cluster.nodes
+    promised = first.view.copies.promised[42]
+    for member, taken in ((third, False), (second, True)):
+        ballot = make_ballot(1000, member.view.me.number)
+        peer = Peer(first.process, "db1")
+        peer.ask(1, Prepare([42], [ballot]))
+        first.frame(cluster.now, second.process, wire.Encoder(1, 0, 0).frame(peer))
+        assert first.view.copies.promised[42] == (ballot if taken else promised)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 CELLS_BYTES_MAX: Final = 8 << 20
 """Values that an owner sends in answer to one frame of reads; who wants more is sent to the home (rule R2)."""
+_CHECKS: Final = frozenset({tuple})
 SEND_CELL: Final = -1
 """In place of the version that the reader holds: it holds no copy, send yours."""
 EXPIRED: Final = 1
@@ -568,7 +569,7 @@ class Coordinator:
             reads = sent[1]
             self._reads_ended += len(reads)
             self._reads_out -= len(reads)
-            if differ or cells:
+            if differ or cells or not _CHECKS.issuperset(map(type, reads)):
                 self._compare(reads, differ, cells)
                 continue
             for _, _, sink, index, reply, _, _ in reads:

@@ -584,10 +584,10 @@ class Home:
         else:
             origin.report(tickets, replies)
 
-    def refuse(self, _owner: Peer, number: int, promised: int) -> None:
+    def refuse(self, owner: Peer, number: int, promised: int) -> None:
         """NACK: an owner has promised a higher ballot. So do we, and know who is home (protocol rule H4)."""
         slot = self.view.slots[number]
-        if slot is not None and promised > slot.promised:
+        if slot is not None and promised > slot.promised and owner in self.view.others[number]:
             slot.promised = promised
             self._promised(number)
 

@@ -287,6 +287,8 @@ def from_wire(value: Any, slots: int) -> Message:
     if len(fields) < len(checks):
         raise ValueError(f"{kind.__name__} has {len(checks)} fields")
     message: Message = kind(*[check(field, slots) for check, field in zip(checks, fields, strict=False)])
+    if isinstance(message, Page) and max(message.cells[1::4], default=0) > message.upto:
+        raise ValueError("a page holds later versions than it says")
     lists = _EQUALLY_LONG.get(kind)
     if lists is not None and len(set(map(len, lists(message)))) != 1:
         raise ValueError(f"{kind.__name__} has lists of different lengths")

@@ -14,6 +14,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from peerkv.store.cell import SEQUENCE_BITS
+
 if TYPE_CHECKING:
     from peerkv.agreement.peer import Peer
 
@@ -204,7 +206,9 @@ def fits(question: Message, answer: Message) -> bool:
             return len(versions) <= len(wanted)
         case ListKeys(slots=asked), KeyPage(keys=pages):
             return len(pages) <= len(asked)
-        case (Fetch(), Page()) | (EpochPrepare() | EpochAccept(), EpochPromise()) | (Progress(), Progressed()):
+        case Fetch(ballot=ballot), Page(position=reached, upto=upto):
+            return max(reached, upto) >> SEQUENCE_BITS <= ballot
+        case (EpochPrepare() | EpochAccept(), EpochPromise()) | (Progress(), Progressed()):
             return True
         case _:
             return False

@@ -33,7 +33,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.resp import Reply
-from peerkv.store.cell import SEQUENCE_BITS, SEQUENCE_MASK, Cell, Change
+from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK, Cell, Change
 from peerkv.store.recent import TICKET_SLOT, Recent
 from peerkv.store.slot import Slot, digest_of
 
@@ -200,6 +200,8 @@ class Replica:
         if ballot < slot.promised:
             home.tell("nack", slot.number, slot.promised)
             return False
+        if ballot & MEMBER_MASK != home.number:
+            return False  # a home acts under its own ballots only
         slot.promised = ballot
         self.on_promised(slot.number)
         return True
@@ -259,7 +261,7 @@ class Replica:
                 home.tell("nack", number, copies.promised[number])
                 continue
             slot = copies.slots[number]
-            if slot is None:
+            if slot is None or ballot & MEMBER_MASK != home.number:
                 continue
             if not position and copies.positions[number] >> SEQUENCE_BITS < ballot and copies.positions[number]:
                 if number not in self.fetching and self._follows(slot, ballot, home):
@@ -275,12 +277,14 @@ class Replica:
                 self.fetching.add(number)
                 self._start(self.catch_up(number, slot.promised, home, whole=True))
 
-    def purge(self, _home: Peer, column: list[Any]) -> None:
+    def purge(self, home: Peer, column: list[Any]) -> None:
         """PURGE: every owner has passed these positions; tombstones up to them may go (rule X1)."""
         items = iter(column)
         for number, ballot, upto in zip(items, items, items, strict=True):
             slot = self.view.slots[number]
-            if slot is not None and slot.promised == ballot and slot.position >= upto:
+            if slot is None or slot.promised != ballot or ballot & MEMBER_MASK != home.number:
+                continue
+            if slot.position >= upto:
                 self.counters.purged += slot.purge(upto)
 
     # -- what anybody asks

@@ -259,7 +259,11 @@ class Inbound(Stream):
     def take_in(self, payload: bytes) -> None:
         node, now = self.loop.node, self.loop.now
         if self.process is not None:
-            node.frame(now, self.process, payload)
+            try:
+                node.frame(now, self.process, payload)
+            except ValueError as error:
+                log.warning("%s:%d sent what is no frame (%s): its connection is closed", *self.source, error)
+                self.close()
             return
         answer, self.process = node.accept(now, self.source, payload)
         if not answer:
