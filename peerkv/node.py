@@ -19,6 +19,7 @@ from peerkv import wire
 from peerkv.agreement.columns import COLUMNS, TELLS, Tell
 from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.home import Home
+from peerkv.agreement.load import Load
 from peerkv.agreement.operation import (
     EpochAccept,
     EpochPrepare,
@@ -147,7 +148,10 @@ class Node:
             self.coordinator.settle,
             self.coordinator.refused,
         )
-        self.upkeep = Upkeep(settings, self.view, self.operations, self.replica, self.home)
+        self.progress = self.home.progress
+        self.takeover = self.home.takeover
+        self.upkeep = Upkeep(self.view, self.operations, self.replica, self.home)
+        self.load = Load(settings, self.view, self.replica, self.home)
         self.steward = Steward(
             settings,
             clock,
@@ -311,7 +315,7 @@ class Node:
         now = self.clock.now
         self.operations.link_down(now, peer)
         self.coordinator.met(peer)
-        self.home.link_down(peer)
+        self.progress.give_up_turns(peer, self.home.turn)
         self.swim.link_lost(now, peer.name)
         self._swim_dirty = True
 
@@ -377,7 +381,7 @@ class Node:
 
     def take_over(self, _peer: Peer, numbers: list[int]) -> None:
         """A home hands slots over to us."""
-        self.home.want(numbers)
+        self.takeover.want(numbers)
 
     def take_ping(self, peer: Peer) -> None:
         """A peer has not heard from us for a while."""
@@ -579,15 +583,15 @@ class Node:
     def _watch(self) -> None:
         now = self.clock.now
         self.view.send_what_waits()
-        self.home.hand_back()
+        self.progress.hand_back()
         self.upkeep.tend(now)
-        self.upkeep.move(now, self.coordinator.writes)
+        self.load.move(now, self.coordinator.writes)
         self.steward.consider_birth()
         self.steward.consider_change()
         self.upkeep.compare(COMPARE_CELLS)
         self.upkeep.renew()
         if self.links.settled(TAKEOVER_AFTER_S):
-            self.home.want(self.upkeep.orphans())
+            self.takeover.want(self.upkeep.orphans())
         self.replica.recent.trim(self.view.marks, self.links.gone(), at_leisure=True)
         self.links.watch()
         self._relieve()

@@ -196,7 +196,7 @@ class Steward:
 
     def progress(self) -> Progressed:
         """How far this node is with the present change."""
-        return self._replica.progress(self._home.filled(), self._home.settled_slots())
+        return self._replica.progress(self._home.progress.filled(), self._home.progress.settled_slots())
 
     # -- birth
 

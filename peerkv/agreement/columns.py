@@ -458,7 +458,7 @@ TELLS: Final[dict[str, Tell]] = {
     "purge": Tell("[slot, ballot, position]", "replica.purge", (_purged,)),
     "compare": Tell("[slot, ballot, position, digest, oldest tombstone]", "replica.compare", (_compared,)),
     "take": Tell("[slot]", "take_over", (slots_of,)),
-    "load": Tell("operations a second", "upkeep.heard_load", (natural,)),
+    "load": Tell("operations a second", "load.hear", (natural,)),
     "skew": Tell("milliseconds that the wall clock is ahead", "take_skew", (number(-NUMBER_MAX),)),
     "ping": Tell("", "take_ping", ()),
     "here": Tell("", "", ()),
@@ -494,15 +494,15 @@ class Columns:
     """Are you there? Slot, position at which we are as home, whether an operation waits for that."""
     acks: list[Any] = field(
         default_factory=list,
-        metadata=_row(3, "turn, [slot] not accepted", "home.acknowledge", _pack_acks, _unpack_acks),
+        metadata=_row(3, "turn, [slot] not accepted", "progress.acknowledge", _pack_acks, _unpack_acks),
     )
     """Answers to its ACCEPTs: turn, the slots among them that we could not accept."""
     settled: list[int] = field(
-        default_factory=list, metadata=_row(4, "slot, position", "home.settled", _pack_settled, _unpack_settled)
+        default_factory=list, metadata=_row(4, "slot, position", "progress.settled", _pack_settled, _unpack_settled)
     )
     """Slot, position that we have reached otherwise than by an ACCEPT, for it as home."""
     insists: list[int] = field(
-        default_factory=list, metadata=_row(5, "ticket", "home.insist", _pack_insists, _unpack_insists)
+        default_factory=list, metadata=_row(5, "ticket", "takeover.insist", _pack_insists, _unpack_insists)
     )
     """Tickets of those among the forwards for which it is to take the slot over, whoever it believes to be home."""
     forwards: list[Any] = field(

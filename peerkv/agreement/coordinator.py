@@ -20,7 +20,7 @@ from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from peerkv.agreement.home import Run, Status
+from peerkv.agreement.home import Run
 from peerkv.agreement.operation import (
     Answers,
     CellAnswers,
@@ -30,6 +30,7 @@ from peerkv.agreement.operation import (
     Round,
 )
 from peerkv.agreement.peer import Peer
+from peerkv.agreement.progress import Status
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.resp import Reply, ReplyError

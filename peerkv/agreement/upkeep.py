@@ -1,5 +1,5 @@
-"""What a home does unasked: slots that nobody is home of, or that better had another, owners that are behind,
-deadlines, tombstones, digests.
+"""What a home does unasked: slots that nobody is home of, owners that are behind, deadlines, tombstones,
+digests.
 
 None of it is needed for an operation to be right; all of it is needed for copies to become equal again by themselves.
 """
@@ -10,29 +10,19 @@ from collections import deque
 from math import inf
 from typing import Final
 
-from peerkv.agreement.home import SPACING_S, Home, HomeSlot
+from peerkv.agreement.home import Home
 from peerkv.agreement.operation import Operation, Operations, Pause
 from peerkv.agreement.peer import Peer
+from peerkv.agreement.progress import HomeSlot
 from peerkv.agreement.replica import Replica
+from peerkv.agreement.takeover import SPACING_S
 from peerkv.agreement.view import View
-from peerkv.settings import Settings
 from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK
 
 LOOKS: Final = 4
 """In so many looks all slots are looked at: a millisecond each."""
 CLAIM_AFTER_S: Final = 3.0
 """More than a round of looks, and a takeover by the first owner, take."""
-JUDGE_PERIOD_S: Final = 1.0
-"""How often coordinators tell their load, and homes judge where it is; what was judged twice holds."""
-LOAD_HOLDS_S: Final = 2.5
-"""A load that was told longer ago is no more."""
-FOLLOWED: Final = 0.8
-"""The share of the load that one coordinator must have for homes to move to it; ..."""
-EVEN: Final = 0.6
-"""... and below which no coordinator is followed. Between the two it is as it was judged before."""
-KEPT_S: Final = 5.0
-"""A slot is not handed over sooner after its home became that: where another node takes it back again and again, as it
-cannot talk to the better home, that is no more than a takeover now and then."""
 TEND_PERIOD_S: Final = 1.0
 """How often a home looks after owners that are behind and after tombstones."""
 PROBED_GROUP: Final = 128
@@ -59,8 +49,7 @@ than a node can use up until then."""
 class Upkeep:
     """Looks after the slots that this node is home of, or should be."""
 
-    def __init__(self, settings: Settings, view: View, operations: Operations, replica: Replica, home: Home) -> None:
-        self._settings = settings
+    def __init__(self, view: View, operations: Operations, replica: Replica, home: Home) -> None:
         self._view = view
         self._operations = operations
         self._replica = replica
@@ -75,24 +64,6 @@ class Upkeep:
         """How the links stood at the last look."""
         self._lost: dict[int, float] = {}
         """Slots that have no home as far as we see, but whose first owner is another, since when."""
-        self._writes = 0
-        """What this node had coordinated when it judged last, and ..."""
-        self._judged_at = 0.0
-        """... when that was."""
-        self._tells_load = False
-        self._loads: dict[int, tuple[int, float]] = {}
-        """By process the operations a second that it has for homes as coordinator, and when it said so."""
-        self._judged: int | None = None
-        """The process that nearly all of the cluster's load comes through; 0: there is none such; None: there is not
-        enough to tell."""
-        self._moves_to: int | None = None
-        """The same, if it was so twice."""
-        self._moved_upto = 0
-        """As far as we have looked for slots that better had another home in this round."""
-        self._unmoved = 0
-        """Slots to look at until there is none such, unless something happens meanwhile."""
-        self._moved_under: tuple[object, ...] = ()
-        """What decides that, as it was at the last look."""
         self._tend_at = 0.0
         self._to_probe: deque[HomeSlot] = deque()
         """Slots some of whose owners will be asked where they are."""
@@ -110,7 +81,7 @@ class Upkeep:
         """A new topology is installed, and `home` has entered it: who is behind is asked, and what is ours first is
         claimed (protocol rule T5)."""
         view, home = self._view, self._home
-        for waiting in list(home.waiting):
+        for waiting in list(home.progress.waiting):
             self._probe(waiting, [peer for peer in waiting.group.peers if peer.up])
         self.probe_lagging()
         topology = view.topology
@@ -126,12 +97,12 @@ class Upkeep:
             first = [order[:1] == (view.me.number,) for order in orders]
             ours = [number for number, kind in enumerate(kinds) if first[kind]]
             homes = [(number, view.promised_to(number)) for number in ours]
-            home.want([number for number, peer in homes if peer is None or peer is view.me or not peer.usable])
+            home.takeover.want([number for number, peer in homes if peer is None or peer is view.me or not peer.usable])
 
     def met(self, peer: Peer) -> None:
         """A peer has entered our epoch: what it was sent before it has not read (protocol rule E1)."""
-        self._home.give_up_turns(peer, self._home.turn)
-        for waiting in list(self._home.waiting):
+        self._home.progress.give_up_turns(peer, self._home.turn)
+        for waiting in list(self._home.progress.waiting):
             if peer in waiting.group.peers:
                 self._probe(waiting, [peer])
 
@@ -147,9 +118,9 @@ class Upkeep:
         view = self._view
         me = view.me
         links = [(peer.process, peer.up, peer.silent) for peer in view.peers.values()]
-        if links != self._links_seen or self._home.unsettled:
+        if links != self._links_seen or self._home.takeover.unsettled:
             self._links_seen = links
-            self._home.unsettled = False
+            self._home.takeover.unsettled = False
             self._unlooked = self._count
         lost, now = self._lost, self._home.clock.now
         if self._unlooked <= 0:
@@ -169,7 +140,7 @@ class Upkeep:
                 group is not None
                 or slot is None
                 or (member in healthy and number not in unclaimed)
-                or not self._home.is_free(number)
+                or not self._home.takeover.is_free(number)
             ):
                 lost.pop(number, None)
             elif (
@@ -181,79 +152,6 @@ class Upkeep:
         if found or lost:
             self._unlooked = self._count
         return found
-
-    def move(self, now: float, writes: int) -> None:
-        """Hand slots over to the owner that had better be home (protocol rule H5): to the coordinator that nearly all
-        of the load comes through, which spares every write of it a forward, or, where there is none such, to the first
-        owner, so that the load is spread. Without load nothing moves. Of the next quarter of the slots.
-
-        `writes`: what this node has coordinated so far.
-        """
-        if now >= self._judged_at + JUDGE_PERIOD_S:
-            self._judge(now, writes)
-        view, home = self._view, self._home
-        if self._moves_to is None or view.topology is None or view.topology.is_joint:
-            return
-        links = [(peer.process, peer.usable) for peer in view.peers.values()]
-        under = (self._moves_to, view.epoch, self._replica.counters.takeovers, links)
-        if under != self._moved_under:
-            self._moved_under = under
-            self._unmoved = self._count
-        if self._unmoved <= 0:
-            return
-        self._unmoved -= self._looks
-        first = self._moved_upto
-        self._moved_upto = (first + self._looks) % self._count
-        better: dict[int, Peer | None] = {}
-        handed: dict[Peer, list[int]] = {}
-        part = slice(first, first + self._looks)
-        for number, (group, order) in enumerate(zip(home.group_of[part], view.order[part], strict=True), first):
-            if group is None:
-                continue
-            if id(order) not in better:  # slots with the same owners share one tuple
-                better[id(order)] = self._better_home(order)
-            peer = better[id(order)]
-            if peer is not None:
-                self._unmoved = self._count
-                slot = home.homes[number]
-                if now - slot.at >= KEPT_S and peer.number not in home.lagging.get(slot, ()):
-                    handed.setdefault(peer, []).append(number)
-        for peer, numbers in handed.items():
-            peer.tell("take", numbers)
-
-    def heard_load(self, peer: Peer, load: int) -> None:
-        """A coordinator has so many operations a second for homes."""
-        self._loads[peer.process] = (load, self._home.clock.now)
-
-    def _judge(self, now: float, writes: int) -> None:
-        """Where does the load come from? All homes judge the load of the whole cluster, so that it does not depend on
-        what they are home of, and hardly differs between them."""
-        load = int((writes - self._writes) / (now - self._judged_at))
-        self._writes, self._judged_at = writes, now
-        if load or self._tells_load:
-            self._tells_load = load > 0
-            for peer in self._view.peers.values():
-                if peer.up:
-                    peer.tell("load", load)
-        self._loads[self._view.me.process] = (load, now)
-        self._loads = {process: told for process, told in self._loads.items() if now - told[1] < LOAD_HOLDS_S}
-        total = sum([load for load, _ in self._loads.values()])
-        process, (most, _) = max(self._loads.items(), key=lambda told: (told[1][0], told[0]))
-        before = self._judged
-        if total < self._settings.follow_least:
-            self._judged = None
-        elif most >= FOLLOWED * total:
-            self._judged = process
-        elif most < EVEN * total:
-            self._judged = 0
-        self._moves_to = self._judged if self._judged == before else None
-
-    def _better_home(self, order: tuple[Peer, ...]) -> Peer | None:
-        """The owner of these that should be home in our place, if there is one."""
-        followed = next((peer for peer in order if peer.process == self._moves_to), None)
-        if followed is None or not followed.usable:
-            followed = next((peer for peer in order if peer.usable), None)
-        return None if followed is self._view.me else followed
 
     def tend(self, now: float) -> None:
         """Once a period: purge tombstones that every owner has (protocol rule X1), give up on turns not acknowledged,
@@ -269,7 +167,7 @@ class Upkeep:
         if not self._to_probe and now >= self._probe_again_at:
             self.probe_lagging()
         for peer in self._view.peers.values():
-            self._home.give_up_turns(peer, peer.overdue)
+            self._home.progress.give_up_turns(peer, peer.overdue)
             peer.overdue = self._home.turn
         for peer, column in purges.items():
             if peer.up:
@@ -277,8 +175,10 @@ class Upkeep:
 
     def probe_lagging(self) -> None:
         """Ask owners that may be behind where they are: an answer, or their fetching, follows."""
-        self._to_probe = deque(self._home.lagging)
-        self._probe_again_at = self._home.clock.now + TEND_PERIOD_S + len(self._home.lagging) / PROBED_AGAIN_PER_S
+        self._to_probe = deque(self._home.progress.lagging)
+        self._probe_again_at = (
+            self._home.clock.now + TEND_PERIOD_S + len(self._home.progress.lagging) / PROBED_AGAIN_PER_S
+        )
         if self._to_probe and not self._probing:
             self._probing = True
             self._operations.start(self._home.clock.now, self._probe_spaced())
@@ -287,7 +187,7 @@ class Upkeep:
         while self._to_probe:
             for _ in range(min(PROBED_GROUP, len(self._to_probe))):
                 home = self._to_probe.popleft()
-                lagging = self._home.lagging.get(home, ())
+                lagging = self._home.progress.lagging.get(home, ())
                 behind = [peer for peer in home.group.peers if peer.up and peer.number in lagging]
                 if behind:
                     self._probe(home, behind)
@@ -301,7 +201,7 @@ class Upkeep:
             if self._view.reachable(slot.number):
                 self._home.write_nothing(home)
             return
-        urgent = home in self._home.waiting
+        urgent = home in self._home.progress.waiting
         for peer in behind:
             peer.probe(slot.number, slot.position, urgent=urgent)
 
@@ -309,7 +209,7 @@ class Upkeep:
         slot = home.slot
         peers = home.group.peers
         turn, upto = home.purgeable
-        if home in self._home.lagging or home.group.turn is not None:
+        if home in self._home.progress.lagging or home.group.turn is not None:
             return
         if upto and all(next(iter(peer.turns), inf) > turn for peer in peers):
             self._replica.counters.purged += slot.purge(upto)
@@ -341,7 +241,7 @@ class Upkeep:
         for number in worn:
             if number in self._home.homes:
                 self._home.deposed(number)
-                self._home.want([number])
+                self._home.takeover.want([number])
 
     def compare(self, cells: int) -> None:
         """Compute the digests of some of our slots, about so many cells further in every round, and send them to the
@@ -359,7 +259,7 @@ class Upkeep:
             home = self._home.homes.get(number)
             position = positions[number]
             cells -= COMPARE_SLOT
-            if home is None or home.group.turn is not None or home in self._home.lagging:
+            if home is None or home.group.turn is not None or home in self._home.progress.lagging:
                 continue
             slot = home.slot
             cells -= len(slot.cells)

@@ -11,6 +11,7 @@ from peerkv import wire
 from peerkv.agreement.columns import Tell
 from peerkv.agreement.coordinator import Coordinator, Sink
 from peerkv.agreement.home import Home
+from peerkv.agreement.load import Load
 from peerkv.agreement.operation import Message, Operations
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
@@ -92,7 +93,10 @@ class Member:
             self.coordinator.settle,
             self.coordinator.refused,
         )
-        self.upkeep = Upkeep(settings, self.view, self.operations, self.replica, self.home)
+        self.progress = self.home.progress
+        self.takeover = self.home.takeover
+        self.upkeep = Upkeep(self.view, self.operations, self.replica, self.home)
+        self.load = Load(settings, self.view, self.replica, self.home)
         self.enter(topology)
 
     def enter(self, topology: Topology) -> None:
@@ -133,7 +137,7 @@ class Member:
         peer.tell("here")
 
     def take_over(self, _peer: Peer, numbers: list[int]) -> None:
-        self.home.want(numbers)
+        self.takeover.want(numbers)
 
     def peer(self, other: Member) -> Peer:
         return self.view.peers[other.view.me.process]
@@ -240,7 +244,7 @@ class Owners:
                 here.view.links_changed()
                 here.operations.link_down(self.now, here.peer(there))
                 here.coordinator.met(here.peer(there))
-                here.home.link_down(here.peer(there))
+                here.progress.give_up_turns(here.peer(there), here.home.turn)
                 here.peer(there).clear()
 
     def pass_time(self, seconds: float) -> None:
@@ -252,8 +256,8 @@ class Owners:
                 member.view.send_what_waits()
                 member.operations.wake(self.now)
                 member.coordinator.wake()
-                member.home.hand_back()
+                member.progress.hand_back()
                 member.upkeep.tend(self.now)
-                member.upkeep.move(self.now, member.coordinator.writes)
+                member.load.move(self.now, member.coordinator.writes)
                 member.upkeep.expire()
             self.deliver()

@@ -45,7 +45,7 @@ def test_h3_every_slot_is_looked_at_within_four_looks() -> None:
     owners = Owners()
     home = owners.members[0]
     last = range(SLOTS - 8, SLOTS)
-    home.home.want(last)
+    home.takeover.want(last)
     owners.pass_time(0.8)
     promised = home.view.copies.promised
     before = promised[:]

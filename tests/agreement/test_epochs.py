@@ -165,7 +165,7 @@ def filled(owners: Owners) -> bool:
     """Whether some home knows the slot to be filled."""
     for member in owners.members:
         for _ in range(64):
-            if member.home.filled()[SLOT >> 3] >> (SLOT & 7) & 1:
+            if member.progress.filled()[SLOT >> 3] >> (SLOT & 7) & 1:
                 return True
     return False
 

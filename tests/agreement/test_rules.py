@@ -167,7 +167,7 @@ def test_f5_what_nobody_heard_of_an_empty_slot_is_replaced() -> None:
     first.write(Got(), 0, b"APPEND", b"k", b"lost")
     owners.deliver()
     first.coordinator.pending.clear()  # it gives up
-    second.home.want([SLOT])
+    second.takeover.want([SLOT])
     owners.pass_time(0.5)
     assert SLOT in second.home.homes
     assert (first.slot.position > 0, second.slot.position, third.slot.position) == (True, 0, 0)
@@ -323,7 +323,7 @@ def test_t5_a_slot_whose_owners_each_believe_another_to_be_home_gets_one() -> No
         for _ in range(round(seconds / 0.25)):
             owners.pass_time(0.25)
             for member in (first, second):
-                member.home.want([number for number in member.upkeep.orphans() if number == SLOT])
+                member.takeover.want([number for number in member.upkeep.orphans() if number == SLOT])
 
     look(2.0)
     assert not any(SLOT in member.home.homes for member in (first, second))
@@ -451,7 +451,7 @@ def at_rest(*numbers: int) -> Owners:
 def test_o1_who_is_not_home_says_who_is() -> None:
     owners = at_rest()
     _, second, third = owners.members
-    second.home.want([SLOT])
+    second.takeover.want([SLOT])
     owners.cut = {(second.name, third.name)}  # the third owner does not hear of the new home
     owners.deliver()
     owners.cut = set()
@@ -479,7 +479,7 @@ def test_h4_a_refused_home_promises_what_the_others_have() -> None:
     owners = at_rest()
     first, second, third = owners.members
     owners.cut = {(first.name, second.name), (second.name, first.name)}
-    second.home.want([SLOT])
+    second.takeover.want([SLOT])
     owners.deliver()
     assert SLOT in first.home.homes, "it has not heard of the other"
     got = Got()
@@ -496,7 +496,7 @@ def test_h4_a_refused_home_promises_what_the_others_have() -> None:
 def settled(*numbers: int) -> Owners:
     """Owners of whom the third is home of the slot."""
     owners = at_rest(*numbers)
-    owners.members[2].home.want([SLOT])
+    owners.members[2].takeover.want([SLOT])
     owners.pass_time(0.5)
     assert SLOT in owners.members[2].home.homes
     return owners
@@ -508,7 +508,7 @@ def test_o1_a_handover_is_not_undone_by_operations_under_way() -> None:
     got = Got()
     other.write(got, 0, b"APPEND", b"k", b"b")
     owners.turn(other)
-    third.home.want([SLOT])
+    third.takeover.want([SLOT])
     owners.turn(third)  # the others promise before they have seen what the first has just run
     owners.pass_time(0.5)
     assert got.replies == {0: b"ab"}
@@ -576,7 +576,7 @@ def test_h5_a_home_goes_where_its_load_comes_from() -> None:
 def test_h5_little_load_moves_nothing() -> None:
     owners = at_rest()
     _, second, _ = owners.members
-    second.home.want([SLOT])
+    second.takeover.want([SLOT])
     for index in range(600):  # 50 a second
         owners.members[index % 2 * 2].write(Got(), index, b"APPEND", b"k", b"")
         owners.pass_time(0.02)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from peerkv.agreement.coordinator import Coordinator
-from peerkv.agreement.home import Home
+from peerkv.agreement.progress import Progress
 from peerkv.agreement.replica import Replica
+from peerkv.agreement.takeover import Takeover
 from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
 from peerkv.steward import Steward
@@ -39,18 +40,18 @@ def accept_in_spite_of_a_promise(patch: pytest.MonkeyPatch) -> None:
 
 def take_over_without_the_furthest_copy(patch: pytest.MonkeyPatch) -> None:
     """A new home serves from its own copy whatever others have (T2)."""
-    patch.setattr(Home, "_won", lambda self, slot, ballot, _promised: self._become_home(slot, ballot, set()))
+    patch.setattr(Takeover, "_won", lambda self, slot, ballot, _promised: self._become(slot, ballot, set()))
 
 
 def report_before_a_majority_has_it(patch: pytest.MonkeyPatch) -> None:
     """A home reports what it has run although nobody else has accepted it (H2)."""
-    whole = Home._send
+    whole = Progress.sent
 
-    def send(self: Home, group: Any, turn: Any) -> None:
+    def sent(self: Progress, group: Any, turn: Any) -> None:
         self._release([segment for segment in turn.segments if not group.learns(segment)])
         whole(self, group, turn)
 
-    patch.setattr(Home, "_send", send)
+    patch.setattr(Progress, "sent", sent)
 
 
 def end_a_change_before_it_is_filled(patch: pytest.MonkeyPatch) -> None:
