@@ -294,10 +294,13 @@ class Operations:
                 self._check(now, waiting)
 
     def wake(self, now: float) -> None:
-        """Resume the operations whose patience is at an end."""
+        """Resume the operations whose patience is at an end; each once, so that who pauses lets others have their turn
+        however short the pause."""
         timers = self._timers
+        due: list[_Waiting] = []
         while timers and timers[0][0] <= now:
-            waiting = heapq.heappop(timers)[2]
+            due.append(heapq.heappop(timers)[2])
+        for waiting in due:
             if not waiting.done:
                 self._finish(now, waiting)
 

@@ -31,8 +31,10 @@ from peerkv.store.cell import Cell, ballot_member, position_ballot
 
 ATTEMPTS: Final = 6
 PATIENCE_S: Final = 0.5
-LIST_SLOTS: Final = 2048
-"""Slots asked about in one message."""
+LIST_SLOTS: Final = 1024
+"""Slots asked about in one message, and ..."""
+LIST_KEYS: Final = 1000
+"""... keys listed in one answer: 2 ms."""
 SETTLE_S: Final = 0.1
 """An owner that is behind has so long to catch up before its copy counts as missing."""
 WAIT_POLL_S: Final = (0.01, 0.5)
@@ -53,7 +55,15 @@ class Unanswered(Exception):
 
 def count_keys(view: View, replica: Replica, numbers: Sequence[int] | None = None) -> Asking[list[int]]:
     """Keys per slot asked about (None: every one), each from the furthest copy among a majority. Raises Unanswered."""
-    wanted = list(range(len(view.slots)) if numbers is None else numbers)
+    keys: list[int] = []
+    for part in _parts(range(len(view.slots)) if numbers is None else numbers):
+        if keys:
+            yield Pause(0.0)  # others have their turn
+        keys += yield from _count_keys(view, replica, list(part))
+    return keys
+
+
+def _count_keys(view: View, replica: Replica, wanted: list[int]) -> Asking[list[int]]:
     for _ in range(ATTEMPTS):
         epoch = view.epoch
         answers = yield Round(_asks(view, wanted, Count), PATIENCE_S, partial(_covered, view, wanted))
@@ -81,7 +91,7 @@ def list_keys(view: View, replica: Replica, first: int, start: int, count: int) 
     while first < len(view.slots) and len(keys) < count:
         wanted = list(range(first, min(first + LIST_SLOTS, len(view.slots))))
         epoch = view.epoch
-        ask = partial(_list_slots, first, start, count - len(keys))
+        ask = partial(_list_slots, first, start, min(count - len(keys), LIST_KEYS))
         answers = yield Round(_asks(view, wanted, ask), PATIENCE_S, partial(_covered, view, wanted))
         if view.topology is None or view.epoch != epoch or not _covered(view, wanted, answers):
             attempt += 1
@@ -108,6 +118,8 @@ def list_keys(view: View, replica: Replica, first: int, start: int, count: int) 
                 if offset < complete or (offset == complete and resume):
                     keys.update(dict.fromkeys(listed))
         first, start = first + complete, resume
+        if len(keys) < count and first < len(view.slots):
+            yield Pause(0.0)  # others have their turn
     return list(keys), first, start
 
 

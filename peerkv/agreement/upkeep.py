@@ -27,6 +27,8 @@ TEND_PERIOD_S: Final = 1.0
 """How often a home looks after owners that are behind and after tombstones."""
 PROBED_GROUP: Final = 128
 """Slots whose other owners are asked at a time where they are; then others have their turn (SPACING_S)."""
+PURGE_GROUP: Final = 1024
+"""Tombstones dropped, and slots looked at for such, at a time: a millisecond."""
 PROBED_AGAIN_PER_S: Final = 2000
 """Slots whose owners stay behind, as they wait to fetch: most answers come without being asked for."""
 EXPIRE_GROUP: Final = 256
@@ -70,6 +72,8 @@ class Upkeep:
         self._probing = False
         """Whether that is under way."""
         self._probe_again_at = 0.0
+        self._purging = False
+        """Whether tombstones are being dropped."""
         self._comparing: list[int] = []
         """Slots whose digests are still to be compared in this round."""
         self._renewed_upto = 0
@@ -159,16 +163,32 @@ class Upkeep:
         if now < self._tend_at:
             return
         self._tend_at = now + TEND_PERIOD_S
-        purges: dict[Peer, list[int]] = {}
-        for number in list(self._view.copies.buried):
-            home = self._home.homes.get(number)
-            if home is not None:
-                self._purge(home, purges)
+        if self._view.copies.buried and not self._purging:
+            self._purging = True
+            self._operations.start(now, self._purge_spaced())
+        self._view.copies.age_indexes()
         if not self._to_probe and now >= self._probe_again_at:
             self.probe_lagging()
         for peer in self._view.peers.values():
             self._home.progress.give_up_turns(peer, peer.overdue)
             peer.overdue = self._home.turn
+
+    def _purge_spaced(self) -> Operation:
+        left = PURGE_GROUP
+        purges: dict[Peer, list[int]] = {}
+        for number in list(self._view.copies.buried):
+            home = self._home.homes.get(number)
+            if home is not None:
+                left -= self._purge(home, purges) + 1
+            if left <= 0:
+                self._tell_purges(purges)
+                yield Pause(SPACING_S)
+                left = PURGE_GROUP
+                purges = {}
+        self._tell_purges(purges)
+        self._purging = False
+
+    def _tell_purges(self, purges: dict[Peer, list[int]]) -> None:
         for peer, column in purges.items():
             if peer.up:
                 peer.tell("purge", column)
@@ -205,17 +225,21 @@ class Upkeep:
         for peer in behind:
             peer.probe(slot.number, slot.position, urgent=urgent)
 
-    def _purge(self, home: HomeSlot, purges: dict[Peer, list[int]]) -> None:
+    def _purge(self, home: HomeSlot, purges: dict[Peer, list[int]]) -> int:
+        """Drop tombstones of a slot that can go; how many."""
         slot = home.slot
         peers = home.group.peers
         turn, upto = home.purgeable
         if home in self._home.progress.lagging or home.group.turn is not None:
-            return
+            return 0
+        purged = 0
         if upto and all(next(iter(peer.turns), inf) > turn for peer in peers):
-            self._replica.counters.purged += slot.purge(upto)
+            purged = slot.purge(upto)
+            self._replica.counters.purged += purged
             for peer in peers:
                 purges.setdefault(peer, []).extend((slot.number, home.ballot, upto))
         home.purgeable = (self._home.turn, slot.position)
+        return purged
 
     def expire(self) -> None:
         """Write tombstones for keys whose deadline has passed; expiry is a change like any other (rule X2)."""

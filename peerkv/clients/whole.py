@@ -22,7 +22,7 @@ from peerkv.agreement.survey import (
 from peerkv.agreement.view import View
 from peerkv.clients.session import Services, Session
 from peerkv.commands.patterns import matcher
-from peerkv.resp import OK, Reply, ReplyError, parse_integer
+from peerkv.resp import OK, Prepared, Reply, ReplyError, encode_all, parse_integer
 from peerkv.ring.topology import describe_epoch
 from peerkv.settings import address_text
 from peerkv.store.cell import describe_position
@@ -31,9 +31,13 @@ if TYPE_CHECKING:
     from random import Random
 
 SCAN_ORDER_BITS: Final = 30
-"""A SCAN cursor is slot << 30 | where in the slot; see `store.slot.scan_order`."""
+"""A SCAN cursor is slot << 30 | where in the slot; see `store.scan.scan_order`."""
 LIST_COUNT: Final = 10_000
-"""Keys that KEYS asks for at a time, and the most that one SCAN returns."""
+"""The most keys that one SCAN returns."""
+KEYS_COUNT: Final = 1000
+"""Keys that KEYS looks at at a time."""
+FLUSH_KEYS: Final = 1024
+"""Keys that FLUSHALL has under way: 10 ms. A slot with more is cleared in several steps."""
 FORGET_WITHIN_S: Final = 5.0
 """A majority that is there agrees in less; after that the client is told that it has not."""
 RECOVER_WITHIN_S: Final = 10.0
@@ -102,24 +106,40 @@ class Whole:
         if len(request) > 2 or (len(request) == 2 and request[1].upper() not in (b"ASYNC", b"SYNC")):
             return SYNTAX
         counts = yield from count_keys(self._view, self._replica)
-        full = [number for number, keys in enumerate(counts) if keys]
-        cleared = Cleared(len(full))
-        for index, number in enumerate(full):
-            self._coordinator.write(number, (b"PEERKV.CLEAR", b""), cleared, index)
-        while cleared.left:
-            yield Pause(0.002)
-        return next((reply for reply in cleared.replies if isinstance(reply, ReplyError)), OK)
+        clear = (b"PEERKV.CLEAR", b"", b"%d" % FLUSH_KEYS)
+        for numbers in _groups(counts, FLUSH_KEYS):
+            while numbers:
+                cleared = Cleared(len(numbers))
+                for index, number in enumerate(numbers):
+                    self._coordinator.write(number, clear, cleared, index)
+                while cleared.left:
+                    yield Pause(0.001)
+                replies = cleared.replies
+                error = next((reply for reply in replies if isinstance(reply, ReplyError)), None)
+                if error is not None:
+                    return error
+                numbers = [number for number, reply in zip(numbers, replies, strict=True) if reply == FLUSH_KEYS]
+        return OK
 
     def _keys(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         if len(request[1]) > PATTERN_BYTES_MAX:
             return PATTERN_TOO_LONG
         matches = matcher(request[1])
-        found: list[Reply] = []
+        found: list[bytes] = []
+        """Encoded already, as all of them at once would take too long."""
+        count = size = 0
+        most = self._services.settings.client_output_bytes_max
         slot = start = 0
         while slot < len(self._view.slots):
-            keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, LIST_COUNT)
-            found += [key for key in keys if matches(key)]
-        return found
+            keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, KEYS_COUNT)
+            matching: list[Reply] = [key for key in keys if matches(key)]
+            count += len(matching)
+            found.append(encode_all(matching, 2))
+            size += len(found[-1])
+            if size > most:
+                return ReplyError(f"ERR the reply would be of more than {most} bytes: SCAN lists keys bit by bit")
+            yield Pause(0.0)  # others have their turn
+        return Prepared.of(b"*%d\r\n%b" % (count, b"".join(found)))
 
     def _scan(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         options = _scan_options(request)
@@ -356,6 +376,20 @@ def _ranges(slots: Sequence[int]) -> str:
     if len(ranges) > RANGES_MAX:
         ranges = [*ranges[:RANGES_MAX], f"and {len(ranges) - RANGES_MAX} more ranges"]
     return ", ".join(ranges)
+
+
+def _groups(counts: Sequence[int], most: int) -> list[list[int]]:
+    """Slots with keys, in groups of so many keys, or of one slot with more."""
+    groups: list[list[int]] = []
+    size = most
+    for number, keys in enumerate(counts):
+        if keys:
+            if size + keys > most:
+                groups.append([])
+                size = 0
+            groups[-1].append(number)
+            size += keys
+    return groups
 
 
 def _scan_options(request: Sequence[bytes]) -> tuple[int, int, bytes | None, bytes | None] | ReplyError:

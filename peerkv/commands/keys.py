@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from peerkv.commands.strings import (
@@ -39,9 +40,11 @@ def _exists_part(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 
 
 @part(b"PEERKV.CLEAR", WRITE)
-def _clear_part(cells: Cells, _request: Sequence[bytes], _now: int) -> Effect:
-    """FLUSHALL, of one slot."""
-    return [(key, None, 0) for key, cell in cells.items() if cell[1] is not None], OK
+def _clear_part(cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
+    """FLUSHALL, of so many keys of one slot; how many there were."""
+    live = ((key, None, 0) for key, cell in cells.items() if cell[1] is not None)
+    changes: list[Change] = list(islice(live, int(request[2])))
+    return changes, len(changes)
 
 
 def _sum(replies: list[Reply]) -> Reply:

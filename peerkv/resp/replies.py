@@ -49,6 +49,13 @@ class Prepared:
         self.reply = reply
         self._encoded: dict[int, bytes] = {}
 
+    @classmethod
+    def of(cls, encoded: bytes) -> Prepared:
+        """A reply whose bytes are the same in both protocols, and are made already."""
+        prepared = cls(None)
+        prepared._encoded = {2: encoded, 3: encoded}
+        return prepared
+
     def encoded(self, protocol: int) -> bytes:
         """For a client of RESP 2 or 3."""
         found = self._encoded.get(protocol)
@@ -127,8 +134,7 @@ def _encode_into(add: Callable[[bytes], None], reply: Reply, protocol: int) -> N
             add(b",%b\r\n" % text if protocol == 3 else b"$%d\r\n%b\r\n" % (len(text), text))
         case list():
             add(b"*%d\r\n" % len(reply))
-            for element in reply:
-                _encode_into(add, element, protocol)
+            add(encode_all(reply, protocol))
         case dict():
             add(b"%%%d\r\n" % len(reply) if protocol == 3 else b"*%d\r\n" % (2 * len(reply)))
             for key, value in reply.items():

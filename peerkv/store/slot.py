@@ -13,7 +13,10 @@ from struct import Struct
 from typing import Final
 
 from peerkv.store.cell import SEQUENCE_BITS, Cell, Change, position_ballot
+from peerkv.store.scan import IDLE_MAX, INDEX_FROM, ScanIndex, page_of
 
+PURGED_AT_ONCE: Final = 1024
+"""Tombstones: half a millisecond."""
 LINEAGE_MAX: Final = 64
 """Ballots remembered of a slot's history; an owner that was away for more takeovers gets a whole copy."""
 
@@ -40,6 +43,8 @@ class Copies:
         """
         self.buried: set[int] = set()
         """Slots with tombstones."""
+        self.indexes: dict[int, ScanIndex] = {}
+        """Of large slots that have been listed lately."""
 
     def add(self, number: int) -> Slot:
         """Begin an empty copy."""
@@ -55,6 +60,14 @@ class Copies:
         self.cells[number] = {}
         self.plain[number] = 0
         self.buried.discard(number)
+        self.indexes.pop(number, None)
+
+    def age_indexes(self) -> None:
+        """Drop indexes that nobody has asked for `IDLE_MAX` rounds."""
+        for number, index in list(self.indexes.items()):
+            index.idle += 1
+            if index.idle > IDLE_MAX:
+                del self.indexes[number]
 
 
 class Slot:
@@ -131,8 +144,12 @@ class Slot:
         return sorted((cell[0], key) for key, cell in self.cells.items() if cell[0] > position)
 
     def purge(self, upto: int) -> int:
-        """Drop the tombstones of versions up to `upto`, which every owner has passed; how many there were."""
-        purged = [key for key, version in self.tombstones.items() if version <= upto]
+        """Drop tombstones of versions up to `upto`, which every owner has passed, `PURGED_AT_ONCE` at most; how many
+        there were."""
+        purged = list(islice((key for key, version in self.tombstones.items() if version <= upto), PURGED_AT_ONCE))
+        index = self._copies.indexes.get(self.number)
+        if index is not None and not index.about_to_remove(self.cells, len(purged)):
+            del self._copies.indexes[self.number]
         for key in purged:
             del self.tombstones[key]
             del self.cells[key]
@@ -148,6 +165,7 @@ class Slot:
         """Become a copy at `position` that was put together elsewhere."""
         self._copies.positions[self.number] = position
         self._copies.cells[self.number] = cells
+        self._copies.indexes.pop(self.number, None)
         self.lineage = lineage
         self.tombstones = {key: cell[0] for key, cell in cells.items() if cell[1] is None}
         self._digested_at = -1
@@ -168,16 +186,18 @@ class Slot:
         return self._digest
 
     def keys_from(self, start: int, count: int) -> tuple[list[bytes], int]:
-        """Up to `count` live keys in the order of `scan_order`, from `start` on; and where to go on (0: no more).
-
-        Keys of equal order stay together, so that going on never skips one.
-        """
-        ordered = sorted((order, key) for key in self._live_keys() if (order := scan_order(key)) >= start)
-        if len(ordered) <= count:
-            return [key for _, key in ordered], 0
-        last = ordered[count - 1][0]
-        page = [key for order, key in ordered if order <= last]
-        return page, last + 1 if len(page) < len(ordered) else 0
+        """Up to `count` live keys in the order of `scan_order`, from `start` on; and where to go on (0: no more). Of a
+        large slot that has not been listed lately there is no key in the first pages."""
+        indexes = self._copies.indexes
+        if len(self.cells) < INDEX_FROM:
+            indexes.pop(self.number, None)
+            return page_of(self._live_keys(), start, count)
+        index = indexes.get(self.number)
+        if index is None:
+            index = indexes[self.number] = ScanIndex(self.cells)
+        if not index.built(self.cells):
+            return [], max(start, 1)
+        return index.page(self.cells, start, count)
 
     def _live_keys(self) -> Iterator[bytes]:
         if not self.tombstones:
@@ -197,8 +217,3 @@ def digest_of(cells: dict[bytes, Cell]) -> int:
             entry = _digest_entry(cell[0], len(key)) + key
             total ^= int.from_bytes(blake2b(entry, digest_size=8).digest(), "big")
     return total
-
-
-def scan_order(key: bytes) -> int:
-    """Where a key stands in a scan of its slot: 30 bits of a hash, 1 or more, the same on every owner."""
-    return (int.from_bytes(blake2b(key, digest_size=4).digest(), "big") >> 2) + 1

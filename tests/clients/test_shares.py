@@ -15,6 +15,7 @@ from peerkv.clients.session import Session
 from peerkv.commands.table import COMMANDS, SPELLED
 from peerkv.node import Node
 from peerkv.resp import Prepared, Replies, Reply, ReplyError, encode_request
+from peerkv.ring.keys import slot_of
 from peerkv.settings import Settings
 from peerkv.store.cell import Cells
 
@@ -24,7 +25,7 @@ class Alone:
 
     def __init__(self, **settings: int) -> None:
         self.node = Node(Settings(**settings), random.Random(1), 0.0, 1_700_000_000.0)
-        self.now = 0.0
+        self.now = self.wake_at = 0.0
         self.clients: dict[int, Client] = {}
         self.turn()
 
@@ -32,6 +33,7 @@ class Alone:
         self.now += 0.001
         self.node.wake(self.now)
         outbox = self.node.take(self.now)
+        self.wake_at = outbox.wake_at
         for session, data in outbox.replies:
             self.clients[session.id].write(data)
         for session, held in outbox.holds:
@@ -41,7 +43,7 @@ class Alone:
         """Until nothing is left to do; how many."""
         count = 1
         self.turn()
-        while self.node.more:
+        while self.node.more or self.wake_at <= self.now + 0.001:
             count += 1
             assert count < 100_000
             self.turn()
@@ -313,3 +315,55 @@ def test_many_small_arguments_of_an_unfinished_request_count_as_what_they_take(a
     assert session.requests.unfinished > 50_000 * 50
     alone.node.receive(alone.now, session, b"$2\r\nab\r\n" * 50_000)
     assert session.requests.unfinished == 0
+
+
+# -- commands that concern every slot
+
+
+def fill(alone: Alone, count: int) -> Client:
+    client = Client(alone)
+    client.ask((b"MSET", *[part for key in keys(count) for part in (key, b"x")]))
+    return client
+
+
+@pytest.mark.parametrize(
+    ("request_", "turns_at_least"),
+    [((b"FLUSHALL",), 20), ((b"KEYS", b"*"), 20), ((b"DBSIZE",), 16), ((b"SCAN", b"0", b"COUNT", b"10000"), 8)],
+)
+def test_what_concerns_every_slot_leaves_room_for_others(
+    alone: Alone, request_: Sequence[bytes], turns_at_least: int
+) -> None:
+    """FLUSHALL of a million keys took 6 s, and another client's SET waited half of that."""
+    client, other = fill(alone, 20_000), Client(alone)
+    client.replies.clear()
+    client.send(request_)
+    turns = 0
+    while not client.replies:
+        other.send((b"SET", b"mine", b"%d" % turns), (b"GET", b"mine"))
+        alone.turn()
+        turns += 1
+        assert other.replies[-1] == b"%d" % (turns - 1)
+        assert len(other.replies) == 2 * turns
+    assert turns >= turns_at_least
+
+
+def test_flushall_clears_large_slots_in_steps(alone: Alone) -> None:
+    client = Client(alone)
+    for first in range(0, 3000, 500):
+        numbers = range(first, first + 500)
+        client.ask((b"MSET", *[part for number in numbers for part in (b"{t}%d" % number, b"x")]))
+    number = slot_of(b"{t}")
+    before = alone.node.view.copies.positions[number]
+    assert client.ask((b"DBSIZE",)) == [3000]
+    assert client.ask((b"FLUSHALL",), (b"DBSIZE",)) == ["OK", 0]
+    assert alone.node.view.copies.positions[number] - before >= 3
+
+
+def test_keys_beyond_what_a_client_may_be_sent_is_an_error() -> None:
+    alone = Alone(client_output_bytes_max=100_000)
+    client = fill(alone, 20_000)
+    (reply,) = client.ask((b"KEYS", b"*"))
+    assert isinstance(reply, ReplyError)
+    assert "SCAN" in reply.text
+    assert client.ask((b"KEYS", b"key:1")) == [[b"key:1"]]
+    assert client.ask((b"KEYS", b"none")) == [[]]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerkv.store.cell import first_position, is_live, make_ballot
-from peerkv.store.slot import LINEAGE_MAX, Copies, digest_of, scan_order
+from peerkv.store.scan import scan_order
+from peerkv.store.slot import LINEAGE_MAX, PURGED_AT_ONCE, Copies, digest_of
 
 
 def at(round_: int, sequence: int, member: int = 1) -> int:
@@ -93,3 +94,11 @@ def test_pages_of_keys_leave_out_none_and_repeat_none(keys: set[bytes], count: i
             break
     assert sorted(found) == sorted(keys - {b"deleted"})
     assert all(0 < scan_order(key) <= 1 << 30 for key in keys)
+
+
+def test_tombstones_are_dropped_some_at_a_time() -> None:
+    slot = Copies(1).add(0)
+    slot.apply(at(1, 1), [(b"%d" % number, None, 0) for number in range(PURGED_AT_ONCE + 5)])
+    assert slot.purge(at(1, 1)) == PURGED_AT_ONCE
+    assert slot.purge(at(1, 1)) == 5
+    assert not slot.cells
