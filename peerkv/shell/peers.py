@@ -129,7 +129,13 @@ class Peers:
             del self._dialling[process]
         loop.now = trio.current_time()
         if stream is not None and answer is not None and not superseded:
-            if loop.node.welcome(loop.now, process, answer):
+            try:
+                welcome = loop.node.welcome(loop.now, process, answer)
+            except Exception:
+                log.exception("the answer to a hello could not be worked on")
+                loop.node.link_down(loop.now, process)
+                welcome = False
+            if welcome:
                 self._open_link(process, stream)
             else:
                 await trio.aclose_forcefully(stream)
@@ -178,7 +184,11 @@ class Peers:
             self._tell_seed(address, "" if answer is not None else why)
         loop = self.loop
         loop.now = trio.current_time()
-        loop.node.exchange_answer(loop.now, ticket, answer)
+        try:
+            loop.node.exchange_answer(loop.now, ticket, answer)
+        except Exception:
+            log.exception("the answer to an exchange could not be worked on")
+            loop.node.exchange_answer(loop.now, ticket, None)
         loop.turn()
 
     def _tell_seed(self, address: tuple[str, int], why: str) -> None:

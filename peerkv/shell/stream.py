@@ -63,9 +63,10 @@ class Loop:
                 handler(mask)
             except Exception:
                 owner = getattr(handler, "__self__", None)
-                if not isinstance(owner, Stream):
-                    raise
-                owner.faulty()
+                if isinstance(owner, Stream):
+                    owner.faulty()
+                else:
+                    log.exception("what has come in could not be worked on, and is dropped")
 
 
 class Listener:

@@ -7,7 +7,9 @@ import os
 import random
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -304,3 +306,58 @@ async def ask_config(stream: trio.SocketStream) -> dict[bytes, bytes]:
     (reply,) = await read(stream, 1)
     assert isinstance(reply, list)
     return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+async def test_a_fault_of_ours_costs_what_caused_it_not_the_node(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever somebody sends that we had not thought of must not end a node with its data."""
+    node = serving.node
+
+    def fault(*_arguments: object) -> None:
+        raise RuntimeError("not thought of")
+
+    for name in ("datagram", "accept"):
+        monkeypatch.setattr(node, name, fault)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x", ("127.0.0.1", serving.peer_port))
+    async with await connect(serving, peer=True) as stream:
+        await stream.send_all(struct.pack(">I", 1) + b"x")
+        with trio.fail_after(5):
+            assert await stream.receive_some(100) == b""
+    receive = node.receive
+    monkeypatch.setattr(node, "receive", fault)
+    async with await connect(serving) as stream:
+        await stream.send_all(encode_request([b"PING"]))
+        with trio.fail_after(5):
+            assert await stream.receive_some(100) == b""
+    monkeypatch.setattr(node, "receive", receive)
+    assert await works(serving)
+    assert caplog.text.count("RuntimeError: not thought of") == 3
+
+
+async def test_answers_that_cannot_be_worked_on(
+    serving: Serving, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seed = ("127.0.0.1", serving.port)
+    second: Serving = await nursery.start(serve, Settings(name="two", port=free_port(), seeds=(seed,)))
+    node = second.node
+    left = {"welcome": 2, "exchange_answer": 2}
+
+    def failing(name: str) -> Callable[..., Any]:
+        works = getattr(node, name)
+
+        def method(now: float, who: int, answer: bytes | None) -> Any:
+            if answer is not None and left[name]:
+                left[name] -= 1
+                raise RuntimeError(name)
+            return works(now, who, answer)
+
+        return method
+
+    for name in left:
+        monkeypatch.setattr(node, name, failing(name))
+    with trio.fail_after(60):
+        while not (node.topology is not None and node.topology.epoch >= 3):
+            await trio.sleep(0.05)
+    assert not any(left.values())
