@@ -94,8 +94,8 @@ class Links:
         if link is None:
             link = self._links[member.process] = _Link(self._view.peer(member.process, member.name), member)
             self._log("info", f"met {member.name} ({member.role.value}) at {address_text(*member.address)}")
-            if member.versions != PROTOCOL_VERSIONS:
-                theirs, ours = (f"{oldest} to {newest}" for oldest, newest in (member.versions, PROTOCOL_VERSIONS))
+            if member.versions != self._versions:
+                theirs, ours = (f"{oldest} to {newest}" for oldest, newest in (member.versions, self._versions))
                 self._log("warning", f"{member.name} speaks wire versions {theirs}, this node {ours}")
         link.member = member
         if not link.peer.up and not link.dialling:
