@@ -58,8 +58,8 @@ def main() -> None:
     for fill in (operations, changes, replies, reads):
         peer = Peer(2, "db2")
         fill(peer)
-        payload = wire.Encoder(1, 1, 1).frame(peer)
-        encode = best(lambda peer=peer: wire.Encoder(1, 1, 1).frame(peer))  # type: ignore[misc]
+        payload = wire.Encoder(1, 1, 1).frames(peer)[0]
+        encode = best(lambda peer=peer: wire.Encoder(1, 1, 1).frames(peer))  # type: ignore[misc]
         decode = best(lambda payload=payload: wire.decode_frame(payload).unpacked(SLOTS))  # type: ignore[misc]
         print(f"{fill.__name__:20} {encode:6.0f}  {decode:6.0f}  {len(payload) / OPERATIONS:5.0f}")
 

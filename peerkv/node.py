@@ -643,9 +643,8 @@ class Node:
                     if peer.reads:
                         self.coordinator.close_reads(peer)
                     peer.sends(self.clock.now)
-                    frame = encoder.frame(peer)
-                    outbox.frames.append((peer.process, frame))
-                    self.replica.recent.note_traffic(len(frame))
+                    for frame in encoder.frames(peer):
+                        self._send(outbox, peer, frame)
                 peer.clear()
             self.replica.recent.trim(view.marks)
         self.home.end_turn()
@@ -658,6 +657,14 @@ class Node:
             self._crowded = outbox.pause_clients = crowded
         outbox.wake_at = self.clock.due = self._wake_at()
         return outbox
+
+    def _send(self, outbox: Outbox, peer: Peer, frame: bytes) -> None:
+        most = self.settings.frame_bytes_max
+        if len(frame) > most:  # it would cost the link, again and again
+            self._log("error", f"{len(frame)} bytes for {peer.name} are not sent, {most} in one frame are allowed")
+            return
+        outbox.frames.append((peer.process, frame))
+        self.replica.recent.note_traffic(len(frame))
 
     def _wake_at(self) -> float:
         if self.dispatcher.waits or self.home.has_more:

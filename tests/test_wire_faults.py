@@ -120,7 +120,7 @@ def rare(source: Node, to: Node) -> list[tuple[int, int, bytes]]:
         ]
         for place, message in enumerate(asks):
             peer.ask(place, message)
-        frames.append((source.process, to.process, wire.Encoder(topology.epoch, slot, 0).frame(peer)))
+        frames.append((source.process, to.process, wire.Encoder(topology.epoch, slot, 0).frames(peer)[0]))
         peer.clear()
     return frames
 
@@ -297,14 +297,14 @@ def test_a_forged_topology_is_not_believed() -> None:
     ):
         peer = Peer(first.process, "db1")
         peer.tell("topology", forged.to_wire())
-        first.frame(cluster.now, second.process, wire.Encoder(forged.epoch, 0, 0).frame(peer))
+        first.frame(cluster.now, second.process, wire.Encoder(forged.epoch, 0, 0).frames(peer)[0])
         assert first.view.topology is topology
         assert len(first.slots_state()) == held > 0
         assert any("is not believed" in text for _, text in first.take(cluster.now).log)
     joint = topology.joined(topology.members[1:], [Owner(0, "db9", 99)])
     peer = Peer(first.process, "db1")
     peer.tell("topology", joint.to_wire())
-    first.frame(cluster.now, second.process, wire.Encoder(joint.epoch, 0, 0).frame(peer))
+    first.frame(cluster.now, second.process, wire.Encoder(joint.epoch, 0, 0).frames(peer)[0])
     assert first.view.topology == joint
 
 
@@ -317,5 +317,17 @@ def test_a_ballot_is_promised_to_who_asks_for_it() -> None:
         ballot = make_ballot(1000, member.view.me.number)
         peer = Peer(first.process, "db1")
         peer.ask(1, Prepare([42], [ballot]))
-        first.frame(cluster.now, second.process, wire.Encoder(1, 0, 0).frame(peer))
+        first.frame(cluster.now, second.process, wire.Encoder(1, 0, 0).frames(peer)[0])
         assert first.view.copies.promised[42] == (ballot if taken else promised)
+
+
+def test_what_is_too_long_for_a_frame_is_not_sent() -> None:
+    """The other node would close the link for it, and again when it was sent again."""
+    cluster = Cluster()
+    first, second = cluster.nodes[:2]
+    first.settings = replace(first.settings, frame_bytes_max=100)
+    first.view.peers[second.process].tell("load", 7)
+    first.view.peers[second.process].tell("purge", [1, 2, 3] * 100)
+    outbox = first.take(cluster.now)
+    assert all(len(payload) <= 100 for _, payload in outbox.frames)
+    assert any("are not sent" in text for _, text in first.take(cluster.now).log)

@@ -67,6 +67,10 @@ class Column(NamedTuple):
     """(peer) -> what travels."""
     unpack: Callable[[list[Any], int], Arguments]
     """(what has travelled, how many slots there are) -> what the engine is called with. Raises ValueError."""
+    width: int
+    """So many entries of the list belong together, where it is too long for a frame; 0: all of them."""
+    along: tuple[str, ...]
+    """Lists that go with it: divided alike if they have one entry for each of its items, else whole with every part."""
 
 
 def _row(
@@ -75,8 +79,10 @@ def _row(
     takes: str,
     pack: Callable[[Columns], list[Any]],
     unpack: Callable[[list[Any], int], Arguments],
+    width: int = 1,
+    along: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    return {"row": (code, fields, takes, pack, unpack)}
+    return {"row": (code, fields, takes, pack, unpack, width, along)}
 
 
 # Numbers: 8 bytes each, at a fifth of the cost of CBOR's
@@ -485,20 +491,23 @@ class Columns:
             "take_changes",
             _pack_changes,
             _unpack_changes,
+            2,
         ),
     )
     """ACCEPTs for it as owner, from us as home: turn, `turn.Accepts`."""
     probes: list[int] = field(
-        default_factory=list, metadata=_row(2, "slot, position, urgent", "replica.probe", _pack_probes, _unpack_probes)
+        default_factory=list,
+        metadata=_row(2, "slot, position, urgent", "replica.probe", _pack_probes, _unpack_probes, 3),
     )
     """Are you there? Slot, position at which we are as home, whether an operation waits for that."""
     acks: list[Any] = field(
         default_factory=list,
-        metadata=_row(3, "turn, [slot] not accepted", "progress.acknowledge", _pack_acks, _unpack_acks),
+        metadata=_row(3, "turn, [slot] not accepted", "progress.acknowledge", _pack_acks, _unpack_acks, 2),
     )
     """Answers to its ACCEPTs: turn, the slots among them that we could not accept."""
     settled: list[int] = field(
-        default_factory=list, metadata=_row(4, "slot, position", "progress.settled", _pack_settled, _unpack_settled)
+        default_factory=list,
+        metadata=_row(4, "slot, position", "progress.settled", _pack_settled, _unpack_settled, 2),
     )
     """Slot, position that we have reached otherwise than by an ACCEPT, for it as home."""
     insists: list[int] = field(
@@ -507,14 +516,16 @@ class Columns:
     """Tickets of those among the forwards for which it is to take the slot over, whoever it believes to be home."""
     forwards: list[Any] = field(
         default_factory=list,
-        metadata=_row(6, "ticket, ticket before, request", "home.run", _pack_forwards, _unpack_forwards),
+        metadata=_row(
+            6, "ticket, ticket before, request", "home.run", _pack_forwards, _unpack_forwards, 3, ("insists",)
+        ),
     )
     """Operations for it as home: ticket, the ticket of the operation to be run before or 0, request."""
     sequence: int = 0
     """Number of the last frame of reads sent to it."""
     reads: list[Any] = field(
         default_factory=list,
-        metadata=_row(7, "sequence; key, version", "coordinator.answer_reads", _pack_reads, _unpack_reads),
+        metadata=_row(7, "sequence; key, version", "coordinator.answer_reads", _pack_reads, _unpack_reads, 0),
     )
     """Key and the version that we hold (0: none; -1: send the cell) of what we read from it as owner."""
     confirms: list[Any] = field(
@@ -529,7 +540,8 @@ class Columns:
     )
     """Answers to its reads: sequence, indexes of those that differ, cells asked for."""
     done: list[int] = field(
-        default_factory=list, metadata=_row(9, "ticket, reply", "coordinator.done", _pack_done, _unpack_done)
+        default_factory=list,
+        metadata=_row(9, "ticket, reply", "coordinator.done", _pack_done, _unpack_done, 1, ("replies",)),
     )
     """Tickets of its operations that are done, from us as home, and ..."""
     replies: list[Any] = field(default_factory=list)
@@ -537,7 +549,7 @@ class Columns:
     outcomes: list[int] = field(
         default_factory=list,
         metadata=_row(
-            10, "ticket, status, number of the home", "coordinator.outcomes", _pack_outcomes, _unpack_outcomes
+            10, "ticket, status, number of the home", "coordinator.outcomes", _pack_outcomes, _unpack_outcomes, 3
         ),
     )
     """Other ends of its operations: ticket, status, the number of the member that is home (0: not known)."""

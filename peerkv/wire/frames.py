@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import cbor2
 
-from peerkv.agreement.columns import COLUMNS, Arguments, Column, Tell, pack_accepts
+from peerkv.agreement.columns import COLUMNS, Arguments, Column, Columns, Tell, pack_accepts
 from peerkv.agreement.messages import NUMBER_MAX
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.turn import Accepts
 from peerkv.wire.cbor import dump, encode_error, load
 from peerkv.wire.envelope import Kind, Refusal, integer, name_of, open_envelope, seal
+from peerkv.wire.limits import FRAME_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ CLOCK_MAX: Final = 1 << 48
 _CONTENTS: Final = attrgetter(*[column.name for column in COLUMNS])
 _PACKERS: Final = [(column.code, column.pack) for column in COLUMNS]
 _BY_CODE: Final = {column.code: column for column in COLUMNS}
+_GO_ALONG: Final = frozenset([name for column in COLUMNS for name in column.along])
 _TELLS: Final = next(column for column in COLUMNS if column.name == "tells")
 
 
@@ -98,12 +101,30 @@ class Encoder:
         self._chunks: dict[int, bytes] = {}
         """By the identity of the `Accepts`."""
 
-    def frame(self, peer: Peer) -> bytes:
-        """What stands in the peer's columns."""
-        fields: list[Any] = [*self._head, peer.frames_sent, peer.frames_read]
-        for (code, pack), content in zip(_PACKERS, _CONTENTS(peer), strict=True):
+    def frames(self, peer: Peer, most: int = FRAME_BYTES) -> list[bytes]:
+        """What stands in the peer's columns: one frame, or, if that is longer than `most` bytes, several, none of which
+        is so unless it holds a single item. They are numbered from `peer.frames_sent` on."""
+        whole = self._encode(peer, peer, peer.frames_sent)
+        if len(whole) <= most:
+            return [whole]
+        found: list[bytes] = []
+        parts = deque(_parts(peer))
+        while parts:
+            part = parts.popleft()
+            payload = self._encode(peer, part, peer.frames_sent + len(found))
+            halves = _halves(part) if len(payload) > most else []
+            if halves:
+                parts.extendleft(reversed(halves))
+            else:
+                found.append(payload)
+        peer.frames_sent += len(found) - 1
+        return found
+
+    def _encode(self, peer: Peer, columns: Columns, number: int) -> bytes:
+        fields: list[Any] = [*self._head, number, peer.frames_read]
+        for (code, pack), content in zip(_PACKERS, _CONTENTS(columns), strict=True):
             if content:
-                fields += (code, pack(peer))
+                fields += (code, pack(columns))
         return cbor2.dumps(fields, default=self._special)
 
     def _special(self, encoder: cbor2.CBOREncoder, value: Any) -> None:
@@ -114,6 +135,40 @@ class Encoder:
         if chunk is None:
             chunk = self._chunks[id(value)] = dump(pack_accepts(value))
         encoder.write(chunk)
+
+
+def _parts(columns: Columns) -> list[Columns]:
+    """One column each, with the lists that go with it, in their order."""
+    return [
+        _part(columns, {name: getattr(columns, name) for name in (column.name, *column.along)})
+        for column in COLUMNS
+        if column.name not in _GO_ALONG and getattr(columns, column.name)
+    ]
+
+
+def _halves(part: Columns) -> list[Columns]:
+    """The one column of a part in two; nothing if it cannot be divided."""
+    column = next(column for column in COLUMNS if column.name not in _GO_ALONG and getattr(part, column.name))
+    items = getattr(part, column.name)
+    count = len(items) // column.width if column.width else 1
+    if count < 2:
+        return []
+    halves = []
+    for first, last in ((0, count // 2), (count // 2, count)):
+        taken = {column.name: items[first * column.width : last * column.width]}
+        for name in column.along:
+            along = getattr(part, name)
+            taken[name] = along[first:last] if len(along) == count else along
+        halves.append(_part(part, taken))
+    return halves
+
+
+def _part(columns: Columns, taken: dict[str, list[Any]]) -> Columns:
+    part = Columns()
+    part.sequence = columns.sequence
+    for name, items in taken.items():
+        setattr(part, name, items)
+    return part
 
 
 def decode_frame(payload: bytes) -> Frame:

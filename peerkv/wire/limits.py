@@ -14,3 +14,5 @@ HOST_CHARACTERS_MAX: Final = 255
 REASON_CHARACTERS_MAX: Final = 500
 CLAIMS_MAX: Final = 8192
 """Claims in one message. A state exchange of so many fits into the 1 MiB that a first frame may have."""
+FRAME_BYTES: Final = 4 << 20
+"""What a node has to say to a peer in one turn goes in several frames if it is more."""

@@ -216,7 +216,7 @@ class Owners:
             if peer.reads:
                 member.coordinator.close_reads(peer)
             peer.sends(self.now)
-            frame = wire.Encoder(0, 0, 0).frame(peer)
+            (frame,) = wire.Encoder(0, 0, 0).frames(peer)
             peer.clear()
             if (member.name, other.name) not in self.cut:
                 self.receive(other, other.peer(member), frame)

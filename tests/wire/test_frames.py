@@ -1,5 +1,7 @@
 """Frames between peers: what goes in comes out, and rubbish is refused."""
 
+from typing import Any
+
 import cbor2
 import pytest
 from hypothesis import assume, given
@@ -18,7 +20,8 @@ TICKET = 1 << 14 | 42
 
 
 def encoded(peer: Peer) -> bytes:
-    return wire.Encoder(4, 5, 6).frame(peer)
+    (payload,) = wire.Encoder(4, 5, 6).frames(peer)
+    return payload
 
 
 def full() -> Peer:
@@ -79,9 +82,9 @@ def test_what_several_peers_are_to_accept_is_encoded_once() -> None:
     peer, other = full(), Peer(10, "db3")
     other.offer(8, peer.changes[1])
     encoder = wire.Encoder(4, 5, 6)
-    assert encoder.frame(peer) == encoded(peer)
+    assert encoder.frames(peer) == [encoded(peer)]
     peer.changes[1].segments.clear()
-    (_, (turns,)) = wire.decode_frame(encoder.frame(other)).unpacked(SLOTS)[0]
+    (_, (turns,)) = wire.decode_frame(encoder.frames(other)[0]).unpacked(SLOTS)[0]
     assert len(turns[0][1].segments) == 3
 
 
@@ -89,6 +92,69 @@ def test_a_cleared_peer_has_nothing_to_say() -> None:
     peer = full()
     peer.clear()
     assert wire.decode_frame(encoded(peer)).parts == []
+
+
+def all_of(frames: list[bytes]) -> dict[str, list[Any]]:
+    """What stands in frames, one after another."""
+    together: dict[str, list[Any]] = {}
+    for payload in frames:
+        for column, arguments in wire.decode_frame(payload).unpacked(SLOTS):
+            for place, argument in enumerate(arguments):
+                found = together.setdefault(f"{column.name} {place}", [])
+                if isinstance(argument, list):
+                    found += [list(item) if isinstance(item, tuple) else item for item in argument]
+                else:
+                    found.append(argument)
+    return together
+
+
+@given(st.integers(1, 40), st.integers(60, 4000), st.booleans())
+def test_what_is_more_than_a_frame_goes_in_several(times: int, most: int, insists: bool) -> None:
+    """Several values of 64 MiB in one turn are more than what a peer takes in one frame."""
+    peer = Peer(9, "db2")
+    peer.frames_sent = 5
+    for number in range(times):
+        ticket = number << 14 | 42
+        peer.forwards += [ticket, ticket >> 1, [b"SET", b"k%d" % number, b"v" * (number * 31 % 97)]]
+        if insists:
+            peer.insist(ticket)
+        peer.report([number], [b"r" * (number * 17 % 89)])
+        peer.hand_back(number, 1, 3)
+        peer.probe(number, number, urgent=bool(number & 1))
+        peer.arrive(number, number + 1)
+        peer.acknowledge(number, [number], awaited=True)
+        peer.reads += [b"k%d" % number, number]
+        peer.confirm(number, [0], [1, 5, b"v" * number, 0])
+        peer.ask(number, Prepare([1], [number]))
+        peer.answer(number, Refused(number))
+        peer.tell("nack", number, 3)
+    whole = wire.Encoder(4, 5, 6).frames(peer)
+    assert len(whole) == 1
+    assert peer.frames_sent == 5
+    frames = wire.Encoder(4, 5, 6).frames(peer, most)
+    assert all_of(frames) == all_of(whole)
+    heads = [wire.decode_frame(payload)[:5] for payload in frames]
+    assert heads == [(4, 5, 6, 5 + place, 0) for place in range(len(frames))]
+    assert peer.frames_sent == 5 + len(frames) - 1
+    assert len(frames) == 1 or times > 1 or len(whole[0]) > most
+    for payload in frames:
+        (*_, (column, arguments)) = wire.decode_frame(payload).unpacked(SLOTS)
+        single = len(arguments[0]) == 1 if isinstance(arguments[0], list) else column.name == "reads"
+        assert len(payload) <= most or single or len(arguments[0]) == column.width
+
+
+def test_operations_are_insisted_on_in_the_frame_that_they_go_in() -> None:
+    """A home forgets at the end of its turn what it was to insist on."""
+    peer = Peer(9, "db2")
+    for number in range(64):
+        peer.forwards += [number << 14, 0, [b"SET", b"k", b"v" * 100]]
+        if number % 5 == 0:
+            peer.insist(number << 14)
+    frames = wire.Encoder(4, 5, 6).frames(peer, 2000)
+    assert len(frames) > 2
+    for payload in frames:
+        parts = {column.name: arguments for column, arguments in wire.decode_frame(payload).unpacked(SLOTS)}
+        assert {ticket for ticket in parts["forwards"][0] if (ticket >> 14) % 5 == 0} <= set(parts["insists"][0])
 
 
 def test_replies_that_are_all_alike_travel_once() -> None:
