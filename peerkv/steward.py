@@ -259,28 +259,27 @@ class Steward:
         knowing = [member.name for member in live if member.epoch]
         met = ", ".join(sorted(member.name for member in found if member.process != self._process)) or "nobody"
         if knowing:
-            return f"to be taken in by the cluster of {', '.join(sorted(knowing))}"
+            return f"waiting to be taken in by the cluster of {', '.join(sorted(knowing))}"
         if masters and settings.role is Role.DATA:
-            return f"the master {min(masters)} to have a cluster born; data nodes met: {met}"
+            return f"waiting for the master {min(masters)} to have a cluster born; data nodes met: {met}"
         if not expected:
             return (
-                f"a cluster: no master and nobody who knows of one has been met, but {met}. Nodes that are to begin one"
+                f"no master and nobody who knows of a cluster has been met, but {met}. Nodes that are to begin one"
                 " together are told how many they are (--expect N, the same for all of them); one that begins it alone"
                 " is started without --join"
             )
         if len(found) < expected:
-            return (
-                f"{expected} data nodes to begin a cluster together: {len(found)} of them have met; others met: {met}"
-            )
+            text = f"waiting for {expected} data nodes to begin a cluster together: {len(found)} of them have met"
+            return f"{text}; others met: {met}"
         if settings.role is Role.DATA and all(member.process != self._process for member in found):
-            return "nothing: it is leaving"
+            return "this node is leaving"
         return ""
 
     def _say_missing(self) -> None:
         now = self._clock.now
         if now - self._started >= MISSING_AFTER_S and now - self._said_missing >= MISSING_AGAIN_S:
             self._said_missing = now
-            self._log("warning", f"no cluster yet: this node waits for {self.waits_for}")
+            self._log("warning", f"no cluster yet: {self.waits_for}")
 
     # -- losses
 

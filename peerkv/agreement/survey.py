@@ -229,7 +229,7 @@ def _count_some(
             _add(
                 copies,
                 order,
-                [p for p in order if row.get(p, -1) >= goal],
+                [p for p in order if p in row and row[p] >= goal],
                 ballot_member(position_ballot(max(goal, 0))),
             )
     for (order, member), count in alike.items():

@@ -110,7 +110,7 @@ def show(found: dict[str, Any]) -> None:
     elif found["succeeds"]:
         console.print(f"it was founded in the place of cluster {found['succeeds'][0]}, all data of which was lost")
     if not found["epoch"]:
-        waits = f": {escaped(found['node'])} waits for {escaped(found['waits_for'])}" if found["waits_for"] else ""
+        waits = f": {escaped(found['waits_for'])}" if found["waits_for"] else ""
         console.print(f"the cluster is not born yet{waits}", soft_wrap=True)
         return
     missing = found["slots"] - found["slots_with_all_copies"]

@@ -7,7 +7,7 @@ epochs in a row the later one begins with the members that the earlier one ends 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from peerkv.ring.topology import RECOVERY_BITS, Owner, Topology
@@ -38,7 +38,7 @@ def _malformed(theirs: Topology) -> str:
     if not theirs.members or not 1 <= theirs.next_number <= MEMBER_MAX + 1:
         return f"it has {len(theirs.members)} members and numbers up to {theirs.next_number}"
     for members in (theirs.members, theirs.next_members):
-        fault = _members(members, theirs.next_number)
+        fault = _members(members, theirs.next_number, theirs.out)
         if fault:
             return fault
     recovered = theirs.recoveries  # then two lives of one name may be members until it is over
@@ -52,7 +52,8 @@ def _malformed(theirs: Topology) -> str:
     return ""
 
 
-def _members(members: Sequence[Owner], next_number: int) -> str:
+def _members(members: Sequence[Owner], next_number: int, out: Collection[int]) -> str:
+    """`out`: who was held for lost may have joined again, under another number."""
     for owner in members:
         if not 1 <= owner.number < next_number or not 0 < owner.process <= ID_MAX:
             return f"a member has number {owner.number} and process {owner.process}"
@@ -64,7 +65,7 @@ def _members(members: Sequence[Owner], next_number: int) -> str:
             return f"a member has weight {owner.weight}"
     for kind, values in (
         ("number", {owner.number for owner in members}),
-        ("process", {owner.process for owner in members}),
+        ("process", {owner.process if owner.number not in out else -owner.number for owner in members}),
     ):
         if len(values) != len(members):
             return f"two members have one {kind}"

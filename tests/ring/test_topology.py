@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerkv.ring.keys import SLOTS
-from peerkv.ring.topology import Owner, Topology
+from peerkv.ring.topology import Owner, Topology, describe_epoch
 
 
 def born(*names: str) -> Topology:
@@ -70,3 +70,104 @@ def test_round_trip() -> None:
 def test_rubbish_is_refused(fields: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         Topology.from_wire(fields)  # type: ignore[arg-type]
+
+
+# -- losses
+
+
+def slots_of(topology: Topology, *numbers: int) -> list[int]:
+    """Slots that these own, and others perhaps, before the change."""
+    kinds, rows = topology.kinds
+    return [slot for slot, kind in enumerate(kinds) if {*numbers} <= {*rows[kind][0]}]
+
+
+def test_the_lost_are_made_up_for_by_more_of_the_others() -> None:
+    old = born("a", "b", "c", "d")
+    joint = old.joined(old.members[1:], [Owner(0, "a", 200)], lost=[1])
+    assert joint.lost == (1,)
+    assert joint.number_of(100) == 0
+    assert joint.number_of(200) == 5
+    for slot in slots_of(old, 1):
+        assert 1 not in joint.order(slot)
+        left = [number for number in old.order(slot) if number != 1]
+        assert joint.quorum(slot).won_by_members(left)
+        assert not joint.quorum(slot).won_by_members(left[:1])
+    assert joint.voters.members == (2, 3, 4)
+    untouched = slot_without(old, 1)
+    assert joint.quorum(untouched).members == old.quorum(untouched).members
+    assert not joint.unsettled_bits >> untouched & 1
+    assert joint.unsettled_bits.bit_count() == len(slots_of(old, 1))
+
+
+def slot_without(topology: Topology, number: int) -> int:
+    return next(slot for slot in range(SLOTS) if number not in topology.order(slot))
+
+
+def test_once_all_is_settled_the_next_loss_finds_the_lost_as_if_they_had_never_been() -> None:
+    old = born("a", "b", "c")
+    joint = old.joined(old.members[1:], [Owner(0, "a", 200)], lost=[1])
+    at_once = joint.joined([joint.next_members[1], joint.next_members[2]], [], lost=[2])
+    assert not any(quorum.possible for quorum in at_once.quorums)
+    settled = joint.settled_down()
+    assert (settled.lost, settled.settled, settled.unsettled_bits) == ((), (1,), 0)
+    later = settled.joined([joint.next_members[1], joint.next_members[2]], [], lost=[2])
+    for slot in range(SLOTS):
+        assert later.quorum(slot).won_by_members({3})
+    assert later.voters.members == (3,)
+
+
+def test_a_majority_of_the_voters_decides_and_where_some_are_lost_as_many_as_meet_it() -> None:
+    present = born("a", "b", "c", "d")
+    assert not present.voters.won({1, 2})
+    assert present.voters_without({3}).won({1, 2})
+    assert not present.voters_without({1, 2, 3}).possible
+
+
+def test_a_recovery_keeps_what_is_left_and_is_later_than_whatever_the_lost_have_decided() -> None:
+    old = born("a", "b", "c", "d", "e")
+    after = old.recovered([old.by_number[3], Owner(0, "a", 200), old.by_number[4], old.by_number[5]], {1, 2})
+    assert (after.epoch, describe_epoch(after.epoch), after.recoveries) == (1 << 32, "1.0", 1)
+    assert [member.name for member in after.next_members] == ["c", "d", "e", "a"]
+    for slot in slots_of(old, 1, 2):
+        left = [number for number in old.order(slot) if number > 2]
+        assert after.quorum(slot).won_by_members(left)
+        assert not after.quorum(slot).won_by_members([])
+        assert after.is_compared(slot)
+    whole = next(slot for slot in range(SLOTS) if not {1, 2} & {*old.order(slot)})
+    assert after.quorum(whole).members == old.order(whole)
+    assert after.quorum(whole).need == 2
+    assert not after.is_compared(whole)
+    again = Topology.from_wire(after.to_wire())
+    assert again == after
+    assert again.quorums == after.quorums
+    done = after.settled_down().finished()
+    assert (done.kept, done.lost, done.settled, describe_epoch(done.epoch)) == (None, (), (), "1.2")
+
+
+def test_a_recovery_keeps_copies_of_the_change_that_it_overtakes() -> None:
+    """Who was filled may be the only one left."""
+    old = born("a", "b", "c")
+    joint = old.joined(old.members[1:], [Owner(0, "a", 200)], lost=[1])
+    after = joint.recovered([joint.by_number[4]], {2, 3})
+    assert {member.number for member in after.members} == {1, 2, 3, 4}
+    for slot in range(SLOTS):
+        assert after.order(slot) == (4,)
+        assert after.quorum(slot).won({4})
+
+
+def test_a_slot_of_which_nobody_has_a_copy_begins_anew() -> None:
+    old = born("a", "b", "c", "d")
+    newcomers = [Owner(0, name, process) for process, name in enumerate("abc", start=200)]
+    after = old.recovered([*newcomers, old.by_number[4]], {1, 2, 3})
+    for slot in slots_of(old, 1, 2, 3):
+        assert not after.quorum(slot).joint
+        assert after.quorum(slot).need == 2
+        assert not after.is_compared(slot)
+
+
+def test_who_is_lost_in_the_middle_of_a_recovery_takes_what_only_it_had() -> None:
+    old = born("a", "b", "c", "d", "e")
+    after = old.recovered([owner for owner in old.members if owner.number > 2], {1, 2})
+    slot = next(slot for slot in slots_of(old, 1, 2) if 3 in old.order(slot))
+    assert not after.quorums_without({3})[after.kinds[0][slot]].possible
+    assert after.settled_down().quorums_without({})[after.kinds[0][slot]].possible

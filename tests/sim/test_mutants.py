@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from peerkv.agreement.takeover import Takeover
 from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
 from peerkv.steward import Steward
+from tests.sim.loss import run_loss
 from tests.sim.scenario import run_seed
 
 SEEDS_MAX = 12
@@ -94,5 +95,37 @@ def test_mutants_are_caught(
     mutant(patch)
     for seed in range(first, first + SEEDS_MAX):
         if run_seed(seed, 20.0).problems:
+            return
+    pytest.fail(f"{mutant.__name__} went unnoticed through {SEEDS_MAX} seeds")
+
+
+def take_one_of_three_for_everybody(patch: pytest.MonkeyPatch) -> None:
+    """One owner that is left decides, whatever the lost may have acknowledged without it (V4)."""
+
+    def without(owners: Sequence[int], lost: Collection[int]) -> tuple[tuple[int, ...], int]:
+        left = tuple([owner for owner in owners if owner not in lost])
+        return left, 0
+
+    patch.setattr("peerkv.ring.topology.without", without)
+
+
+def found_anew_although_a_member_lives(patch: pytest.MonkeyPatch) -> None:
+    """Nothing is left, says who does not look at all members (V2)."""
+    patch.setattr(
+        Topology,
+        "survivors",
+        lambda self, lost: [] if lost else [o for n, o in self.by_number.items() if n not in self.out],
+    )
+
+
+@pytest.mark.parametrize(
+    ("mutant", "first"), [(take_one_of_three_for_everybody, 1), (found_anew_although_a_member_lives, 1)]
+)
+def test_mutants_that_lose_too_much_are_caught(
+    mutant: Callable[[pytest.MonkeyPatch], None], first: int, patch: pytest.MonkeyPatch
+) -> None:
+    mutant(patch)
+    for seed in range(first, first + SEEDS_MAX):
+        if run_loss(seed, 20.0).problems:
             return
     pytest.fail(f"{mutant.__name__} went unnoticed through {SEEDS_MAX} seeds")
