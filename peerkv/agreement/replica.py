@@ -34,8 +34,9 @@ from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.resp import Reply
 from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK, Cell, Change
+from peerkv.store.large import LARGE_FROM, Newer, digest_entry
 from peerkv.store.recent import TICKET_SLOT, Recent
-from peerkv.store.slot import Slot, digest_of
+from peerkv.store.slot import Slot
 
 if TYPE_CHECKING:
     from peerkv.agreement.turn import Accepts
@@ -43,6 +44,11 @@ if TYPE_CHECKING:
 PAGE_BYTES_MAX: Final = 1 << 20
 """Values and keys in one page of a copy: about a millisecond of either end's time."""
 
+SORTED_MAX: Final = 4
+"""Large copies that are being handed out and whose cells beyond some position are sorted for that; who asks for another
+one has it sorted anew."""
+ABREAST_CHANGES: Final = 16_384
+"""A copy that lacks no more changes than that gets the last pages in one go, however large it is: 30 ms."""
 FETCH_PATIENCE_S: Final = 1.0
 FETCHES_MAX: Final = 8
 """Copies that are brought up to date at a time, but for those that a request waits for: with twice as many nothing is
@@ -75,7 +81,17 @@ class _Staged:
     whole: bool
     since: int
     cells: dict[bytes, Cell] = field(default_factory=dict)
-    last: Page | None = None
+    digest: int = 0
+    """Of these cells."""
+
+    def put(self, key: bytes, cell: Cell) -> None:
+        """What a page says of a key; a later one may say another."""
+        former = self.cells.get(key)
+        if former is not None and former[1] is not None:
+            self.digest ^= digest_entry(key, former[0])
+        if cell[1] is not None:
+            self.digest ^= digest_entry(key, cell[0])
+        self.cells[key] = cell
 
 
 class Replica:
@@ -97,6 +113,10 @@ class Replica:
         """Slots whose copy is being brought up to date."""
         self.queue: dict[int, Peer] = {}
         """Slots whose copy will be, and their homes; first come, first served."""
+        self._sorting: dict[tuple[int, int], Newer] = {}
+        """By slot, and by the position from which on pages are asked for."""
+        self._comparing: set[int] = set()
+        """Large slots that are being compared."""
         self._fetchers = 0
         """How many operations work it off."""
         self._fill_rate = fill_rate
@@ -272,10 +292,26 @@ class Replica:
                 continue
             if slot.tombstones:
                 self.counters.purged += slot.purge(oldest - 1)
-            if slot.digest != digest and number not in self.fetching:
-                self.counters.mended += 1
-                self.fetching.add(number)
-                self._start(self.catch_up(number, slot.promised, home, whole=True))
+            if len(slot.cells) >= LARGE_FROM:
+                if number not in self._comparing:
+                    self._comparing.add(number)
+                    self._start(self._compare_large(slot, position, digest, home))
+            elif slot.digest != digest:
+                self._mend(slot, home)
+
+    def _compare_large(self, slot: Slot, position: int, digest: int, home: Peer) -> Operation:
+        while (ours := slot.digest_bit_by_bit()) is None and slot.position == position:
+            yield Pause(0.0)  # others have their turn
+        self._comparing.discard(slot.number)
+        if self.view.slots[slot.number] is slot and slot.position == position and ours not in (None, digest):
+            self._mend(slot, home)
+
+    def _mend(self, slot: Slot, home: Peer) -> None:
+        """Our copy is at the home's position, and another."""
+        if slot.number not in self.fetching:
+            self.counters.mended += 1
+            self.fetching.add(slot.number)
+            self._start(self.catch_up(slot.number, slot.promised, home, whole=True))
 
     def purge(self, home: Peer, column: list[Any]) -> None:
         """PURGE: every owner has passed these positions; tombstones up to them may go (rule X1)."""
@@ -325,6 +361,10 @@ class Replica:
             return Refused(slot.promised if slot is not None else 0)
         if since and not whole and not slot.on_history(since):
             whole, since = True, 0
+        if len(slot.cells) >= LARGE_FROM:
+            page = self._page_of_large(slot, since, whole)
+            if page is not None:
+                return page
         newer = slot.newer_than(since)
         cells: list[Any] = []
         size = 0
@@ -344,6 +384,35 @@ class Replica:
         recent = self.recent.of_slot(number, self.view.marks)
         marks = [item for entry in self.view.marks.items() for item in entry]
         return Page(whole, cells, slot.position, True, slot.position, lineage, recent, marks, slot.digest)
+
+    def _page_of_large(self, slot: Slot, since: int, whole: bool) -> Page | None:
+        """A page of a copy that cannot be looked at as a whole; without cells, where there is more to be looked at.
+        None: hardly anything is lacking."""
+        position = slot.position
+        if since >> SEQUENCE_BITS == position >> SEQUENCE_BITS and position - since <= ABREAST_CHANGES:
+            return None if slot.digest_bit_by_bit() is not None else Page(whole, [], since, last=False)
+        newer = self._sorting.pop((slot.number, since), None) or Newer(slot.cells, since, position)
+        cells: list[Any] = []
+        upto = since
+        if newer.sorted_further(slot.cells):
+            size = 0
+            while (first := newer.first) is not None:
+                version, key = first
+                if size >= PAGE_BYTES_MAX and version != upto:
+                    break
+                newer.take()
+                cell = slot.cells.get(key)
+                if cell is None or cell[0] != version:
+                    continue  # written again: it comes with what is newer
+                cells += (key, *cell)
+                size += len(key) + len(cell[1] or b"") + 16
+                upto = version
+            else:
+                return Page(whole, cells, newer.upto, last=False)
+        while len(self._sorting) >= SORTED_MAX:
+            del self._sorting[next(iter(self._sorting))]
+        self._sorting[slot.number, upto] = newer
+        return Page(whole, cells, upto, last=False)
 
     def _read(self, number: int, keys: list[bytes]) -> Message:
         slot = self.view.slots[number]
@@ -413,23 +482,36 @@ class Replica:
             if page.whole and not staged.whole:
                 staged = _Staged(True, 0)
             for key, version, value, deadline in _fours(page.cells):
-                staged.cells[key] = (version, value, deadline)
+                staged.put(key, (version, value, deadline))
             size = sum([len(key) + len(value or b"") + 16 for key, _, value, _ in _fours(page.cells)]) + 64
             self.counters.bytes_fetched += size
             self._free_at = max(self._clock.now, self._free_at) + size / self._fill_rate
             since = page.upto
             if page.last:
                 break
-        if not self._install(slot, staged, page):
+        base = 0
+        if not staged.whole:
+            while (digest := slot.digest_bit_by_bit()) is None:
+                yield Pause(0.0)  # others have their turn
+                if self.view.slots[number] is not slot or slot.promised != ballot or slot.position != staged.since:
+                    return
+            base = digest
+        if not self._install(slot, staged, page, base):
             self.counters.mended += 1
             if not staged.whole:  # one that is not whole in itself is asked for again by whoever finds that it differs
                 yield from self.fetch(number, ballot, source, whole=True)
 
-    def _install(self, slot: Slot, staged: _Staged, page: Page) -> bool:
-        """Whether the copy, put together, is the source's; only then it becomes ours (rule F3)."""
-        cells = staged.cells if staged.whole else {**slot.cells, **staged.cells}
-        if digest_of(cells) != page.digest:
+    def _install(self, slot: Slot, staged: _Staged, page: Page, base: int) -> bool:
+        """Whether the copy, put together, is the source's; only then it becomes ours (rule F3). `base`: the digest of
+        what it is built upon."""
+        digest = base ^ staged.digest
+        for key in staged.cells if not staged.whole else ():
+            former = slot.cells.get(key)
+            if former is not None and former[1] is not None:
+                digest ^= digest_entry(key, former[0])
+        if digest != page.digest:
             return False
+        cells = staged.cells if staged.whole else {**slot.cells, **staged.cells}
         if staged.whole:
             self.recent.forget((slot.number,))
         entries = iter(page.recent)

@@ -18,6 +18,7 @@ from peerkv.agreement.replica import Replica
 from peerkv.agreement.takeover import SPACING_S
 from peerkv.agreement.view import View
 from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK
+from peerkv.store.large import STEP_CELLS
 
 LOOKS: Final = 4
 """In so many looks all slots are looked at: a millisecond each."""
@@ -286,9 +287,13 @@ class Upkeep:
             if home is None or home.group.turn is not None or home in self._home.progress.lagging:
                 continue
             slot = home.slot
-            cells -= len(slot.cells)
+            cells -= min(len(slot.cells), STEP_CELLS)
+            digest = slot.digest_bit_by_bit()
+            if digest is None:
+                self._comparing.append(number)
+                break
             oldest = min(slot.tombstones.values()) if slot.tombstones else position + 1
-            row = (number, home.ballot, position, slot.digest, oldest)
+            row = (number, home.ballot, position, digest, oldest)
             for peer in home.group.peers:
                 columns.setdefault(peer, []).extend(row)
         for peer, column in list(columns.items()):

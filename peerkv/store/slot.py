@@ -7,20 +7,17 @@ finds nothing of it in the processor's caches, and every object that need not be
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 from itertools import islice
-from struct import Struct
 from typing import Final
 
 from peerkv.store.cell import SEQUENCE_BITS, Cell, Change, position_ballot
+from peerkv.store.large import LARGE_FROM, Digesting, digest_of, newer_than
 from peerkv.store.scan import IDLE_MAX, INDEX_FROM, ScanIndex, page_of
 
 PURGED_AT_ONCE: Final = 1024
 """Tombstones: half a millisecond."""
 LINEAGE_MAX: Final = 64
 """Ballots remembered of a slot's history; an owner that was away for more takeovers gets a whole copy."""
-
-_digest_entry = Struct(">QI").pack
 
 
 class Copies:
@@ -43,6 +40,8 @@ class Copies:
         """
         self.buried: set[int] = set()
         """Slots with tombstones."""
+        self.digesting: dict[int, Digesting] = {}
+        """Of large slots that are being digested."""
         self.indexes: dict[int, ScanIndex] = {}
         """Of large slots that have been listed lately."""
 
@@ -61,6 +60,7 @@ class Copies:
         self.plain[number] = 0
         self.buried.discard(number)
         self.indexes.pop(number, None)
+        self.digesting.pop(number, None)
 
     def age_indexes(self) -> None:
         """Drop indexes that nobody has asked for `IDLE_MAX` rounds."""
@@ -141,7 +141,7 @@ class Slot:
 
     def newer_than(self, position: int) -> list[tuple[int, bytes]]:
         """(version, key) of every cell written after `position`, oldest first."""
-        return sorted((cell[0], key) for key, cell in self.cells.items() if cell[0] > position)
+        return newer_than(self.cells, position)
 
     def purge(self, upto: int) -> int:
         """Drop tombstones of versions up to `upto`, which every owner has passed, `PURGED_AT_ONCE` at most; how many
@@ -166,6 +166,7 @@ class Slot:
         self._copies.positions[self.number] = position
         self._copies.cells[self.number] = cells
         self._copies.indexes.pop(self.number, None)
+        self._copies.digesting.pop(self.number, None)
         self.lineage = lineage
         self.tombstones = {key: cell[0] for key, cell in cells.items() if cell[1] is None}
         self._digested_at = -1
@@ -184,6 +185,20 @@ class Slot:
             self._digest = digest_of(self.cells)
             self._digested_at = self.position
         return self._digest
+
+    def digest_bit_by_bit(self) -> int | None:
+        """The digest; None: it is a large copy, ask again in another turn."""
+        if len(self.cells) < LARGE_FROM or self._digested_at == self.position:
+            return self.digest
+        digesting = self._copies.digesting
+        work = digesting.get(self.number)
+        if work is None or work.cells is not self.cells:
+            work = digesting[self.number] = Digesting(self.cells, self.position)
+        digest = work.step(self.position)
+        if digest is not None:
+            del digesting[self.number]
+            self._digest, self._digested_at = digest, self.position
+        return digest
 
     def keys_from(self, start: int, count: int) -> tuple[list[bytes], int]:
         """Up to `count` live keys in the order of `scan_order`, from `start` on; and where to go on (0: no more). Of a
@@ -207,13 +222,3 @@ class Slot:
     def any_key(self, index: int) -> bytes | None:
         """The index-th live key in no particular order, or None."""
         return next(islice(self._live_keys(), index, None), None)
-
-
-def digest_of(cells: dict[bytes, Cell]) -> int:
-    """64 bits over the (key, version) of every cell with a value; tombstones are purged at different moments."""
-    total = 0
-    for key, cell in cells.items():
-        if cell[1] is not None:
-            entry = _digest_entry(cell[0], len(key)) + key
-            total ^= int.from_bytes(blake2b(entry, digest_size=8).digest(), "big")
-    return total

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from peerkv.agreement import replica as replica_room
 from peerkv.agreement.coordinator import CELLS_BYTES_MAX, SEND_CELL
 from peerkv.agreement.epochs import next_topology
 from peerkv.agreement.home import TURN_BYTES_MAX
@@ -11,6 +14,8 @@ from peerkv.agreement.operation import Fetch, Message, Page
 from peerkv.resp import ReplyError
 from peerkv.ring.keys import slot_of
 from peerkv.ring.topology import Owner, Topology
+from peerkv.store import large
+from peerkv.store import slot as slot_room
 from peerkv.store.cell import MEMBER_MAX, ROUND_MAX, SEQUENCE_MASK, ballot_round, make_ballot, position_ballot
 from tests.agreement.owners import SLOT, SLOTS, Got, Owners
 
@@ -172,3 +177,78 @@ def test_r1_an_owner_sends_some_mib_of_cells_and_no_more() -> None:
     ((_, differ, cells),) = reader.confirms
     assert sum(len(value or b"") for value in cells[2::4]) <= CELLS_BYTES_MAX + (1 << 20)
     assert len(differ) + len(cells) // 4 == 32
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_large_copy_is_handed_out_bit_by_bit_while_it_is_written(
+    whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page of a slot of 200,000 keys looked at all of them and sorted those that were newer."""
+    for room in (replica_room, slot_room):
+        monkeypatch.setattr(room, "LARGE_FROM", 100)
+    monkeypatch.setattr(large, "STEP_CELLS", 50)
+    monkeypatch.setattr(replica_room, "ABREAST_CHANGES", 30)
+    monkeypatch.setattr(replica_room, "PAGE_BYTES_MAX", 2000)
+    owners = Owners()
+    home, second, third = owners.members
+    got = Got()
+    for index in range(400):
+        home.write(got, index, b"APPEND", b"k%d" % index, b"x")
+    owners.deliver()
+    owners.cut = {(home.name, second.name), (second.name, home.name)}
+    for index in range(400, 800):
+        home.write(got, index, b"APPEND", b"k%d" % (index % 500), b"y")
+    owners.deliver()
+    owners.cut = set()
+    owners.stalled.clear()
+    answer, pages = home.replica.answer, list[Page]()
+
+    def counted(message: Message) -> Message:
+        page = answer(message)
+        if isinstance(page, Page):
+            pages.append(page)
+        return page
+
+    home.replica.answer = counted  # type: ignore[method-assign]
+    second.replica.fetching.add(SLOT)
+    second.start(second.replica.catch_up(SLOT, home.slot.promised, second.peer(home), whole=whole))
+    index = 800
+    while SLOT in second.replica.fetching:
+        if index < 860:
+            home.write(got, index, b"APPEND", b"k%d" % (index % 450), b"z")
+            index += 1
+        for member in owners.members:
+            owners.turn(member)
+            member.operations.wake(owners.now)
+    owners.pass_time(3.0)
+    assert second.slot.cells == home.slot.cells == third.slot.cells
+    assert second.slot.position == home.slot.position
+    assert len(pages) > 10
+    assert sum(not page.cells for page in pages) >= 8
+    assert all(len(page.cells) // 4 <= 150 for page in pages)
+    assert not any(page.whole for page in pages) or whole
+
+
+def test_f5_large_copies_are_compared_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in (replica_room, slot_room):
+        monkeypatch.setattr(room, "LARGE_FROM", 100)
+    monkeypatch.setattr(large, "STEP_CELLS", 50)
+    owners = Owners()
+    home, second, third = owners.members
+    got = Got()
+    for index in range(400):
+        home.write(got, index, b"APPEND", b"k%d" % index, b"x")
+    owners.deliver()
+    version = second.slot.cells[b"k7"][0]
+    second.slot.cells[b"k7"] = (version + 1, b"damaged", 0)
+    second.slot._digested_at = -1
+    for _ in range(60):
+        for _ in range(10):
+            home.upkeep.compare(10_000)
+        owners.pass_time(0.05)
+        if second.replica.counters.mended:
+            break
+    owners.pass_time(1.0)
+    assert second.slot.cells == home.slot.cells
+    assert (second.replica.counters.mended, third.replica.counters.mended) == (1, 0)
+    assert not second.replica._comparing

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerkv.store.cell import first_position, is_live, make_ballot
+from peerkv.store.large import digest_of
 from peerkv.store.scan import scan_order
-from peerkv.store.slot import LINEAGE_MAX, PURGED_AT_ONCE, Copies, digest_of
+from peerkv.store.slot import LINEAGE_MAX, PURGED_AT_ONCE, Copies
 
 
 def at(round_: int, sequence: int, member: int = 1) -> int:
