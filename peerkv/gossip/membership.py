@@ -72,6 +72,8 @@ class Standing:
     heard: float = -inf
     """When something came from it directly, or over a link of the data plane."""
     told: float = -inf
+    asked: float = -inf
+    """When it was asked for a sign of life, as another process wants its name."""
     hinted: float = -inf
     dialled: float = -inf
     detours: int = 0

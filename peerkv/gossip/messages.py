@@ -45,9 +45,7 @@ class Nack:
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Your name is mine. To be settled between two processes of one name; see `Swim`."""
-
-    generation: int
+    """Your name is mine: the claim that comes with it says who I am. How two of one name settle it: see `Names`."""
 
 
 @dataclass(frozen=True, slots=True)

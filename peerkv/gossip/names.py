@@ -18,7 +18,7 @@ from typing import Final
 
 from peerkv.gossip.exchanges import JOIN_PATIENCE_S, Exchange, Exchanges
 from peerkv.gossip.member import Address, Claim, Member, NameTaken, located, supersedes
-from peerkv.gossip.membership import INCARNATIONS_MAX, SETTLED_AFTER_S, TELL_INTERVAL_S, Membership
+from peerkv.gossip.membership import INCARNATIONS_MAX, SETTLED_AFTER_S, TELL_INTERVAL_S, Membership, Standing
 from peerkv.gossip.messages import Admission, Contest, Datagram, ExchangeAnswer, Ping, Purpose
 from peerkv.settings import address_text
 
@@ -27,6 +27,8 @@ QUESTIONS_MAX: Final = 64
 APPLICANTS_MAX: Final = 64
 """Processes that wait for a name at a time; others wait for that, too."""
 APPLICATION_LASTS_S: Final = 10.0
+ASKED_AGAIN_S: Final = 0.25
+"""A holder is asked for a sign of life at most this often, however many want its name."""
 
 
 class _Rivalry(Enum):
@@ -115,22 +117,30 @@ class Names:
         if held is self._members.me:
             return Admission.NAME_TAKEN, holder
         applicants, key = self._applicants, (theirs.name, theirs.process)
+        standing = self._members.standings[theirs.name]
         since = applicants.get(key)
         if since is None:
-            for late in [late for late, came in applicants.items() if now - came >= APPLICATION_LASTS_S]:
-                del applicants[late]
-            if len(applicants) >= APPLICANTS_MAX:
-                return Admission.WAIT, f"{theirs.name} may still be alive at {holder}, and so many others ask"
-            since = applicants[key] = now
-        if self._members.standings[theirs.name].heard > since:
+            if self._may_apply(now, standing) and self._exchanges.open(
+                now, held.address, Purpose.PING, versions=held.versions
+            ):
+                self._members.send(held, Ping(self._members.next_number()))
+                applicants[key] = standing.asked = now
+        elif standing.heard > since:
             del applicants[key]
             return Admission.NAME_TAKEN, holder
-        if now - since >= JOIN_PATIENCE_S[0]:
+        elif now - since >= JOIN_PATIENCE_S[0]:
             del applicants[key]
             return Admission.WELCOME, ""
-        self._members.send(held, Ping(self._members.next_number()))
-        self._exchanges.open(now, held.address, Purpose.PING, versions=held.versions)
         return Admission.WAIT, f"{theirs.name} may still be alive at {holder}"
+
+    def _may_apply(self, now: float, holder: Standing) -> bool:
+        """Whether the holder of a name may be asked once more: nobody has it asked by everybody at once. An applicant
+        waits from then on: before, its waiting shows nothing."""
+        applicants = self._applicants
+        if len(applicants) >= APPLICANTS_MAX:
+            for late in [late for late, came in applicants.items() if now - came >= APPLICATION_LASTS_S]:
+                del applicants[late]
+        return len(applicants) < APPLICANTS_MAX and now - holder.asked >= ASKED_AGAIN_S
 
     # Our own name
 
@@ -151,7 +161,7 @@ class Names:
         if now - self._contested_at >= TELL_INTERVAL_S:
             self._contested_at = now
             me = self._members.me
-            self._members.send(theirs, Contest(me.generation), [Claim(me)], rumours=False)
+            self._members.send(theirs, Contest(), [Claim(me)], rumours=False)
 
     def contested(self, now: float, source: Address, message: Datagram) -> None:
         """A process that is no member contests our name: it is asked, if it means us."""

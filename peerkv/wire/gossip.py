@@ -75,8 +75,8 @@ def _body_to_wire(body: Body) -> list[Any]:
             return [3, number, process]
         case Nack(number):
             return [4, number]
-        case Contest(generation):
-            return [5, generation]
+        case Contest():
+            return [5]
 
 
 def _body_from_wire(fields: list[Any]) -> Body:
@@ -91,8 +91,8 @@ def _body_from_wire(fields: list[Any]) -> Body:
             return PingRequest(integer(number), integer(process))
         case [4, number, *_]:
             return Nack(integer(number))
-        case [5, generation, *_]:
-            return Contest(integer(generation))
+        case [5, *_]:
+            return Contest()
         case _:
             raise ValueError("a datagram of a kind that is not known here")
 
