@@ -136,6 +136,7 @@ class Node:
         self.view = View(self.process, settings.name, settings.slots)
         self.operations = Operations()
         self.coordinator = Coordinator(settings, clock, self.view, self.operations, rng)
+        self.reads = self.coordinator.reads
         self.replica = Replica(clock, self.view, self.coordinator.settle, self._start, settings.fill_rate)
         self.home = Home(
             settings,
@@ -634,14 +635,14 @@ class Node:
         outbox.drops, links.drops = links.drops, []
         outgoing = view.outgoing()
         if outgoing:
-            self.coordinator.end_turn()
+            self.reads.end_turn()
             mark = self.coordinator.mark
             encoder = wire.Encoder(view.epoch, mark, self.clock.cluster_ms)
             view.mark(self.process, mark)
             for peer in outgoing:
                 if peer.up:
                     if peer.reads:
-                        self.coordinator.close_reads(peer)
+                        self.reads.close(peer)
                     peer.sends(self.clock.now)
                     for frame in encoder.frames(peer):
                         self._send(outbox, peer, frame)

@@ -525,7 +525,7 @@ class Columns:
     """Number of the last frame of reads sent to it."""
     reads: list[Any] = field(
         default_factory=list,
-        metadata=_row(7, "sequence; key, version", "coordinator.answer_reads", _pack_reads, _unpack_reads, 0),
+        metadata=_row(7, "sequence; key, version", "reads.answer", _pack_reads, _unpack_reads, 0),
     )
     """Key and the version that we hold (0: none; -1: send the cell) of what we read from it as owner."""
     confirms: list[Any] = field(
@@ -533,7 +533,7 @@ class Columns:
         metadata=_row(
             8,
             "sequence, [index] that differ, [index, version, value, deadline]",
-            "coordinator.confirmed",
+            "reads.confirmed",
             _pack_confirms,
             _unpack_confirms,
         ),

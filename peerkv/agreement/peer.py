@@ -14,8 +14,8 @@ from peerkv.agreement.columns import NAMES, Columns
 from peerkv.clock import Slowness
 
 if TYPE_CHECKING:
-    from peerkv.agreement.coordinator import Check, Read
     from peerkv.agreement.operation import Message
+    from peerkv.agreement.reads import Check, Read
     from peerkv.agreement.turn import Accepts, Turn
     from peerkv.resp import Reply
 

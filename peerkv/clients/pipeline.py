@@ -22,9 +22,10 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from peerkv.agreement.coordinator import Coordinator, Sink
+from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.home import Home, fault
 from peerkv.agreement.operation import Operations
+from peerkv.agreement.reads import Sink
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.clients.connection import NO_REPLY
@@ -563,7 +564,7 @@ class Dispatcher:
             return False
         coordinator = self._coordinator
         turn = session.reading[number][1]
-        return turn != OPERATION and (turn != coordinator.turn or not coordinator.bunches(number))
+        return turn != OPERATION and (turn != coordinator.reads.turn or not coordinator.reads.bunches(number))
 
     def _read(
         self,
@@ -584,11 +585,11 @@ class Dispatcher:
             return
         assert command.run is not None, "READ commands can be run"
         if session.any_copy and self._view.topology is not None and not self._view.reachable(number):
-            coordinator.read_any_copy(number, request, command.run, sink, index)
+            coordinator.reads.read_any_copy(number, request, command.run, sink, index)
             session.reading[number] = whole, ALONE
             return
-        together = coordinator.read(number, request, command.run, self._clock.cluster_ms, sink, index)
-        session.reading[number] = whole, coordinator.turn if together else ALONE
+        together = coordinator.reads.read(number, request, command.run, self._clock.cluster_ms, sink, index)
+        session.reading[number] = whole, coordinator.reads.turn if together else ALONE
 
     def _cost(self, command: Command, request: Sequence[bytes]) -> int:
         """What a command of the connection costs, in units; see `TURN_UNITS`."""

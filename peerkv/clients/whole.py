@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from peerkv.agreement.coordinator import Coordinator, Sink
+from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.operation import Operation, Pause
+from peerkv.agreement.reads import Sink
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.survey import (
     Asking,

@@ -9,11 +9,12 @@ from typing import Any
 
 from peerkv import wire
 from peerkv.agreement.columns import Tell
-from peerkv.agreement.coordinator import Coordinator, Sink
+from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.home import Home
 from peerkv.agreement.load import Load
 from peerkv.agreement.operation import Message, Operations
 from peerkv.agreement.peer import Peer
+from peerkv.agreement.reads import Sink
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.turn import Accepts
 from peerkv.agreement.upkeep import Upkeep
@@ -81,6 +82,7 @@ class Member:
         self.rng = random.Random(number)
         self.operations = Operations()
         self.coordinator = Coordinator(settings, self.clock, self.view, self.operations, self.rng)
+        self.reads = self.coordinator.reads
         self.replica = Replica(self.clock, self.view, self.coordinator.settle, self.start)
         self.home = Home(
             settings,
@@ -214,7 +216,7 @@ class Owners:
         for peer in outgoing:
             other = next(other for other in self.members if other.view.me.process == peer.process)
             if peer.reads:
-                member.coordinator.close_reads(peer)
+                member.reads.close(peer)
             peer.sends(self.now)
             (frame,) = wire.Encoder(0, 0, 0).frames(peer)
             peer.clear()

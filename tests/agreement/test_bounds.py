@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from peerkv.agreement import replica as replica_room
-from peerkv.agreement.coordinator import CELLS_BYTES_MAX, SEND_CELL
 from peerkv.agreement.epochs import next_topology
 from peerkv.agreement.home import TURN_BYTES_MAX
 from peerkv.agreement.operation import Fetch, Message, Page
+from peerkv.agreement.reads import CELLS_BYTES_MAX, SEND_CELL
 from peerkv.resp import ReplyError
 from peerkv.ring.keys import slot_of
 from peerkv.ring.topology import Owner, Topology
@@ -173,7 +173,7 @@ def test_r1_an_owner_sends_some_mib_of_cells_and_no_more() -> None:
     owners.deliver(rounds=40)
     home, second, _ = owners.members
     reader = home.peer(second)
-    home.coordinator.answer_reads(reader, 1, [b"%b%d" % (TAG, index) for index in range(32)], [SEND_CELL] * 32)
+    home.reads.answer(reader, 1, [b"%b%d" % (TAG, index) for index in range(32)], [SEND_CELL] * 32)
     ((_, differ, cells),) = reader.confirms
     assert sum(len(value or b"") for value in cells[2::4]) <= CELLS_BYTES_MAX + (1 << 20)
     assert len(differ) + len(cells) // 4 == 32

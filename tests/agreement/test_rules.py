@@ -385,7 +385,7 @@ def test_r1_owners_that_agree_answer_without_the_home() -> None:
     second.view.links_changed()
     second.coordinator.met(second.peer(home))
     got = Got()
-    second.coordinator.read(SLOT, (b"GET", b"k"), run, 0, got, 0)
+    second.reads.read(SLOT, (b"GET", b"k"), run, 0, got, 0)
     owners.deliver()
     assert got.replies == {0: b"a"}
 
@@ -399,7 +399,7 @@ def test_r2_owners_that_differ_leave_it_to_the_home() -> None:
     owners.cut = set()
     got = Got()
     for index in range(4):
-        third.coordinator.read(SLOT, (b"GET", b"k"), run, 0, got, index)
+        third.reads.read(SLOT, (b"GET", b"k"), run, 0, got, index)
     owners.deliver()
     assert got.replies == dict.fromkeys(range(4), b"ab")
     assert third.coordinator.counters.reads_by_home == 4

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.progress import Progress
+from peerkv.agreement.reads import Reads
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.takeover import Takeover
 from peerkv.ring.quorum import Quorum
@@ -22,16 +22,16 @@ SEEDS_MAX = 12
 
 def read_from_one_owner(patch: pytest.MonkeyPatch) -> None:
     """A read is answered by our own copy alone (R1)."""
-    whole = Coordinator.read
+    whole = Reads.read
 
-    def read(self: Coordinator, number: int, request: Any, run: Any, now: int, sink: Any, index: int) -> None:
-        slot = self.view.slots[number]
+    def read(self: Reads, number: int, request: Any, run: Any, now: int, sink: Any, index: int) -> bool:
+        slot = self._view.slots[number]
         if slot is None:
-            whole(self, number, request, run, now, sink, index)
-        else:
-            sink.deliver(index, run(slot.cells, request, now)[1])
+            return whole(self, number, request, run, now, sink, index)
+        sink.deliver(index, run(slot.cells, request, now)[1])
+        return True
 
-    patch.setattr(Coordinator, "read", read)
+    patch.setattr(Reads, "read", read)
 
 
 def accept_in_spite_of_a_promise(patch: pytest.MonkeyPatch) -> None:
