@@ -45,6 +45,7 @@ from peerkv.gossip.member import (
     Member,
     MemberDown,
     MemberLeft,
+    Missed,
     NameTaken,
     Succeeded,
 )
@@ -557,6 +558,9 @@ class Node:
                     outbox.stop = f"the name {name} is taken by {holder}"
                 case MemberDown(member) | MemberLeft(member):
                     self.links.part(member)
+                case Missed(member):
+                    if self.steward.missed_by(member.name):
+                        self.swim.meet(self.clock.now, member.address)
                 case Succeeded(member):
                     self.swim.begin_anew()
                     self.steward.succeeded_by(member.name, member.cluster_id)

@@ -59,6 +59,8 @@ MISSING_AFTER_S: Final = 5.0
 """A node without a cluster says what is missing once it has waited for so long, and then ..."""
 MISSING_AGAIN_S: Final = 600.0
 """... so often."""
+ALONE_AGAIN_S: Final = 30.0
+"""A node that has dropped its cluster of one for another cluster, which then does not take it in, begins anew."""
 RECOVER_AGAIN_S: Final = 1.0
 """A recovery that was begun and not decided is proposed again so often."""
 DEAD_CLUSTERS_MAX: Final = 16
@@ -129,6 +131,8 @@ class Steward:
         self._dead: dict[int, bool] = {}
         """Ids of clusters that are no more; True: whoever says otherwise, False: unless a member of it does."""
         self._started = clock.now
+        self._dissolved_at = inf
+        """When a cluster of one was dropped in favour of another."""
         self._said_missing = -inf
         self._can_be_born_since = inf
         self._register = Register(1)
@@ -139,6 +143,8 @@ class Steward:
         self._ballot = 0
         self._down_since: dict[int, float] = {}
         """Processes of the topology that are down, since when."""
+        self._seen_lost: set[int] = set()
+        """Processes of the topology that were lost when last looked."""
         self._lost_since: dict[int, float] = {}
         """Processes of the topology that are lost, since when."""
         self._bereft: tuple[tuple[int, frozenset[int]], int] = ((0, frozenset()), 0)
@@ -217,6 +223,10 @@ class Steward:
         if self._proposing or self._view.topology is not None:
             return
         settings, now = self._settings, self._clock.now
+        if now - self._dissolved_at >= ALONE_AGAIN_S and not any(member.epoch for member in self._members.values()):
+            self._dissolved_at = inf
+            self.found()
+            return
         live = [member for member in self._members.values() if member.live]
         found = [m for m in live if m.role is Role.DATA and m.liveness is Liveness.ALIVE and not m.leaving]
         masters = [m.name for m in live if m.role is Role.MASTER and m.liveness is Liveness.ALIVE]
@@ -284,29 +294,53 @@ class Steward:
     # -- losses
 
     def _lost(self, topology: Topology) -> frozenset[int]:
-        """Numbers of members, beside those that the topology knows to be lost, that will never come back."""
-        return frozenset(
-            number
-            for number, owner in topology.by_number.items()
-            if number not in topology.out and self._is_lost(owner)
-        )
+        """Numbers of members, beside those that the topology knows to be lost, that will never come back. Whoever was
+        lost stays it, though gossip forgets, unless that very life is heard of again."""
+        out = topology.out
+        owners = [(number, owner) for number, owner in topology.by_number.items() if number not in out]
+        self._seen_lost = {owner.process for _, owner in owners if self._is_lost(owner)}
+        return frozenset([number for number, owner in owners if owner.process in self._seen_lost])
 
     def _is_lost(self, owner: Owner) -> bool:
         known = self._members.get(owner.name)
         if owner.process == self._process:
             return False
-        if known is not None:
-            if known.process == owner.process:
-                return known.gone or (owner.process in self._given_up and not known.live)
-            if known.life > (owner.generation, owner.process):
-                return True
-        return owner.process in self._given_up
+        remembered = owner.process in self._seen_lost or owner.process in self._given_up
+        if known is None:
+            return remembered
+        if known.process == owner.process:
+            return known.gone or (remembered and not known.live)
+        return remembered or known.life > (owner.generation, owner.process)
 
     def may_learn(self, topology: Topology, process: int) -> bool:
         """Whether to believe that process of a cluster: what is no more is spoken of by those that are late, unless one
         that holds some of its data says so."""
         dead = self._dead.get(topology.cluster_id)
         return dead is None or (not dead and topology.number_of(process) > 0)
+
+    def missed_by(self, name: str) -> bool:
+        """Another cluster holds an earlier life of this node for a member, says a member of it. Whether to join that:
+        yes, if this node, told of nobody, has begun a cluster of one in which there is nothing yet."""
+        topology, now = self._view.topology, self._clock.now
+        if topology is None:
+            return False
+        if topology.epoch == 1 and len(topology.members) == 1 and not any(self._view.copies.cells):
+            self._log(
+                "warning",
+                f"{name} belongs to a cluster of which a former life of this node was a member: the empty cluster that"
+                " this node has begun is dropped, it joins that one",
+            )
+            self._dissolved_at = now
+            self._bury(topology, for_ever=True)
+            return True
+        if now - self._said_missing >= MISSING_AGAIN_S:
+            self._said_missing = now
+            self._log(
+                "error",
+                f"{name} belongs to another cluster, of which a former life of this node was a member; but this node"
+                " has begun a cluster of its own, and holds keys. To have it back there, start it anew with --join",
+            )
+        return False
 
     def succeeded_by(self, name: str, cluster_id: int) -> None:
         """Another cluster was founded in the place of ours, as all of us were held for lost: what we hold must not be

@@ -87,6 +87,12 @@ class Exchanges:
         if exchange.seed:
             self._seeds[exchange.address] = process
 
+    def add_seed(self, now: float, address: Address) -> None:
+        """There is another one to be dialled, now."""
+        if len(self._seeds) < EXCHANGES_MAX:
+            self._seeds.setdefault(address, 0)
+        self._seeds_at = now
+
     def join_soon(self, now: float) -> None:
         """The seeds are to be dialled again after the shortest time."""
         self._seeds_at = now + JOIN_PATIENCE_S[0]
@@ -128,7 +134,9 @@ class Exchanges:
         if due:
             member = self._rng.choice(due)
             self._members.standings[member.name].dialled = now
-            self.ask(now, member)
+            # Whom we look for travels along: a new life of it, told of nobody, may have begun a cluster of its own.
+            known = (self._members.claim(now, member),)
+            self.open(now, member.address, Purpose.SYNC, claims=known, versions=member.versions)
 
     def _dial_due(self, now: float, standing: Standing) -> bool:
         periods = min(int((now - standing.since) / RECONNECT_SLOWS_AFTER_S), 8)

@@ -171,13 +171,20 @@ class NameTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class Missed:
+    """This member's cluster is not ours, but holds an earlier life of this node for one of its own."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
 class Succeeded:
     """The cluster of this member was founded in the place of ours, which is no more."""
 
     member: Member
 
 
-Event = MemberUp | MemberSuspect | MemberDown | MemberLeft | MemberChanged | NameTaken | Succeeded
+Event = MemberUp | MemberSuspect | MemberDown | MemberLeft | MemberChanged | NameTaken | Missed | Succeeded
 
 
 def events_of(old: Member | None, new: Member) -> list[Event]:

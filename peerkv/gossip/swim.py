@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from peerkv.gossip.exchanges import Exchanges
 from peerkv.gossip.health import Health
-from peerkv.gossip.member import Address, Claim, Liveness, Member, common_version, events_of, located, supersedes
+from peerkv.gossip.member import (
+    Address,
+    Claim,
+    Liveness,
+    Member,
+    Missed,
+    common_version,
+    events_of,
+    located,
+    supersedes,
+)
 from peerkv.gossip.membership import GENERATION_MAX, INCARNATIONS_MAX, Membership, SwimOutbox
 from peerkv.gossip.messages import (
     Ack,
@@ -162,6 +172,8 @@ class Swim:
         if theirs.process == me.process or members.silent:
             return ExchangeAnswer(Claim(me), members.view, source[0])
         if self._exchanges.is_refused(now, source, theirs.cluster_id):
+            if any(claim.member.name == me.name and claim.member.life < me.life for claim in message.claims):
+                members.outbox.events.append(Missed(theirs))
             return self._exchanges.refuse(now, source, members.foreign_reason(theirs.cluster_id))
         for member in members.by_name.values():
             if member.live and not common_version(theirs.versions, member.versions):
@@ -238,7 +250,7 @@ class Swim:
         if exchange.request.purpose is Purpose.PING:
             if exchange.probe in self._probes and self._probes[exchange.probe].process == theirs.process:
                 self._acknowledged(exchange.probe, by=0)
-        elif message.claims and not exchange.request.claims:
+        elif message.claims and all(claim.member.name == theirs.name for claim in exchange.request.claims):
             lacking = self._members.lacking(now, message.claims)
             if lacking:
                 self._exchanges.open(now, exchange.address, Purpose.SYNC, claims=lacking, versions=theirs.versions)
@@ -296,6 +308,10 @@ class Swim:
         member = self._members.by_name.get(name)
         if member is not None and member is not self._members.me and member.liveness is not Liveness.LEFT:
             self._members.accept(now, replace(member, liveness=Liveness.LEFT), by=self._members.me.name)
+
+    def meet(self, now: float, address: Address) -> None:
+        """Join whoever is there."""
+        self._exchanges.add_seed(now, address)
 
     def begin_anew(self) -> None:
         """This node was held for lost, and rightly gives its name to a later life of it, if there is one."""

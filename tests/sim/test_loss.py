@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from peerkv.resp import Reply, ReplyError
-from peerkv.settings import Recover
+from peerkv.settings import Recover, Settings
 from tests.sim.loss import run_loss
 from tests.sim.world import Host, World
 
@@ -136,6 +136,25 @@ def test_the_last_of_three_lives_goes_on_where_the_losses_came_one_by_one() -> N
     found = story.await_whole("db3", 3)
     assert found["epoch"] < 1 << 32
     assert story.kept("db2") == set(KEYS)
+
+
+def test_who_began_a_cluster_alone_comes_back_to_those_that_joined_it() -> None:
+    """It was told to join nobody, so it begins a cluster of one again; as that is empty, and others know its name, it
+    joins them."""
+    world = World(3)
+    first = world.add(Settings(name="db1", port=7001, slots=world.slots))
+    world.run(1.0)
+    world.add(Settings(name="db2", port=7002, seeds=(("127.0.0.1", 7001),), slots=world.slots))
+    story = Story.__new__(Story)
+    story.world, story.names = world, ["db1", "db2"]
+    story.await_whole("db1", 2)
+    story.write()
+    first.kill()
+    story.run(5.0)
+    first.start()
+    found = story.await_whole("db1", 2)
+    assert found["cluster_id"] == story.status("db2")["cluster_id"]
+    assert story.kept("db1") == set(KEYS)
 
 
 # -- nothing is left
