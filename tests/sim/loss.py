@@ -45,7 +45,7 @@ class LossScenario(Scenario):
     def __init__(self, seed: int, seconds: float, slots: int = SLOTS, *, tracing: bool = False) -> None:
         super().__init__(seed, seconds, slots, tracing=tracing)
         world, rng = self.world, self.world.rng
-        self.quiet = self.scans = False
+        self.quiet = self.scans = self.flushes = False
         self.losses: list[Loss] = []
         self.unasked = rng.random() < 0.25
         """Recoveries are nobody's decision."""
