@@ -102,6 +102,10 @@ class Compose:
     def compose(self, *arguments: str) -> str:
         return run("docker-compose", *arguments, cwd=self._context, env=self._environment, timeout=600)
 
+    def change(self, variable: str, value: str) -> None:
+        """Of what compose.yaml is filled in with."""
+        self._environment[variable] = value
+
     def scale(self, nodes: int) -> None:
         self.compose("up", "-d", "--scale", f"node={nodes}")
 
@@ -147,7 +151,7 @@ class Compose:
 
 @pytest.fixture
 def services(base: str, tmp_path: Path) -> Iterator[Compose]:
-    for name in ("Dockerfile", "compose.yaml", ".dockerignore", "pyproject.toml", "README.md"):
+    for name in ("Dockerfile", "compose.yaml", ".env", ".dockerignore", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "peerkv", tmp_path / "peerkv", ignore=shutil.ignore_patterns("__pycache__"))
     needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
@@ -187,4 +191,11 @@ def test_scaled_killed_and_started_again(services: Compose) -> None:
 
     services.scale(3)
     services.await_members(3)
+    services.check_keys()
+
+    before = set(services.containers("node"))
+    services.change("PEERKV_FORGET_AFTER", "5")  # every container is recreated
+    services.scale(3)
+    services.await_members(3)
+    assert not before & set(services.containers("node"))
     services.check_keys()
