@@ -1,17 +1,30 @@
-"""docs/commands.md lists the table, no more and no less."""
+"""docs/commands.md lists the table of commands, docs/protocol.md those of messages, no more and no less."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, get_args
 
-from peerkv.commands.table import COMMANDS, Kind
+import cbor2
+
+from peerkv.agreement.columns import COLUMNS, TELLS
+from peerkv.agreement.messages import MESSAGES
+from peerkv.commands.table import COMMANDS
+from peerkv.commands.table import Kind as Way
+from peerkv.gossip.messages import Body, Datagram, ExchangeAnswer, ExchangeRequest
+from peerkv.wire.envelope import ENVELOPE_BYTES, Kind
+from peerkv.wire.frames import Hello
+from peerkv.wire.gossip import encode_datagram
 
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
+PROTOCOL = PAGE.parent / "protocol.md"
 GROUPS = ("string", "generic", "connection", "server", "cluster")
 WAYS = {
-    Kind.READ: "majority",
-    Kind.WRITE: "home",
-    Kind.SPREAD: "split by slot",
-    Kind.CLUSTER: "all slots",
-    Kind.SESSION: "this node",
+    Way.READ: "majority",
+    Way.WRITE: "home",
+    Way.SPREAD: "split by slot",
+    Way.CLUSTER: "all slots",
+    Way.SESSION: "this node",
 }
 
 
@@ -33,6 +46,78 @@ def test_every_command_is_listed() -> None:
     assert listed[begin:] == rows()
 
 
+def table(title: str, heads: str, lines: Iterable[tuple[object, ...]]) -> list[str]:
+    columns = heads.split(", ")
+    rule = "|" + "---|" * len(columns)
+    return ["", f"### {title}", "", f"| {' | '.join(columns)} |", rule, *[_line(line) for line in lines]]
+
+
+def _line(cells: tuple[object, ...]) -> str:
+    return "| " + " | ".join([str(cell) for cell in cells]).replace("|  |", "| |") + " |"
+
+
+def fields_of(kind: type[Any]) -> str:
+    return ", ".join(kind.__dataclass_fields__)
+
+
+def meaning(kind: type[Any]) -> str:
+    """The first sentence of its docstring; none that a dataclass has made."""
+    text = " ".join((kind.__doc__ or "").split())
+    return "" if text.startswith(f"{kind.__name__}(") else re.split(r"(?<=[.?]) ", text)[0]
+
+
+def bodies() -> list[type[Any]]:
+    """Of datagrams, by their codes on the wire."""
+    kinds = list(get_args(Body))
+    made = [kind(*[0] * len(kind.__dataclass_fields__)) for kind in kinds]
+    sent = [encode_datagram("c", 3, Datagram("n", 1, 1, 1, 1, body)) for body in made]
+    codes = [cbor2.loads(payload[ENVELOPE_BYTES:])[6][0] for payload in sent]
+    assert sorted(codes) == list(range(len(kinds)))
+    return [kind for _, kind in sorted(zip(codes, kinds, strict=True), key=lambda row: row[0])]
+
+
+def message_tables() -> list[str]:
+    streams = ((Kind.EXCHANGE_REQUEST, ExchangeRequest), (Kind.EXCHANGE_ANSWER, ExchangeAnswer), (Kind.HELLO, Hello))
+    return [
+        *table(
+            "Columns of a frame",
+            "code, column, an item is",
+            [(c.code, f"`{c.name}`", c.fields) for c in COLUMNS],
+        ),
+        *table(
+            "Questions and answers (`asks`, `answers`)",
+            "number, message, fields, meaning",
+            [(n, f"`{kind.__name__}`", fields_of(kind), meaning(kind)) for n, (kind, _) in enumerate(MESSAGES)],
+        ),
+        *table(
+            "What is told (`tells`)",
+            "name, fields",
+            [(f"`{name}`", tell.fields) for name, tell in TELLS.items()],
+        ),
+        *table(
+            "Datagrams",
+            "code, body, fields, meaning",
+            [(n, f"`{kind.__name__}`", fields_of(kind), meaning(kind)) for n, kind in enumerate(bodies())],
+        ),
+        *table(
+            "First frames on a stream",
+            "kind, message, fields, meaning",
+            [(int(kind), f"`{of.__name__}`", fields_of(of), meaning(of)) for kind, of in streams],
+        ),
+    ]
+
+
+def test_every_message_is_listed() -> None:
+    """Run `python -m tests.test_docs` to write the tables anew."""
+    listed = PROTOCOL.read_text().splitlines()
+    begin = listed.index(TABLES) + 1
+    assert listed[begin:] == message_tables()
+
+
+TABLES = "<!-- the tables -->"
+
 if __name__ == "__main__":
+    head = PROTOCOL.read_text().split(TABLES)[0]
+    PROTOCOL.write_text(head + TABLES + "\n" + "\n".join(message_tables()) + "\n")
     head = PAGE.read_text().split("<!-- the table -->")[0]
     PAGE.write_text(head + "<!-- the table -->\n" + "\n".join(rows()) + "\n")
