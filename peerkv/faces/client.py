@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from math import inf
 from typing import Any, Final, TypeVar
 
 import trio
@@ -18,6 +19,7 @@ SILENT_S: Final = 4.0
 """After so long without an answer a node is asked whether it is alive. By then most nodes have given a request up
 (request_timeout, 3 s) and said so. More than ANSWER_WITHIN_S, so that the question itself is not asked about."""
 
+LEARN_S: Final = 5.0
 KNOWN_MAX: Final = 1000
 """Nodes that are remembered to move on to."""
 
@@ -61,6 +63,7 @@ class Client:
         """Where to go, in this order: the present one, and what was learnt from the cluster."""
         self._stream: trio.SocketStream | None = None
         self._replies = Replies()
+        self._learn_at = -inf
 
     async def connect(self) -> None:
         """To the first known node that answers, the present one first. Raises Unreachable."""
@@ -172,6 +175,16 @@ class Client:
         except (ValueError, KeyError, TypeError):
             raise ValueError("this is no node of peerkv, or of a version that is told differently") from None
         return status
+
+    async def learn(self) -> None:
+        """Where to go when this node dies; asked again after LEARN_S at the earliest, as every owner is asked."""
+        if trio.current_time() < self._learn_at:
+            return
+        self._learn_at = trio.current_time() + LEARN_S
+        try:
+            await self.status()
+        except (ConnectionLost, Unreachable, ValueError):
+            return
 
     def _learn(self, client: str, liveness: str) -> None:
         host, _, port = client.rpartition(":")

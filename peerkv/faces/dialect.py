@@ -236,7 +236,7 @@ async def run_lines(client: Client, *, redis: bool) -> tuple[int, Outcome]:
         if text:
             write(text, terminal=shell.terminal)
 
-    await learn(client)
+    await client.learn()
     async with aclosing(_lines_of_stdin()) as parts:
         async for lines in parts:
             count += len(lines)
@@ -276,11 +276,3 @@ def _read_some(descriptor: int) -> bytes:
 
 def leaves(line: bytes) -> bool:
     return line.strip().lower() in (b"quit", b"exit")
-
-
-async def learn(client: Client) -> None:
-    """Where to go when this node dies."""
-    try:
-        await client.status()
-    except (ConnectionLost, ValueError):
-        return

@@ -17,7 +17,7 @@ from prompt_toolkit.patch_stdout import patch_stdout
 
 from peerkv.commands.table import COMMANDS
 from peerkv.faces.client import Client, first_of
-from peerkv.faces.dialect import Shell, learn, leaves, only_reads
+from peerkv.faces.dialect import Shell, leaves, only_reads
 from peerkv.faces.history import history
 from peerkv.faces.render import escaped, write
 
@@ -28,7 +28,7 @@ PROMPT_ENDS_WITHIN_S: Final = 2.0
 async def converse(client: Client, *, redis: bool) -> None:
     """The prompt, until Ctrl-D, `exit` or `quit`. Raises Unreachable when no member answers any more."""
     shell = Shell(client, redis=redis, terminal=True)
-    await learn(client)
+    await client.learn()
     session: PromptSession[str] = PromptSession(
         history=history(),
         completer=_Commands(),
@@ -58,7 +58,7 @@ async def _run_until_interrupted(shell: Shell, line: str) -> None:
         answered = True
         if text:
             write(text, terminal=True)
-        await learn(shell.client)
+        await shell.client.learn()
         scope.cancel()
 
     try:

@@ -18,6 +18,8 @@ PIPED_COLUMNS: Final = 1000
 """Into a pipe a member is a line, however long its name is."""
 
 POLL_S: Final = 0.2
+POLL_SHARE: Final = 4
+"""A status that takes long, as it asks every owner, is asked for again after so many times as long."""
 PATIENCE_S: Final = 10.0
 """Without --wait: a status takes a second where some owner hangs."""
 
@@ -40,6 +42,7 @@ async def await_whole(client: Client, wait: float, waited: float = 0.0) -> dict[
     ) as progress:
         bar = progress.add_task("", total=None, rate="")
         while True:
+            asked = trio.current_time()
             with trio.move_on_at(until) as scope:
                 try:
                     found = await client.status()
@@ -58,9 +61,10 @@ async def await_whole(client: Client, wait: float, waited: float = 0.0) -> dict[
             rate = f"{found['change']['bytes_per_second'] / 1e6:.1f} MB/s"
             done = found["slots_with_all_copies"]
             progress.update(bar, total=found["slots"] or None, completed=done, rate=rate)
+            pause = max(POLL_S, POLL_SHARE * (trio.current_time() - asked))
             if is_whole(found) or not wait or trio.current_time() + POLL_S >= until:
                 return found
-            await trio.sleep(POLL_S)
+            await trio.sleep_until(min(trio.current_time() + pause, until - POLL_S))
 
 
 def is_whole(found: dict[str, Any]) -> bool:

@@ -166,7 +166,7 @@ def ask(port, *words, host="127.0.0.1", timeout=10.0):
         return Error(f"{type(error).__name__}: {error}")
 
 
-def until(what, seconds, every=0.1):
+def until(what, seconds, every=0.3):
     """What becomes true within some seconds, or the last false."""
     end = time.monotonic() + seconds
     while True:
