@@ -73,15 +73,15 @@ class NodeLog(logging.Handler):
 
     def __init__(self, target: int | Path, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises OSError for a file that cannot be written."""
-        super().__init__()
-        self.setFormatter(Lines(name))
-        self._clock = clock
         self._owned = ExitStack()
         if isinstance(target, int):
             self._put = _without_waiting(target, self._owned)
         else:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
             self._put = _writer(os.open(target, flags, 0o644), self._owned)
+        super().__init__()  # not before: logging closes at the end of the program what has begun
+        self.setFormatter(Lines(name))
+        self._clock = clock
         self._rest = b""
         """Of a line that was taken in part."""
         self._dropped = 0
