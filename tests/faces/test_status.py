@@ -21,7 +21,13 @@ def status(**other: Any) -> dict[str, Any]:
     }
     return {
         "cluster": "peerkv",
+        "node": "db1",
         "epoch": 1,
+        "epoch_name": "1",
+        "succeeds": None,
+        "data_lost_at": 0,
+        "waits_for": "",
+        "loss": None,
         "slots": 16,
         "slots_with_all_copies": 16,
         "slots_without_quorum": 0,
