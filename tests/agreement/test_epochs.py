@@ -29,7 +29,7 @@ def test_nothing_follows_where_nothing_is_wanted(present: Topology) -> None:
     assert next_topology(present, present.members, (), filled=False) is None
 
 
-def test_who_comes_and_who_goes_are_one_change(present: Topology) -> None:
+def test_e7_who_comes_and_who_goes_are_one_change(present: Topology) -> None:
     joint = next_topology(present, [*present.members, owner("d", 200), owner("e", 201)], {100}, filled=False)
     assert joint is not None
     assert [member.name for member in joint.next_members] == ["b", "c", "d", "e"]
@@ -42,7 +42,7 @@ def test_another_life_of_a_name_replaces_the_one_before(present: Topology) -> No
     assert [(member.name, member.process) for member in joint.next_members] == [("a", 100), ("b", 101), ("c", 300)]
 
 
-def test_a_change_ends_when_it_is_filled_and_not_before(present: Topology) -> None:
+def test_e6_a_change_ends_when_it_is_filled_and_not_before(present: Topology) -> None:
     joint = present.joined(present.members, [owner("d", 200)])
     everybody = [*present.members, owner("d", 200)]
     assert next_topology(joint, everybody, (), filled=False) is None
@@ -57,14 +57,14 @@ def test_who_comes_during_a_change_waits_for_its_end(present: Topology) -> None:
     assert next_topology(joint, [*present.members, owner("d", 200), owner("e", 201)], (), filled=False) is None
 
 
-def test_a_change_that_cannot_end_is_replaced(present: Topology) -> None:
+def test_e6_a_change_that_cannot_end_is_replaced(present: Topology) -> None:
     joint = present.joined(present.members, [owner("d", 200)])
     assert next_topology(joint, present.members, {200}, filled=False) == present.joined(present.members, ()).__class__(
         1, 3, 3, present.members, (), joint.next_number
     )
 
 
-def test_a_member_that_was_to_go_and_is_back_is_the_same_member(present: Topology) -> None:
+def test_e6_a_member_that_was_to_go_and_is_back_is_the_same_member(present: Topology) -> None:
     """Under another number it could not keep what it has promised as the member that it still is (seed 900777)."""
     joint = present.joined(present.members[:2], [owner("d", 200)])
     following = next_topology(joint, [*present.members, owner("e", 201)], {200}, filled=False)
@@ -107,7 +107,7 @@ class Voters:
                 return
 
 
-def test_a_majority_decides_and_a_minority_does_not(present: Topology) -> None:
+def test_e4_a_majority_decides_and_a_minority_does_not(present: Topology) -> None:
     voters = Voters(present)
     change = present.joined(present.members[1:], [])
     voters.propose(5, change, (100, 101), (100, 101))
@@ -118,7 +118,7 @@ def test_a_majority_decides_and_a_minority_does_not(present: Topology) -> None:
     assert voters.decided == [None, None]
 
 
-def test_what_may_have_been_decided_is_proposed_again(present: Topology) -> None:
+def test_e4_what_may_have_been_decided_is_proposed_again(present: Topology) -> None:
     voters = Voters(present)
     first, second = present.joined(present.members[1:], []), present.joined(present.members[:2], [])
     voters.propose(5, first, (100, 101), (101,))

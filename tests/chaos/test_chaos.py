@@ -13,6 +13,8 @@ import trio
 
 from bench.processes import Cluster, cluster
 
+pytestmark = pytest.mark.alone
+
 LOAD_S = 1.0
 """Load before the fault, and so long again after it."""
 

@@ -16,7 +16,10 @@ from bench.processes import cluster
 LOAD_S = 15.0
 WELL_AFTER_S = 10.0
 
-pytestmark = pytest.mark.skipif(shutil.which("redis-benchmark") is None, reason="redis-benchmark is not installed")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(shutil.which("redis-benchmark") is None, reason="redis-benchmark is not installed"),
+]
 
 
 def test_a_cluster_that_was_overloaded_is_well_again() -> None:

@@ -6,10 +6,13 @@ import random
 from collections.abc import Awaitable, Callable
 
 import hiredis
+import pytest
 import trio
 
 from bench.processes import Cluster, cluster
 from tests.chaos.test_chaos import Client
+
+pytestmark = pytest.mark.alone
 
 CLIENTS = 6
 WHOLE_WITHIN_S = 40.0

@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 
+from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.progress import Progress
-from peerkv.agreement.reads import Reads
+from peerkv.agreement.reads import Budget, Reads
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.takeover import Takeover
+from peerkv.agreement.view import View
+from peerkv.clients.pipeline import Dispatcher
 from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
 from peerkv.steward import Steward
+from peerkv.store.recent import Recent
+from peerkv.store.slot import Slot
+from tests.sim.burst import run_burst
 from tests.sim.loss import run_loss
 from tests.sim.scenario import run_seed
 
@@ -71,6 +77,62 @@ def ask_the_old_owners_only(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Topology, "quorums", property(lambda self: [Quorum(old) for old, _, _ in self.kinds[1]]))
 
 
+def promise_without_keeping_it(patch: pytest.MonkeyPatch) -> None:
+    """An owner promises, and accepts changes of the ballot before all the same (P1)."""
+    whole = Replica._promise
+
+    def promise(self: Replica, numbers: list[int], ballots: list[int]) -> Any:
+        slots = [self.view.slots[number] for number in numbers]
+        before = [slot.promised if slot is not None else 0 for slot in slots]
+        answer = whole(self, numbers, ballots)
+        for slot, ballot in zip(slots, before, strict=True):
+            if slot is not None:
+                list.__setitem__(self.view.copies.promised, slot.number, ballot)
+                slot._note_plain()
+        return answer
+
+    patch.setattr(Replica, "_promise", promise)
+
+
+def forget_what_was_run(patch: pytest.MonkeyPatch) -> None:
+    """Who accepts a change does not remember whose operation it was (A2): sent again, it is run again."""
+
+    def remember(self: Replica, process: int, tickets: Any, replies: Any, lost: list[int]) -> None:
+        if process == self.view.me.process and not lost:
+            self._settle_pairs(tickets, replies)
+
+    patch.setattr(Replica, "_remember", remember)
+
+
+def fetch_without_what_was_run(patch: pytest.MonkeyPatch) -> None:
+    """With a copy comes nothing of the operations that made it (F4)."""
+    patch.setattr(Recent, "of_slot", lambda _self, _number, _marks: [])
+
+
+def take_any_position_for_history(patch: pytest.MonkeyPatch) -> None:
+    """A copy with changes that were never chosen is brought up to date by what it lacks (F2)."""
+    patch.setattr(Slot, "on_history", lambda _self, _position: True)
+
+
+def let_writes_pass_reads(patch: pytest.MonkeyPatch) -> None:
+    """A write does not wait for a read that the same connection sent before it (O3): a read that is sent again sees
+    it."""
+    patch.setattr(Dispatcher, "_is_read", lambda _self, _session, _number: False)
+
+
+def go_on_behind_what_was_given_up(patch: pytest.MonkeyPatch) -> None:
+    """What answered UNCERTAIN is not waited for (O5): it is done after what was sent behind it."""
+    patch.setattr(Coordinator, "_may_follow", lambda _self, _number: True)
+
+
+def send_again_what_is_merely_late(patch: pytest.MonkeyPatch) -> None:
+    """Who has let something wait for a hedge counts as silent, though it is heard; nothing bounds what is sent again,
+    nor what is under way (O2)."""
+    patch.setattr(View, "doubt", lambda _self, _peer, since, clock, hedge: clock.now - since >= hedge)
+    patch.setattr(Budget, "spend", lambda _self, _now, _count=1: True)
+    patch.setattr(Coordinator, "crowded", False)
+
+
 @pytest.fixture
 def patch() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as context:
@@ -97,6 +159,11 @@ def test_mutants_are_caught(
         if run_seed(seed, 20.0).problems:
             return
     pytest.fail(f"{mutant.__name__} went unnoticed through {SEEDS_MAX} seeds")
+
+
+def test_a_storm_is_noticed(patch: pytest.MonkeyPatch) -> None:
+    send_again_what_is_merely_late(patch)
+    assert any(run_burst(seed, 256).problems for seed in (2, 3))
 
 
 def take_one_of_three_for_everybody(patch: pytest.MonkeyPatch) -> None:
