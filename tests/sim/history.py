@@ -34,7 +34,7 @@ KEPT_MS: Final = 1 << 50
 
 ANY: Final = object()
 """In place of a reply: done, whatever it said."""
-CLEAR: Final = (b"PEERKV.CLEAR", b"")
+CLEAR: Final = (b"PEERKV.CLEAR", b"", b"1000000")
 """What FLUSHALL does to every key."""
 
 Value: TypeAlias = tuple[bytes | None, float, float]
