@@ -236,3 +236,13 @@ async def test_help_is_not_sent(nodes: tuple[Node, Node, Node], shell: Shell) ->
     assert (await shell.run("help client"))[0].count("list") == 1
     assert "there is no command" in (await shell.run("help \x1b"))[0]
     assert b"help" not in nodes[0].seen.lower()
+
+
+async def test_members_are_not_asked_for_after_every_line(nodes: tuple[Node, Node, Node], shell: Shell) -> None:
+    """Each time every owner of the cluster was asked what it holds."""
+    status = b'{"members": [{"client": "127.0.0.1:9", "liveness": "alive"}]}'
+    nodes[0].replies = {b"PEERKV": b"$%d\r\n%b\r\n" % (len(status), status)}
+    for _ in range(10):
+        await shell.client.learn()
+    assert nodes[0].seen.count(b"STATUS") == 1
+    assert ("127.0.0.1", 9) in shell.client.known
