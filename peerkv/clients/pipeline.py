@@ -45,6 +45,8 @@ SHARE_UNITS: Final = 256
 SMALL: Final = 16
 """So many requests of a client with nothing under way are run at once, whatever others ask for."""
 WINDOW_MAX: Final = 512
+WINDOW_FROM: Final = 8
+"""A batch of fewer says little of how many fit."""
 WINDOW_BYTES: Final = 4 << 20
 UNREAD_MAX: Final = 1 << 20
 PORTION_BYTES: Final = 1 << 20
@@ -63,7 +65,7 @@ BYTES_PER_UNIT: Final = 1 << 13
 """Of what commands of the connection answer."""
 
 READ, WRITE = Kind.READ, Kind.WRITE
-BYTES: Final = {bytes}
+SHORT_OR_BYTES: Final = {bytes, str, int, type(None), ReplyError}
 MEASURED: Final = {bytes, list, Verbatim, Prepared}
 OPERATION: Final = -1
 """In place of the turn of a read: it has gone to the home, behind a write."""
@@ -163,7 +165,7 @@ class Spreading(Sink):
 
 def _size(replies: Sequence[Reply]) -> int:
     """Bytes of what replies hold, about."""
-    return sum([_size_of(reply) for reply in replies])
+    return sum([len(reply) if type(reply) is bytes else _size_of(reply) for reply in replies])
 
 
 def _size_of(reply: Reply) -> int:
@@ -406,10 +408,15 @@ class Dispatcher:
             batch = batches[0]
             replies = batch.replies
             kinds = set(map(type, replies))
-            if kinds & MEASURED and (len(replies) >= MEASURED_REPLIES or list in kinds):
-                size = sum(map(len, replies)) if kinds == BYTES else _size(replies)
+            count = len(replies)
+            if (count >= MEASURED_REPLIES and kinds & MEASURED) or list in kinds:
+                if kinds <= SHORT_OR_BYTES:
+                    size = sum([len(reply) for reply in replies if type(reply) is bytes])
+                else:
+                    size = _size(replies)
                 if size > PORTION_BYTES:
                     replies = self._portion(batch)
+                    count = len(replies)
             if ReplyError in kinds:
                 self.errors.update([reply.text.split(" ", 1)[0] for reply in replies if type(reply) is ReplyError])
             encoded = encode_all(replies, batch.protocol) if batch.silent is None else batch.encoded()
@@ -418,8 +425,7 @@ class Dispatcher:
             if encoded:
                 self.replies.append((session, encoded))
                 session.unread += len(encoded)
-                count = len(replies)
-                if count > SMALL // 2 or session.unread > UNREAD_MAX:
+                if count >= WINDOW_FROM or session.unread > UNREAD_MAX:
                     fitting = WINDOW_BYTES * count // len(encoded)
                     session.window = max(1, min(2 * session.window, fitting, WINDOW_MAX))
         if not batches:

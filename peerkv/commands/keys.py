@@ -41,9 +41,9 @@ def _exists_part(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 
 @part(b"PEERKV.CLEAR", WRITE)
 def _clear_part(cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
-    """FLUSHALL, of so many keys of one slot; how many there were."""
+    """FLUSHALL, of so many keys of one slot, or of all where none is said; how many there were."""
     live = ((key, None, 0) for key, cell in cells.items() if cell[1] is not None)
-    changes: list[Change] = list(islice(live, int(request[2])))
+    changes: list[Change] = list(islice(live, int(request[2]) if len(request) > 2 else None))
     return changes, len(changes)
 
 
