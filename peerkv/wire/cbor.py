@@ -8,6 +8,7 @@ frame of 720 KB take two minutes. No more is taken for a text or a list than byt
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any, Final
 
 import cbor2
@@ -35,18 +36,29 @@ def encode_error(encoder: cbor2.CBOREncoder, value: Any) -> None:
 def load(payload: bytes) -> Any:
     """What has been dumped. Raises ValueError for anything else."""
     try:
-        return cbor2.loads(
-            payload,
-            tag_hook=_refuse,
-            object_hook=_refuse,
-            semantic_decoders=_TAGS,
-            max_depth=DEPTH_MAX,
-            allow_indefinite=False,
-            strict_hashable_types=True,  # as a map is refused only once it is read
-        )
-    except Exception as error:  # of whatever type the decoder has for it
-        cause = error.__cause__ if isinstance(error.__cause__, ValueError) else error
-        raise ValueError(f"cannot be read: {str(cause)[:80]}") from None
+        return cbor2.loads(payload, max_depth=DEPTH_MAX, **_OPTIONS)
+    except Exception as error:
+        raise _unreadable(error) from None
+
+
+def load_one(payload: bytes, start: int, depth: int) -> Any:
+    """What has been dumped to the bytes from `start` on, to all of them, of lists in so many lists at most. Raises
+    ValueError for anything else."""
+    stream = BytesIO(payload)
+    stream.seek(start)
+    try:
+        value = cbor2.CBORDecoder(stream, max_depth=depth, **_OPTIONS).decode()
+    except Exception as error:
+        raise _unreadable(error) from None
+    if stream.tell() != len(payload):
+        raise ValueError(f"{len(payload) - stream.tell()} bytes behind the end")
+    return value
+
+
+def _unreadable(error: Exception) -> ValueError:
+    """Of whatever type the decoder has for it."""
+    cause = error.__cause__ if isinstance(error.__cause__, ValueError) else error
+    return ValueError(f"cannot be read: {str(cause)[:80]}")
 
 
 def _refuse(_value: Any, _immutable: bool = False) -> Any:
@@ -67,3 +79,10 @@ class _Tags(dict[int, Callable[[Any, bool], Any]]):
 
 
 _TAGS: Final = _Tags({ERROR_TAG: _error})
+_OPTIONS: Final[dict[str, Any]] = {
+    "tag_hook": _refuse,
+    "object_hook": _refuse,
+    "semantic_decoders": _TAGS,
+    "allow_indefinite": False,
+    "strict_hashable_types": True,  # as a map is refused only once it is read
+}

