@@ -310,7 +310,9 @@ class Node:
         self.clock.at(now)
         self.links.lost(process)
 
-    def _link_up(self, _peer: Peer) -> None:
+    def _link_up(self, peer: Peer) -> None:
+        if self.clock.own_skew_ms:  # its own clock will not count for some seconds
+            peer.tell("skew", self.clock.own_skew_ms)
         self.upkeep.probe_lagging()
 
     def _link_down(self, peer: Peer) -> None:

@@ -130,7 +130,7 @@ def test_a_value_that_no_frame_could_carry_is_refused(talk: Talk) -> None:
     assert "maximum allowed size" in reply.text
 
 
-def test_wall_time_is_right_soon_after_the_clocks_are() -> None:
+def test_wall_time_is_right_soon_after_the_clocks_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes that start before NTP has set their clocks: EXPIREAT in 100 s must not be in twenty years, and what has
     600 s to live must keep them."""
     world = World(3)
@@ -188,3 +188,15 @@ def test_wall_time_is_right_soon_after_the_clocks_are() -> None:
     assert isinstance(replies[13], ReplyError)
     assert replies[14:17] == [-2, 1, 0]
     assert replies[17] == ReplyError("ERR wrong number of arguments for 'expiretime' command")
+
+    look(10)
+    monkeypatch.setattr("peerkv.node.TELL_SKEW_S", 1e9)
+    host = world.hosts["db3"]
+    host.kill()
+    host.start()  # it learns cluster time, and the skew, as it is linked
+    while host.node.topology is None:
+        look(1)
+    look(1)
+    (told,) = Talk(world, "db3").ask((b"TIME",))
+    assert abs(int(told[0]) - host.node.clock.cluster_ms // 1000 - years) < 5
+    assert host.node.clock.own_skew_ms == 0
