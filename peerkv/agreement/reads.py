@@ -421,7 +421,8 @@ class Reads:
         """When reads that a peer was sent then are to be asked of others."""
         if not peer.usable:
             return sent + self._settings.read_hedge
-        return max(max(sent, peer.read_at, self._clock.awake) + self._settings.read_hedge, peer.reads_again_at)
+        patience = self._view.patience(peer, self._clock, self._settings.read_hedge)
+        return max(max(sent, peer.read_at, self._clock.awake) + patience, peer.reads_again_at)
 
 
 def _cells(answers: Answers) -> dict[int, list[Cell]]:

@@ -144,21 +144,23 @@ class View:
         self.impaired = any(not peer.usable for peer in self.peers.values() if peer.number)
         self.aim_all()
 
+    def patience(self, peer: Peer, clock: Clock, hedge: float) -> float:
+        """How long a peer may read nothing of ours. Where processors are short everybody takes its time: a hedge is
+        never less than a few times what that peer, or we ourselves, took of late without being dead (after TCP's
+        retransmission timeout, RFC 6298)."""
+        slow = SLOWER * max(peer.slow.at(clock.now), clock.slow.at(clock.now))
+        return hedge if slow <= hedge else max(hedge, min(slow, HEDGE_MAX_S))
+
     def doubt(self, peer: Peer, since: float, clock: Clock, hedge: float) -> bool:
         """Whether a peer of which something has been due since then is silent: its link is gone, or for a hedge it has
         read nothing of what we send. A peer that is busy gets on with that, as whatever comes in has its turn. It says
-        so in every frame; who has nothing else to say is asked.
-
-        Where processors are short everybody takes its time: a hedge is never less than a few times what that peer, or
-        we ourselves, took of late without being dead (after TCP's retransmission timeout, RFC 6298)."""
+        so in every frame; who has nothing else to say is asked."""
         if peer is self.me:
             return False
         if not peer.usable:
             return True
         now = clock.now
-        slow = SLOWER * max(peer.slow.at(now), clock.slow.at(now))
-        if slow > hedge:
-            hedge = min(slow, HEDGE_MAX_S)
+        hedge = self.patience(peer, clock, hedge)
         seen = max(since, peer.read_at, clock.awake)
         if now - seen < hedge / 2:
             return False
