@@ -17,6 +17,7 @@ import trio
 from bench.processes import free_port
 from peerkv.resp import Replies, Reply, ReplyError, encode_request
 from peerkv.settings import Settings
+from peerkv.shell.peers import STRANGERS_MAX
 from peerkv.shell.serve import PortTaken, Serving, serve
 
 
@@ -361,3 +362,17 @@ async def test_answers_that_cannot_be_worked_on(
         while not (node.topology is not None and node.topology.epoch >= 3):
             await trio.sleep(0.05)
     assert not any(left.values())
+
+
+async def test_strangers_that_say_nothing_are_few(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds a file: as many as anybody likes to open would leave none for links."""
+    monkeypatch.setattr("peerkv.shell.peers.FIRST_FRAME_WITHIN_S", 3600.0)  # or they would be closed for that
+    streams = [await connect(serving, peer=True) for _ in range(3 * STRANGERS_MAX)]
+    closed = 0
+    for stream in streams[: 2 * STRANGERS_MAX]:
+        with trio.fail_after(5):
+            closed += await stream.receive_some(1) == b""
+    assert closed == 2 * STRANGERS_MAX
+    assert await works(serving)
+    for stream in streams:
+        await stream.aclose()
