@@ -78,6 +78,8 @@ class Links:
         self._rng = rng
         self._log = log
         self._up = up
+        self.on_cluster: Callable[[str], None] = lambda _name: None
+        """Told who has dialled us that belongs to a cluster, while we belong to none; set by `node`."""
         self._down = down
         self._again = again
         self._versions = versions
@@ -145,6 +147,8 @@ class Links:
         if isinstance(hello, wire.Refusal):
             return hello
         me = view.me.process
+        if view.topology is None and hello.cluster_id and hello.epoch:
+            self.on_cluster(hello.name)
         answer = self._greeting(hello.process, wire.version_of(payload), welcome=True)
         version = common_version(self._versions, hello.versions)
         if hello.to != me or view.is_foreign(hello.cluster_id) or hello.process == me or not version:

@@ -172,6 +172,7 @@ class Node:
         self.links = Links(
             settings, clock, self.view, rng, self._log, self._link_up, self._link_down, self._ask_again, versions
         )
+        self.links.on_cluster = self.steward.hear_of_cluster
         takes = [column.takes for column in COLUMNS] + [tell.takes for tell in TELLS.values()]
         self._takers: dict[str, Callable[..., None]] = {path: attrgetter(path)(self) for path in takes if path}
         """Who takes in what comes with frames, by the names in the tables of columns and of what is told."""

@@ -59,6 +59,8 @@ MISSING_AFTER_S: Final = 5.0
 """A node without a cluster says what is missing once it has waited for so long, and then ..."""
 MISSING_AGAIN_S: Final = 600.0
 """... so often."""
+HEARD_HOLDS_S: Final = 10.0
+"""Who belongs to a cluster and looks for this node will have met it within so long."""
 ALONE_AGAIN_S: Final = 30.0
 """A node that has dropped its cluster of one for another cluster, which then does not take it in, begins anew."""
 RECOVER_AGAIN_S: Final = 1.0
@@ -131,6 +133,8 @@ class Steward:
         self._dead: dict[int, bool] = {}
         """Ids of clusters that are no more; True: whoever says otherwise, False: unless a member of it does."""
         self._started = clock.now
+        self._heard_of = "", -inf
+        """Who of a cluster has looked for us last, and when."""
         self._dissolved_at = inf
         """When a cluster of one was dropped in favour of another."""
         self._said_missing = -inf
@@ -254,6 +258,10 @@ class Steward:
         own = (self._process, self._register.answer) if settings.role is Role.DATA else None
         self._propose(peers, own, topology, born_by(members))
 
+    def hear_of_cluster(self, name: str) -> None:
+        """Somebody who belongs to a cluster looks for us, or for who was here before: it may hold what we have lost."""
+        self._heard_of = name, self._clock.now
+
     def _expected(self) -> int:
         """How many data members begin a cluster; 0: it is not for this node to know."""
         settings, void = self._settings, self.void
@@ -267,6 +275,8 @@ class Steward:
     def _what_is_missing(self, live: list[Member], found: list[Member], masters: list[str], expected: int) -> str:
         settings = self._settings
         knowing = [member.name for member in live if member.epoch]
+        if not knowing and self._clock.now - self._heard_of[1] < HEARD_HOLDS_S:
+            knowing = [self._heard_of[0]]
         met = ", ".join(sorted(member.name for member in found if member.process != self._process)) or "nobody"
         if knowing:
             return f"waiting to be taken in by the cluster of {', '.join(sorted(knowing))}"

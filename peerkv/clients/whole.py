@@ -41,8 +41,9 @@ FLUSH_KEYS: Final = 1024
 """Keys that FLUSHALL has under way: 10 ms. A slot with more is cleared in several steps."""
 FORGET_WITHIN_S: Final = 5.0
 """A majority that is there agrees in less; after that the client is told that it has not."""
-RECOVER_WITHIN_S: Final = 10.0
-"""Those that are left agree in less."""
+RECOVER_WITHIN_S: Final = 30.0
+"""Those that are left agree in less; asked anew every ..."""
+RECOVER_AGAIN_S: Final = 2.0
 RANGES_MAX: Final = 16
 """So many ranges of slots are told; there may be thousands."""
 PATTERN_BYTES_MAX: Final = 4096
@@ -270,15 +271,17 @@ class Whole:
         wrong = steward.recover()
         if wrong or before is None:
             return ReplyError(f"ERR {wrong or 'this node has not met its cluster yet'}")
-        until = self._services.clock.now + RECOVER_WITHIN_S
-        while self._services.clock.now < until:
+        clock = self._services.clock
+        until, again_at = clock.now + RECOVER_WITHIN_S, clock.now + RECOVER_AGAIN_S
+        while clock.now < until:
             topology = self._view.topology
             if topology is None or topology.recoveries > before.recoveries:
                 return OK
+            if clock.now >= again_at:  # an owner that is busy may have answered too late
+                again_at = clock.now + RECOVER_AGAIN_S
+                wrong = steward.recover() or wrong
             yield Pause(0.05)
-        return ReplyError(
-            "NOQUORUM not all that are left have agreed within 10 s; they go on trying: see PEERKV STATUS"
-        )
+        return ReplyError(f"NOQUORUM {wrong or 'not all that are left have agreed; try again'}")
 
     def _status(self) -> Asking[Reply]:
         copies = yield from count_copies(self._view, self._replica)

@@ -97,8 +97,12 @@ class LossScenario(Scenario):
     def _fault(self) -> None:
         if self.over:
             return
+        # Who restarts together, and is as many as begin a cluster, must know of whoever else holds something: from the
+        # master, that remembers, or because there is nobody else (docs/operating.md).
+        more = (self._join,) if self.master else ()
         kind: Callable[[], str] = self.world.rng.choice(
             (
+                *more,
                 self._kill_together,
                 self._kill_together,
                 self._kill_together,
@@ -109,9 +113,7 @@ class LossScenario(Scenario):
                 self._storm,
                 self._start,
                 self._start,
-                self._join,
                 self._leave,
-                self._master,
             )
         )
         text = kind()
