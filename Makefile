@@ -36,10 +36,12 @@ bench: $(STAMP)
 
 sim: $(STAMP)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS)
+	$(BIN)/python -m tests.sim --loss --seeds $(SEEDS) --jobs $(JOBS) --slots 256 --seconds 30
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.sim --seeds 2000 --jobs $(JOBS)
 	$(BIN)/python -m tests.sim --seeds 200 --slots 16384 --jobs $(JOBS)
+	$(BIN)/python -m tests.sim --loss --seeds 1000 --jobs $(JOBS) --slots 256 --seconds 30
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

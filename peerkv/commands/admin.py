@@ -54,9 +54,10 @@ _ROWS: Final[tuple[tuple[str, Kind, int, str, str, str, str, str, str], ...]] = 
         "admin",
         "cluster",
         "7.2.0",
-        "STATUS | EXPLAIN key | LEAVE | FORGET name | HELP",
-        "Tells about the cluster and where a key is, as JSON; has this node leave, or gives up on a dead member.",
-        "status explain leave forget help",
+        "STATUS | EXPLAIN key | LEAVE | FORGET name | RECOVER [ACCEPT-LOSS] | HELP",
+        "Tells about the cluster and where a key is, as JSON; has this node leave, gives up on a dead member, or goes on"
+        " with what is left.",
+        "status explain leave forget recover help",
     ),
     (
         "cluster",
@@ -77,7 +78,7 @@ _ROWS: Final[tuple[tuple[str, Kind, int, str, str, str, str, str, str], ...]] = 
         "cluster",
         "3.0.0",
         "",
-        "Accepted for clients of clusters; every node serves every read anyway.",
+        "Where no quorum can be reached, reads are answered from any copy, be it old.",
         "",
     ),
     ("readwrite", SESSION, 1, "fast", "cluster", "3.0.0", "", "Undoes READONLY.", ""),
