@@ -55,8 +55,7 @@ _ROWS: Final[tuple[tuple[str, Kind, int, str, str, str, str, str, str], ...]] = 
         "cluster",
         "7.2.0",
         "STATUS | EXPLAIN key | LEAVE | FORGET name | RECOVER [ACCEPT-LOSS] | HELP",
-        "Tells about the cluster and where a key is, as JSON; has this node leave, gives up on a dead member, or goes on"
-        " with what is left.",
+        "Tells of the cluster and of a key, as JSON; has this node leave; gives up a dead member; goes on after a loss.",
         "status explain leave forget recover help",
     ),
     (
