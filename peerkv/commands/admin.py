@@ -55,7 +55,7 @@ _ROWS: Final[tuple[tuple[str, Kind, int, str, str, str, str, str, str], ...]] = 
         "cluster",
         "7.2.0",
         "STATUS | EXPLAIN key | LEAVE | FORGET name | RECOVER [ACCEPT-LOSS] | HELP",
-        "Tells of the cluster and of a key, as JSON; has this node leave; gives up a dead member; goes on after a loss.",
+        "Tells of the cluster and of a key, as JSON; has this node leave; gives up a member; goes on after a loss.",
         "status explain leave forget recover help",
     ),
     (
