@@ -345,51 +345,69 @@ class Dispatcher:
                     before = written.get(number, 0)
                     written[number] = self._coordinator.write(number, request, batch, index, before)
                     session.last_slot = number
-            elif kind is Kind.SESSION and not _asks_cluster(request):
-                protocol = session.protocol
-                reply = self._run_session(session, command, request, batch, index)
-                quiet = session.muted or session.skips
-                if session.protocol != protocol:  # the reply, too, is of the new one
-                    self._truncate(batch, index)
-                    if not batch.left:
-                        self.finished(session)
-                    answer = Batch(self, session, 1)
-                    answer.silent = {0} if batch.silent and index in batch.silent else None
-                    session.batches.append(answer)
-                    answer.deliver(0, reply)
-                    return requests[index + 1 :]
-                batch.deliver(index, reply)
-                if session.closing:
-                    self._truncate(batch, index + 1)
-                    break
-                self._charge(session, self._cost(command, request) + _size_of(reply) // BYTES_PER_UNIT)
-                if session.spent >= SHARE_UNITS:
-                    return self._break_here(session, batch, index + 1, requests)
-            elif kind is Kind.SPREAD:
-                if len(request) > PIECE_ARGUMENTS and not (len(request) - 1) % command.keys[2]:
-                    if session.reading or ("write" in command.flags and self._follows(session, batch, index)):
-                        self._stall(session, batch, index, requests)
-                        return None
-                    session.spreading = Spreading(self, session, command, request, batch, index)
-                    self._stall(session, batch, index + 1, requests)
-                    session.ordered = False
-                    self.go_on(session)
-                    return None
-                if not self._spread(session, command, request, batch, index):
-                    self._stall(session, batch, index, requests)
-                    return None
             else:
-                if self._follows(session, batch, index):
-                    self._stall(session, batch, index, requests)
-                    return None
-                self._charge(session, SHARE_UNITS)
-                self._operations.start(self._clock.now, self._whole.run(command.name, session, request, batch, index))
-                if batch.left > len(replies) - index - 1:
-                    self._stall(session, batch, index + 1, requests)
-                    return None
+                goes_on, rest = self._run_other(session, command, request, batch, index, requests)
+                if not goes_on:
+                    return rest
+                quiet = session.muted or session.skips
         if not batch.left:
             self.finished(session)
         return None
+
+    def _run_other(
+        self,
+        session: Session,
+        command: Command,
+        request: list[bytes],
+        batch: Batch,
+        index: int,
+        requests: list[list[bytes]],
+    ) -> tuple[bool, list[list[bytes]] | None]:
+        """Run a command of the connection, of many slots, or of all of them. Returns whether the batch goes on, and, if
+        it does not, what is left to be run."""
+        kind = command.kind
+        if kind is Kind.SESSION and not _asks_cluster(request):
+            protocol = session.protocol
+            reply = self._run_session(session, command, request, batch, index)
+            if session.protocol != protocol:  # the reply, too, is of the new one
+                self._truncate(batch, index)
+                if not batch.left:
+                    self.finished(session)
+                answer = Batch(self, session, 1)
+                answer.silent = {0} if batch.silent and index in batch.silent else None
+                session.batches.append(answer)
+                answer.deliver(0, reply)
+                return False, requests[index + 1 :]
+            batch.deliver(index, reply)
+            if session.closing:
+                self._break_here(session, batch, index + 1, requests)
+                return False, None
+            self._charge(session, self._cost(command, request) + _size_of(reply) // BYTES_PER_UNIT)
+            if session.spent >= SHARE_UNITS:
+                return False, self._break_here(session, batch, index + 1, requests)
+        elif kind is Kind.SPREAD:
+            if len(request) > PIECE_ARGUMENTS and not (len(request) - 1) % command.keys[2]:
+                if session.reading or ("write" in command.flags and self._follows(session, batch, index)):
+                    self._stall(session, batch, index, requests)
+                    return False, None
+                session.spreading = Spreading(self, session, command, request, batch, index)
+                self._stall(session, batch, index + 1, requests)
+                session.ordered = False
+                self.go_on(session)
+                return False, None
+            if not self._spread(session, command, request, batch, index):
+                self._stall(session, batch, index, requests)
+                return False, None
+        else:
+            if self._follows(session, batch, index):
+                self._stall(session, batch, index, requests)
+                return False, None
+            self._charge(session, SHARE_UNITS)
+            self._operations.start(self._clock.now, self._whole.run(command.name, session, request, batch, index))
+            if batch.left > len(batch.replies) - index - 1:
+                self._stall(session, batch, index + 1, requests)
+                return False, None
+        return True, None
 
     def break_off(self, session: Session, error: str) -> None:
         """Input of the client cannot be read any further: say so behind what was asked for before, and close."""
