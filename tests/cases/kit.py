@@ -193,7 +193,7 @@ def whole(port, data_nodes, host="127.0.0.1"):
     )
 
 
-def cluster(count, *args, env=None, within=60, name="db"):
+def cluster(count, *args, env=None, within=120, name="db"):
     """A node by itself and others that join it one after another."""
     nodes = [Node(*args, name=f"{name}1", env=env)]
     until(lambda: whole(nodes[0].port, 1), within)
