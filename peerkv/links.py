@@ -149,13 +149,15 @@ class Links:
         me = view.me.process
         if view.topology is None and hello.cluster_id and hello.epoch:
             self.on_cluster(hello.name)
-        answer = self._greeting(hello.process, wire.version_of(payload), welcome=True)
-        version = common_version(self._versions, hello.versions)
-        if hello.to != me or view.is_foreign(hello.cluster_id) or hello.process == me or not version:
-            return answer, None
+        if hello.to != me or view.is_foreign(hello.cluster_id) or hello.process == me:
+            return b"", None  # a stranger learns nothing
         link = self._links.get(hello.process)
         if link is None:
             return b"", None  # it knows us before gossip has told us of it; it will try again
+        answer = self._greeting(hello.process, wire.version_of(payload), welcome=True)
+        version = common_version(self._versions, hello.versions)
+        if not version:
+            return answer, None
         if not link.peer.up and not link.dialling:
             self._dial(link)
         link.peer.version = version
