@@ -188,6 +188,9 @@ class LossScenario(Scenario):
         go on without what is lost."""
         world, rng = self.world, self.world.rng
         world.after(OPERATOR_LOOKS_S, self._operate)
+        if self.over:
+            for name in self.world.hosts:
+                self._start_one(name)
         nodes = [host.node for host in world.hosts.values() if host.node is not None and not host.paused]
         bereft = [(node, found) for node in nodes if (found := node.steward.bereft) is not None]
         if not bereft:
