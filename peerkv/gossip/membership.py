@@ -166,6 +166,13 @@ class Membership:
         if new.name == self.me.name:
             self.me = new
 
+    def expel(self, member: Member, cluster_id: int) -> None:
+        """A member that has turned out to be of another cluster is none of ours."""
+        self.log("warning", f"{member.name}: {self.foreign_reason(cluster_id)}")
+        if member.live:
+            self.outbox.events += events_of(member, replace(member, liveness=Liveness.DOWN))
+        self.drop(member.name)
+
     def drop(self, name: str) -> None:
         self._hold(replace(self.by_name[name], liveness=Liveness.LEFT))
         del self.by_name[name], self.standings[name]

@@ -29,7 +29,6 @@ from peerkv.gossip.member import (
     Member,
     Missed,
     common_version,
-    events_of,
     located,
     supersedes,
 )
@@ -223,9 +222,12 @@ class Swim:
         theirs = located(message.me.member, host)
         self._exchanges.answered_by(exchange, theirs.process)
         self._members.note_succession(theirs)
-        if theirs.process == self._members.me.process or self._exchanges.is_refused(
-            now, exchange.address, theirs.cluster_id
-        ):
+        if theirs.process == self._members.me.process:
+            return
+        if self._exchanges.is_refused(now, exchange.address, theirs.cluster_id):
+            held = self.members.get(theirs.name)
+            if held is not None and held.process == theirs.process:
+                self._members.expel(held, theirs.cluster_id)
             return
         self._members.seen_as(now, message.seen)
         match message.admission:
@@ -295,13 +297,8 @@ class Swim:
         if replace(self._members.me, **changes) == self._members.me or self._members.leaving:
             return
         self._members.speak(**changes)
-        for stranger in [
-            member for member in self._members.by_name.values() if self._members.is_foreign(member.cluster_id)
-        ]:
-            self._members.log("warning", f"{stranger.name}: {self._members.foreign_reason(stranger.cluster_id)}")
-            if stranger.live:
-                self._members.outbox.events += events_of(stranger, replace(stranger, liveness=Liveness.DOWN))
-            self._members.drop(stranger.name)
+        for stranger in [member for member in self.members.values() if self._members.is_foreign(member.cluster_id)]:
+            self._members.expel(stranger, stranger.cluster_id)
 
     def forget(self, now: float, name: str) -> None:
         """It was agreed to give that member up. If that life of it is heard from again, it has to begin a new one."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from peerkv import wire
 from peerkv.gossip.exchanges import COMPLAINT_INTERVAL_S, COMPLAINTS_MAX
-from peerkv.gossip.member import Claim, Liveness, Member
+from peerkv.gossip.member import Claim, Liveness, Member, MemberDown
 from peerkv.gossip.membership import INCARNATIONS_MAX
 from peerkv.gossip.messages import (
     Ack,
@@ -209,6 +209,22 @@ def test_a_member_is_pinged_for_others_at_the_address_that_we_know() -> None:
     town.forge(first, "db3", third.swim.me.process, PingRequest(8, 12345), source=third.address)
     pings = [address for port, address, message in town.sent if port == 1 and isinstance(message.body, Ping)]
     assert pings == [second.address]
+
+
+def test_a_newcomer_that_then_belongs_to_another_cluster_is_no_member_any_more() -> None:
+    """Who was given a dead member's address was met before it had joined its own cluster, and stayed in `status`."""
+    town = Town()
+    first, second = town.members(2)
+    for engine in (first, second):
+        engine.input(lambda engine=engine: engine.swim.update(cluster_id=5))  # type: ignore[misc]
+    guest = town.start("y3", 9, 1)
+    town.run(3.0)
+    assert first.holds("y3") == second.holds("y3") == (guest.swim.me.process, ALIVE)
+    guest.input(lambda: guest.swim.update(cluster_id=7))
+    town.run(10.0)
+    assert first.holds("y3") is second.holds("y3") is guest.holds("db1") is None
+    assert isinstance(first.events[-1], MemberDown)
+    assert any("y3: belongs to another cluster of the same name (id 7; ours is 5)" in text for text in first.log)
 
 
 def test_strangers_have_few_lines_of_the_log() -> None:
