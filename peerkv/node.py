@@ -324,6 +324,16 @@ class Node:
         self.swim.link_lost(now, peer.name)
         self._swim_dirty = True
 
+    def link_moves(self, now: float, process: int) -> None:
+        """That process has taken more of what waited to be sent to it: it reads, however long the frame is."""
+        self.clock.at(now)
+        peer = self.view.peers.get(process)
+        if peer is not None and peer.up:
+            peer.read_at = now
+            if peer.silent:
+                peer.silent = False
+                self.view.links_changed()
+
     # -- frames
 
     def frame(self, now: float, process: int, payload: bytes) -> None:
@@ -672,6 +682,7 @@ class Node:
             self._log("error", f"{len(frame)} bytes for {peer.name} are not sent, {most} in one frame are allowed")
             return
         outbox.frames.append((peer.process, frame))
+        peer.unread_bytes += len(frame)
         self.replica.recent.note_traffic(len(frame))
 
     def _wake_at(self) -> float:

@@ -23,7 +23,7 @@ from peerkv.agreement.operation import (
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.progress import Status
 from peerkv.agreement.reads import Budget, Counters, Reads, Sink
-from peerkv.agreement.view import View
+from peerkv.agreement.view import READ_BYTES_PER_S, View
 from peerkv.clock import Clock
 from peerkv.resp import Reply, ReplyError
 from peerkv.settings import Settings
@@ -314,6 +314,10 @@ class Coordinator:
         waited, patience = self._clock.now - write[5], self._settings.request_timeout
         if waited < patience:
             return False
+        owners = self.view.order[ticket & TICKET_SLOT]
+        patience += (sum(map(len, write[0])) + sum([peer.unread_bytes for peer in owners])) / READ_BYTES_PER_S
+        if waited < patience:
+            return False
         if waited < BUSY_PATIENCE * patience and self._quorum_lives(ticket & TICKET_SLOT, write[5]):
             return False
         self._fail(ticket, write, pursuit)
@@ -322,7 +326,11 @@ class Coordinator:
     def _quorum_lives(self, number: int, since: float) -> bool:
         """Whether enough owners of the slot have been heard since then, of whatever."""
         view = self.view
-        alive = [peer.number for peer in view.order[number] if peer is view.me or (peer.up and peer.heard > since)]
+        alive = [
+            peer.number
+            for peer in view.order[number]
+            if peer is view.me or (peer.up and max(peer.heard, peer.read_at) > since)
+        ]
         return bool(alive) and view.quorums[number].won(alive)
 
     def _fail(self, ticket: int, write: Write, pursuit: Pursuit) -> None:

@@ -44,6 +44,7 @@ class Peer(Columns):
         "slow",
         "touched",
         "turns",
+        "unread_bytes",
         "unread_since",
         "up",
         "version",
@@ -72,6 +73,8 @@ class Peer(Columns):
         """... and when it said so last that it gets on with that, or is through."""
         self.unread_since = 0.0
         """Since when there has been a frame of ours that it has not said it has read; 0: there is none."""
+        self.unread_bytes = 0
+        """How much it was sent since it was last through."""
         self.slow = Slowness()
         """How long it took to say so, of late."""
         self.heard = 0.0
@@ -102,7 +105,11 @@ class Peer(Columns):
         if read > self.read_by_it or read >= self.frames_sent:
             if self.unread_since:
                 self.slow.note(now, now - max(self.unread_since, self.read_at))
-            self.unread_since = now if read < self.frames_sent else 0.0
+            if read < self.frames_sent:
+                self.unread_since = now
+            else:
+                self.unread_since = 0.0
+                self.unread_bytes = 0
             self.read_by_it = read
             self.read_at = now
 

@@ -12,6 +12,8 @@ from peerkv.ring.topology import Topology
 from peerkv.store.cell import MEMBER_MASK
 from peerkv.store.slot import Copies
 
+READ_BYTES_PER_S: Final = 16 << 20
+"""A peer is waited for so much longer as it was sent much: a fifth of what decoding takes where nothing else runs."""
 SLOWER: Final = 3.0
 """Who is slower than ever of late by this factor is silent; ..."""
 HEDGE_MAX_S: Final = 2.0
@@ -147,8 +149,9 @@ class View:
     def patience(self, peer: Peer, clock: Clock, hedge: float) -> float:
         """How long a peer may read nothing of ours. Where processors are short everybody takes its time: a hedge is
         never less than a few times what that peer, or we ourselves, took of late without being dead (after TCP's
-        retransmission timeout, RFC 6298)."""
+        retransmission timeout, RFC 6298). And values of many MiB take their time anywhere."""
         slow = SLOWER * max(peer.slow.at(clock.now), clock.slow.at(clock.now))
+        hedge += peer.unread_bytes / READ_BYTES_PER_S
         return hedge if slow <= hedge else max(hedge, min(slow, HEDGE_MAX_S))
 
     def doubt(self, peer: Peer, since: float, clock: Clock, hedge: float) -> bool:

@@ -305,7 +305,10 @@ class Link(Stream):
 
     def on_event(self, mask: int) -> None:
         if mask & select.EPOLLOUT:
+            unsent = len(self.unsent)
             self.drain()
+            if len(self.unsent) < unsent and not self.closed:
+                self.loop.node.link_moves(self.loop.now, self.process)
         if mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) and not self.closed:
             with contextlib.suppress(BlockingIOError, OSError):
                 if self.socket.recv(READ_BYTES):
