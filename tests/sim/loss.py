@@ -122,6 +122,9 @@ class LossScenario(Scenario):
             self.result.faults.append(text)
         self._schedule_fault()
 
+    def _pause(self) -> str:
+        return super()._pause() if self._live() else ""
+
     def _running(self) -> list[str]:
         return [name for name, host in self.world.hosts.items() if host.node is not None and name != "master"]
 

@@ -254,6 +254,31 @@ def test_what_is_left_is_shown_and_kept_by_one_command() -> None:
     assert story.kept("db1") == story.kept("db3") == set(KEYS)
 
 
+def forgotten_by_the_last(story: Story) -> list[Reply]:
+    """The only one left of three was away while the others acknowledged: what it says of those keys."""
+    world = story.world
+    others = [name for name in world.hosts if name != "db3"]
+    world.cuts |= {(name, "db3") for name in others} | {("db3", name) for name in others}
+    story.run(1.0)
+    story.write()
+    story.kill("db1", "db2")
+    world.heal()
+    story.start("db1", "db2")
+    story.run(20.0)
+    return story.ask_all("db3", *[(b"GET", key) for key in KEYS])
+
+
+def test_one_of_three_is_not_taken_for_everybody() -> None:
+    """It may not have what the other two have acknowledged, as here."""
+    story = Story(3)
+    replies = forgotten_by_the_last(story)
+    assert all(isinstance(reply, ReplyError) and reply.text.startswith("NOQUORUM") for reply in replies)
+    assert story.status("db3")["loss"]["keys_kept"] == 0
+    assert story.ask("db3", b"PEERKV", b"RECOVER", b"ACCEPT-LOSS") == "OK"
+    story.await_whole("db1", 3)
+    assert story.kept("db1") == set()
+
+
 def test_a_member_that_is_merely_down_must_come_back_or_be_given_up_first() -> None:
     story = Story(3)
     story.write()
