@@ -30,26 +30,29 @@ SKEW_MOST_MS: Final = 10**15
 STALL_S: Final = 0.05
 """A node that has run so much later than it meant to has to read what came meanwhile, before anybody is silent."""
 HALVED_S: Final = 2.0
+NOTED_S: Final = 0.01
+"""What is faster says nothing."""
 
 
 class Slowness:
     """The longest of some times, of late: what was long ago counts half as much every HALVED_S."""
 
-    __slots__ = ("_at", "_seconds")
+    __slots__ = ("_at", "most")
 
     def __init__(self) -> None:
-        self._seconds = 0.0
+        self.most = 0.0
+        """Seconds, not yet halved."""
         self._at = 0.0
 
     def note(self, now: float, seconds: float) -> None:
         """Something has taken so long."""
-        if seconds > self._seconds or seconds > self.at(now):
-            self._seconds = seconds
+        if seconds > NOTED_S and (seconds > self.most or seconds > self.at(now)):
+            self.most = seconds
             self._at = now
 
     def at(self, now: float) -> float:
         """Seconds."""
-        return self._seconds * 0.5 ** ((now - self._at) / HALVED_S) if self._seconds else 0.0
+        return self.most * 0.5 ** ((now - self._at) / HALVED_S) if self.most else 0.0
 
 
 class Clock:

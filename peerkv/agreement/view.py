@@ -150,8 +150,10 @@ class View:
         """How long a peer may read nothing of ours. Where processors are short everybody takes its time: a hedge is
         never less than a few times what that peer, or we ourselves, took of late without being dead (after TCP's
         retransmission timeout, RFC 6298). And values of many MiB take their time anywhere."""
-        slow = SLOWER * max(peer.slow.at(clock.now), clock.slow.at(clock.now))
         hedge += peer.unread_bytes / READ_BYTES_PER_S
+        if SLOWER * max(peer.slow.most, clock.slow.most) <= hedge:
+            return hedge
+        slow = SLOWER * max(peer.slow.at(clock.now), clock.slow.at(clock.now))
         return hedge if slow <= hedge else max(hedge, min(slow, HEDGE_MAX_S))
 
     def doubt(self, peer: Peer, since: float, clock: Clock, hedge: float) -> bool:
