@@ -604,3 +604,32 @@ def test_t5_an_epoch_leaves_slots_where_their_home_stays() -> None:
         member.enter(owners.topology)
     owners.pass_time(1.0)
     assert SLOT in owners.members[2].home.homes
+
+
+def test_o5_what_was_given_up_is_not_done_behind_what_came_later() -> None:
+    """A client was told UNCERTAIN, and sent something else, which was done; then what it had sent first came through at
+    an owner that was to take the slot over for it, and was done on top of that."""
+    owners = Owners()
+    first, second, third = owners.members
+    written(owners, b"a")
+    owners.cut_apart(third, second)
+    owners.cut.add((third.name, first.name))
+    got = Got()
+    lost = third.write(got, 0, b"APPEND", b"k", b"1")
+    owners.pass_time(10.0)
+    given_up = got.replies[0]
+    assert isinstance(given_up, ReplyError)
+    assert given_up.text.startswith("UNCERTAIN")
+    owners.cut = {(third.name, first.name)}
+    for here, there in ((second, third), (third, second)):
+        here.peer(there).up = True
+        here.peer(there).silent = False
+        here.view.links_changed()
+    third.write(got, 1, b"APPEND", b"k", b"2")
+    second.view.mark(third.view.me.process, third.coordinator.mark)  # as the frame that brings it says
+    owners.pass_time(2.0)
+    assert got.replies[1] == b"a2"
+    first.takeover.insist(first.peer(third), [lost])
+    first.home.run(first.peer(third), [lost], [0], [(b"APPEND", b"k", b"1")])  # what says so comes still later
+    owners.pass_time(2.0)
+    assert values(owners) == [b"a2"] * 3
