@@ -57,7 +57,7 @@ class Nodes:
     def check(self, name: str) -> None:
         asked = "".join(f"get k{n}\n" for n in range(KEYS))
         done = run("connect", "--redis", f"127.0.0.1:{self.ports[name]}", lines=asked)
-        assert done.stdout.split() == [f'"{n}"' for n in range(KEYS)]
+        assert done.stdout.split() == [f"{n}" for n in range(KEYS)]
 
     def end(self) -> None:
         for process in self.processes.values():

@@ -218,12 +218,13 @@ class Owners:
             if peer.reads:
                 member.reads.close(peer)
             peer.sends(self.now)
-            (frame,) = wire.Encoder(0, 0, 0).frames(peer)
+            frames = wire.Encoder(0, 0, 0).frames(peer)
             peer.clear()
-            if (member.name, other.name) not in self.cut:
-                self.receive(other, other.peer(member), frame)
-            else:
-                self.stalled.setdefault((member.name, other.name), []).append(frame)
+            for frame in frames:
+                if (member.name, other.name) not in self.cut:
+                    self.receive(other, other.peer(member), frame)
+                else:
+                    self.stalled.setdefault((member.name, other.name), []).append(frame)
         return bool(outgoing)
 
     def receive(self, member: Member, peer: Peer, payload: bytes) -> None:

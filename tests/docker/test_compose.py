@@ -98,6 +98,10 @@ class Compose:
             "PEERKV_FORGET_AFTER": "4",
             "PEERKV_PORT": str(self.port),
         }
+        if "docker-compose version 1" in run("docker-compose", "--version"):
+            self._environment["COMPOSE_PARALLEL_LIMIT"] = (
+                "3"  # with 2 its two services wait for each other's containers
+            )
 
     def compose(self, *arguments: str) -> str:
         return run("docker-compose", *arguments, cwd=self._context, env=self._environment, timeout=600)

@@ -137,7 +137,7 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
         (accept_in_spite_of_a_promise, 5),
         (promise_without_keeping_it, 1),
         (forget_what_was_run, 7),
-        (take_any_position_for_history, 9),
+        (take_any_position_for_history, 43),
         (take_over_without_the_furthest_copy, 12),
         (report_before_a_majority_has_it, 9),
         (ask_the_old_owners_only, 12),
