@@ -28,7 +28,7 @@ from peerkv.store.cell import SEQUENCE_BITS
 from peerkv.store.recent import TICKET_SLOT
 from peerkv.store.slot import Slot
 
-FILLED_LOOKS: Final = 256
+FILLED_LOOKS: Final = 2048
 """Slots looked at per survey of a change; most are noted as filled by the acknowledgement that makes them so."""
 
 
