@@ -50,7 +50,7 @@ def test_clients_leave_files_for_the_nodes_own_work() -> None:
                 refused += client.recv(100) == full
             except ConnectionError:  # its PING came after the refusal
                 refused += 1
-        assert refused == 90 - 75
+        assert 90 - 75 <= refused <= 90 - 75 + 1  # who asked whether the node is there may not have gone yet
         with running([*node, str(second), "--join", f"127.0.0.1:{first}"]):
 
             def joined() -> bool:
