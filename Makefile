@@ -8,6 +8,9 @@ JOBS ?= $(shell nproc)
 # Many tests wait for processes of their own: two at a time on each processor. Those that nothing may disturb come last.
 WORKERS := $(shell expr 2 \* $(JOBS))
 
+# Many tests are of real processes, and share the processors with others: what fails has one more try, by itself.
+AGAIN := $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
+
 .PHONY: run test check bench sim soak clean install
 
 install: $(STAMP)
@@ -21,8 +24,8 @@ run: $(STAMP)
 	@$(BIN)/peerkv up
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup -m "not alone"
-	$(BIN)/python -m pytest -q -m alone
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup -m "not alone" || $(AGAIN) -m "not alone"
+	$(BIN)/python -m pytest -q -m alone || $(AGAIN) -m alone
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
