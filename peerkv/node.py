@@ -266,12 +266,6 @@ class Node:
         session.backlog.clear()
         self._outbox.kills.append(session)
 
-    def cut_off(self, session: Session, why: str) -> None:
-        """Close the connection of a client that asks for too much."""
-        limit = self.settings.client_output_bytes_max
-        self._log("warning", f"client {session.address} {why}, {limit} are allowed: closed")
-        self.kill(session)
-
     # -- links between peers
 
     def accept(self, now: float, source: Address, payload: bytes) -> tuple[bytes, int | None]:
