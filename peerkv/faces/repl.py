@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from typing import Final
 
@@ -36,6 +36,19 @@ async def converse(client: Client, *, redis: bool) -> None:
         auto_suggest=AutoSuggestFromHistory(),
         bottom_toolbar=lambda: HTML("<b>{}</b>").format(_hint(session.default_buffer.text)),
     )
+    running = _Running()
+    try:
+        async with trio.open_nursery() as nursery:
+            # one for all commands: Ctrl-C that comes when one has just ended is not to end the prompt
+            with trio.open_signal_receiver(signal.SIGINT) as interrupts:
+                nursery.start_soon(running.interrupt_by, interrupts)
+                await _lines(session, shell, running)
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise first_of(group) from None
+
+
+async def _lines(session: PromptSession[str], shell: Shell, running: _Running) -> None:
     while True:
         try:
             line = await _read_line(session, shell.prompt)
@@ -45,32 +58,35 @@ async def converse(client: Client, *, redis: bool) -> None:
             return
         if leaves(line.encode("utf-8", "surrogateescape")):
             return
-        await _run_until_interrupted(shell, line)
+        await running.run(shell, line)
 
 
-async def _run_until_interrupted(shell: Shell, line: str) -> None:
-    """Ctrl-C gives the prompt back: the connection is closed, as the reply may come at any time later."""
-    answered = False
+class _Running:
+    """The command that is under way; Ctrl-C ends it and gives the prompt back."""
 
-    async def run(scope: trio.CancelScope) -> None:
-        nonlocal answered
-        text, _ = await shell.run(line)
-        answered = True
-        if text:
-            write(text, terminal=True)
-        await shell.client.learn()
-        scope.cancel()
+    def __init__(self) -> None:
+        self._line = ""
+        self._scope: trio.CancelScope | None = None
+        self._answered = False
 
-    try:
-        async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(signal.SIGINT) as interrupts:
-                nursery.start_soon(run, nursery.cancel_scope)
-                async for _ in interrupts:
-                    if not answered:
-                        write(f"interrupted{_doubt(line)}", terminal=True)
-                    nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise first_of(group) from None
+    async def run(self, shell: Shell, line: str) -> None:
+        """Run a line and write its reply. Interrupted, the connection is closed, as the reply may come at any time."""
+        self._line, self._answered = line, False
+        with trio.CancelScope() as self._scope:
+            text, _ = await shell.run(line)
+            self._answered = True
+            if text:
+                write(text, terminal=True)
+            await shell.client.learn()
+        self._scope = None
+
+    async def interrupt_by(self, interrupts: AsyncIterator[int]) -> None:
+        """While the prompt has the terminal, Ctrl-C is a key; one that comes before it has is for no command."""
+        async for _ in interrupts:
+            if self._scope is not None and not self._scope.cancel_called:
+                if not self._answered:
+                    write(f"interrupted{_doubt(self._line)}", terminal=True)
+                self._scope.cancel()
 
 
 def _doubt(line: str) -> str:
