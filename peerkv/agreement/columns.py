@@ -26,6 +26,7 @@ from peerkv.agreement.messages import (
     POSITION_MAX,
     are_bytes,
     ballot,
+    bodies_of,
     flat,
     from_wire,
     keys_of,
@@ -221,15 +222,20 @@ def _unpack_segment(
     tickets, positions = unpack_numbers(tickets), unpack_positions(positions)
     count = len(tickets)
     deadlines = unpack_numbers(deadlines) if deadlines else [0] * count
-    if type(keys) is not list or not count == len(positions) == len(keys) == len(values_of(values)) == len(deadlines):
+    if (
+        type(keys) is not list
+        or type(values) is not list
+        or not count == len(positions) == len(keys) == len(values) == len(deadlines)
+    ):
         raise ValueError("changes of different lengths")
     _tickets(tickets, slots)
+    values = bodies_of(values)
     if not are_bytes(keys):
         for key, value in zip(keys, values, strict=True):
             if type(key) is list:
-                changed, held, until = flat(key, 3)
+                changed, bodies, until = flat(key, 3)
                 keys_of(changed)
-                values_of(held)
+                key[1::3] = bodies_of(bodies)
                 numbers(until)
             elif key is not None and type(key) is not bytes:
                 raise ValueError("not a key")

@@ -19,12 +19,13 @@ from peerkv.agreement.takeover import Queued, Takeover
 from peerkv.agreement.turn import Group, Rows, Turn
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
-from peerkv.resp import Reply, ReplyError
+from peerkv.resp import CommandError, Reply, ReplyError, size_of_reply
 from peerkv.settings import Settings
 from peerkv.store.cell import SEQUENCE_BITS, Cells, Change, first_position
 from peerkv.store.expiry import Expiry
 from peerkv.store.recent import TICKET_SLOT, OperationId
 from peerkv.store.slot import Slot
+from peerkv.store.values import size_of_body
 
 if TYPE_CHECKING:
     from random import Random
@@ -144,7 +145,7 @@ class Home:
                 changes, reply = runs[request[0]](cells_of[number], request, clock)
             except Exception as error:
                 changes, reply = None, fault(request, error)
-            if changes is None or len(changes) != 1 or changes[0][1] is None:
+            if changes is None or len(changes) != 1 or type(changes[0][1]) is not bytes:
                 rows_of.clear()
                 self._made = made
                 self._record(number, origin, ticket, changes, reply)
@@ -153,7 +154,7 @@ class Home:
             ((key, value, deadline),) = changes
             recent[ticket] = reply
             positions[number] = to = positions[number] + 1
-            cells_of[number][key] = (to, value, deadline)
+            cells_of[number][key] = (to, value, deadline)  # type: ignore[assignment]
             if deadline or timed[number]:
                 self._note_deadlines(number, changes)
             rows = rows_of.get(group)
@@ -238,9 +239,7 @@ class Home:
             rows += (ticket, to, *changes[0], reply)
         else:
             rows += (ticket, to, [item for change in changes for item in change] or None, None, 0, reply)
-        self._made += sum([len(value) for _, value, _ in changes if value is not None])
-        if type(reply) is bytes:
-            self._made += len(reply)
+        self._made += self._work_of(slot, changes) + size_of_reply(reply)
         self._note_deadlines(slot.number, changes)
 
     def write_nothing(self, home: HomeSlot) -> None:
@@ -265,12 +264,21 @@ class Home:
             self.change_alone(number, changes)
         return reply
 
-    def change_alone(self, number: int, changes: Sequence[Change]) -> None:
-        """Make changes of a slot whose only owner we are."""
+    def change_alone(self, number: int, changes: Sequence[Change]) -> int:
+        """Make changes of a slot whose only owner we are. Returns the bytes that have been written for that."""
         home = self.homes[number]
         to = home.slot.position + 1
         home.slot.apply(to if to >> SEQUENCE_BITS == home.ballot else first_position(home.ballot) + 1, changes)
         self._note_deadlines(number, changes)
+        return self._work_of(home.slot, changes)
+
+    def _work_of(self, slot: Slot, changes: Sequence[Change]) -> int:
+        """Bytes that have been written: a string that is patched is written anew."""
+        work = 0
+        for key, body, _ in changes:
+            value = slot.cells[key][1]
+            work += len(value) if type(value) is bytes else size_of_body(body)
+        return work
 
     def _note_deadlines(self, number: int, changes: Sequence[Change]) -> None:
         for key, _, deadline in changes:
@@ -418,10 +426,20 @@ class Home:
 
 
 def fault(request: Sequence[bytes], error: Exception) -> ReplyError:
-    """What is said to a command that raised an exception. It has changed nothing; it costs its client an error, and not
-    one home after another."""
+    """What is said to a command that raised an exception. It has changed nothing; where none was meant, it costs its
+    client an error, and not one home after another."""
+    if isinstance(error, CommandError):
+        return error.reply
     name = request[0].decode("ascii", "replace")
     return ReplyError(f"ERR internal fault in '{name:.64}', nothing was done: {type(error).__name__}")
+
+
+def reply_of(run: Run, cells: Cells, request: Sequence[bytes], now: int) -> Reply:
+    """What a request that changes nothing answers."""
+    try:
+        return run(cells, request, now)[1]
+    except Exception as error:
+        return fault(request, error)
 
 
 def _process(peer: Peer) -> int:

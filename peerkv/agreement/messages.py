@@ -28,8 +28,9 @@ from peerkv.agreement.operation import (
     ReadCells,
     Refused,
 )
-from peerkv.resp.replies import ReplyError
+from peerkv.resp.replies import Map, Pairs, ReplyError, Set
 from peerkv.store.cell import BALLOT_MAX, SEQUENCE_BITS
+from peerkv.store.values import checked
 
 Check: TypeAlias = Callable[[Any, int], Any]
 """(value, how many slots there are) -> the value as engines have it. Raises ValueError for what is none."""
@@ -40,6 +41,7 @@ _BYTES: Final = frozenset({bytes})
 _VALUES: Final = frozenset({bytes, type(None)})
 _INTEGERS: Final = frozenset({int})
 _ATOMS: Final = frozenset({type(None), int, bytes, str, bool, float, ReplyError})
+_COMPOUND: Final = frozenset({Map, Pairs, Set})
 REPLY_DEPTH_MAX: Final = 8
 _FEW: Final = 32
 
@@ -130,6 +132,19 @@ def values_of(values: Any, _slots: int = 0) -> list[bytes | None]:
     return values
 
 
+def bodies_of(values: list[Any]) -> list[Any]:
+    """A list of bodies: bytes, None, or patches, which come as lists and become what they are."""
+    if are_bytes(values):
+        return values
+    return [checked(value) if type(value) is list else _value(value) for value in values]
+
+
+def _value(value: Any) -> bytes | None:
+    if value is not None and type(value) is not bytes:
+        raise ValueError("not a value")
+    return value
+
+
 def replies_of(values: Any, depth: int = REPLY_DEPTH_MAX) -> list[Any]:
     """A list of replies; a reply may be such a list."""
     if type(values) is not list:
@@ -138,6 +153,10 @@ def replies_of(values: Any, depth: int = REPLY_DEPTH_MAX) -> list[Any]:
         for value in values:
             if type(value) is list and depth:
                 replies_of(value, depth - 1)
+            elif type(value) in _COMPOUND and depth:
+                replies_of(value.items, depth - 1)
+                if type(value) is not Set and len(value.items) % 2:
+                    raise ValueError("a value without its field")
             elif type(value) not in _ATOMS:
                 raise ValueError("not a reply")
     return values

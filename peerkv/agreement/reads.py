@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from peerkv.agreement.home import Run
+from peerkv.agreement.home import Run, fault, reply_of
 from peerkv.agreement.operation import Answers, CellAnswers, Operation, Operations, ReadCells, Round
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
@@ -177,8 +177,12 @@ class Reads:
                     version = EXPIRED  # R3: only the home lets a key expire
             peer = self._partner_of.get(id(partners)) or self._choose_partner(partners)
             if peer.usable:
+                try:
+                    reply = run(cells, request, now)[1]
+                except Exception as error:
+                    reply = fault(request, error)
                 peer.reads += (key, version)
-                peer.reads_waiting.append((number, request, sink, index, run(cells, request, now)[1], run, now))
+                peer.reads_waiting.append((number, request, sink, index, reply, run, now))
                 return True
         elif slot is None and view.topology is not None and not view.quorums[number].joint:
             need = view.quorums[number].need
@@ -310,7 +314,7 @@ class Reads:
             return False
         read.ended = True
         cells = {read.request[1]: cell} if cell[0] else {}
-        read.sink.deliver(read.index, read.run(cells, read.request, read.now)[1])
+        read.sink.deliver(read.index, reply_of(read.run, cells, read.request, read.now))
         return True
 
     def _ask_home(self, read: Read | Check, after: int) -> int:
@@ -386,7 +390,7 @@ class Reads:
             sink.deliver(index, self._no_answer(number))
             return
         cell = max(cells, key=lambda found: found[0])
-        sink.deliver(index, run({key: cell} if cell[0] else {}, request, self._clock.cluster_ms)[1])
+        sink.deliver(index, reply_of(run, {key: cell} if cell[0] else {}, request, self._clock.cluster_ms))
 
     def ask_again(self, peer: Peer) -> None:
         """Reads that this owner was asked about are asked of all."""

@@ -146,7 +146,7 @@ class Replica:
             lost: list[int] = []
             for ticket, to, key, value, deadline in zip(*columns[:5], strict=True):
                 number = ticket & TICKET_SLOT
-                if plain[number] and positions[number] == to - 1 and value is not None:  # A2, as most changes are
+                if type(value) is bytes and plain[number] and positions[number] == to - 1:  # A2, as most changes are
                     positions[number] = to
                     cells[number][key] = (to, value, deadline)
                 elif not self._accept_unexpected(home, number, to, key, value, deadline, accepts.starts, process != 0):

@@ -32,8 +32,30 @@ from peerkv.clients.connection import NO_REPLY
 from peerkv.clients.connection import run as run_session
 from peerkv.clients.session import Services, Session
 from peerkv.clients.whole import Whole
-from peerkv.commands.table import ONE_KEY, SPELLED, Command, Kind, arity_error, find, find_part, keys_of, unknown
-from peerkv.resp import Prepared, Reply, ReplyError, Verbatim, encode_all
+from peerkv.commands.table import (
+    CHANCE_BYTES,
+    ONE_KEY,
+    SPELLED,
+    Command,
+    Kind,
+    arity_error,
+    find,
+    find_part,
+    keys_of,
+    unknown,
+)
+from peerkv.resp import (
+    Map,
+    Pairs,
+    Prepared,
+    Reply,
+    ReplyError,
+    Set,
+    Verbatim,
+    encode_all,
+    size_of_replies,
+    size_of_reply,
+)
 from peerkv.ring.keys import slot_of
 
 if TYPE_CHECKING:
@@ -66,7 +88,8 @@ BYTES_PER_UNIT: Final = 1 << 13
 
 READ, WRITE = Kind.READ, Kind.WRITE
 SHORT_OR_BYTES: Final = {bytes, str, int, type(None), ReplyError}
-MEASURED: Final = {bytes, list, Verbatim, Prepared}
+MEASURED: Final = {bytes, list, Map, Pairs, Set, Verbatim, Prepared}
+LISTS: Final = {list, Map, Pairs, Set}
 OPERATION: Final = -1
 """In place of the turn of a read: it has gone to the home, behind a write."""
 ALONE: Final = -2
@@ -163,24 +186,6 @@ class Spreading(Sink):
         self.sink.deliver(self.index, joined)
 
 
-def _size(replies: Sequence[Reply]) -> int:
-    """Bytes of what replies hold, about."""
-    return sum([len(reply) if type(reply) is bytes else _size_of(reply) for reply in replies])
-
-
-def _size_of(reply: Reply) -> int:
-    kind = type(reply)
-    if kind is bytes or kind is str:
-        return len(reply)  # type: ignore[arg-type]
-    if kind is list:
-        return _size(reply)  # type: ignore[arg-type]
-    if kind is Verbatim:
-        return len(reply.text)  # type: ignore[union-attr]
-    if kind is Prepared:
-        return len(reply.encoded(2))  # type: ignore[union-attr]
-    return 16
-
-
 class Dispatcher:
     """Runs clients' requests; `replies`, `closing` and `holds` are for the node to take."""
 
@@ -206,6 +211,7 @@ class Dispatcher:
         self._home = home
         self._coordinator = coordinator
         self._clock = services.clock
+        self._rng = rng
         self._resumable: list[Session] = []
         """Sessions with a backlog that can go on, in order, ..."""
         self._next: list[Session] = []
@@ -304,7 +310,9 @@ class Dispatcher:
                 continue
             kind = command.kind
             if kind is READ or kind is WRITE:
-                if skew and command.dated is not None:
+                if command.chance:
+                    request = [*request, self._rng.randbytes(CHANCE_BYTES)]
+                elif skew and command.dated is not None:
                     request = command.dated(request, skew)
                     command = find(request[0]) or command  # EXPIREAT is PEXPIREAT then
                 key = request[1]
@@ -322,12 +330,12 @@ class Dispatcher:
                             changes, reply = (), fault(request, error)
                         if changes:  # `Home.apply_alone` in line
                             key, value, deadline = changes[0]
-                            if len(changes) == 1 and plain[number] and value is not None and not deadline:
+                            if len(changes) == 1 and type(value) is bytes and plain[number] and not deadline:
                                 positions[number] = to = positions[number] + 1
                                 cells_of[number][key] = (to, value, 0)
                                 changed += len(value)
                             else:
-                                home.change_alone(number, changes)
+                                changed += home.change_alone(number, changes)
                     replies[index] = reply
                     batch.left -= 1
                     if changed > CHANGED_BYTES_MAX:
@@ -382,7 +390,7 @@ class Dispatcher:
             if session.closing:
                 self._break_here(session, batch, index + 1, requests)
                 return False, None
-            self._charge(session, self._cost(command, request) + _size_of(reply) // BYTES_PER_UNIT)
+            self._charge(session, self._cost(command, request) + size_of_reply(reply) // BYTES_PER_UNIT)
             if session.spent >= SHARE_UNITS:
                 return False, self._break_here(session, batch, index + 1, requests)
         elif kind is Kind.SPREAD:
@@ -427,11 +435,11 @@ class Dispatcher:
             replies = batch.replies
             kinds = set(map(type, replies))
             count = len(replies)
-            if (count >= MEASURED_REPLIES and kinds & MEASURED) or list in kinds:
+            if (count >= MEASURED_REPLIES and kinds & MEASURED) or kinds & LISTS:
                 if kinds <= SHORT_OR_BYTES:
                     size = sum([len(reply) for reply in replies if type(reply) is bytes])
                 else:
-                    size = _size(replies)
+                    size = size_of_replies(replies)
                 if size > PORTION_BYTES:
                     replies = self._portion(batch)
                     count = len(replies)
@@ -469,7 +477,7 @@ class Dispatcher:
         portion: list[Reply] = []
         size = 0
         for reply in batch.replies:
-            own = _size_of(reply)
+            own = size_of_reply(reply)
             if own > most:
                 reply = ReplyError(f"ERR the reply would be of {own} bytes, at most {most} are allowed")
                 own = 0

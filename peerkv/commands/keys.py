@@ -6,21 +6,15 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
-from peerkv.commands.strings import (
-    INTEGER_MAX,
-    NOT_AN_INTEGER,
-    SYNTAX,
-    deadline_of,
-    in_cluster_time,
-    merge_parts,
-    value_of,
-)
+from peerkv.commands.access import INTEGER_MAX, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX, deadline_of, value_of
+from peerkv.commands.strings import in_cluster_time, merge_parts
 from peerkv.commands.table import COMMANDS, Command, Effect, Kind, Spread, command, part
 from peerkv.resp import OK, Reply, ReplyError, parse_integer
 from peerkv.store.cell import Cells, Change
+from peerkv.store.values import COPY, MOVE
+from peerkv.store.values.strings import kept
 
 READ, WRITE = Kind.READ, Kind.WRITE
-NO_SUCH_KEY: Final = ReplyError("ERR no such key")
 
 
 # -- deletion and existence, of keys of any slots
@@ -76,7 +70,10 @@ for _name, _spread, _flags, _since, _summary in (
 
 @command("type", READ, 2, "key", "Determines the type of value stored at a key.", flags="fast", group="generic")
 def type_(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    return (), "none" if value_of(cells, request[1], now) is None else "string"
+    value = value_of(cells, request[1], now)
+    if value is None:
+        return (), "none"
+    return (), "string" if type(value) is bytes else value.TYPE  # type: ignore[union-attr]
 
 
 # -- expiry
@@ -109,7 +106,7 @@ def _expire(cells: Cells, request: Sequence[bytes], now: int, unit: int, base: i
         or (b"LT" in options and old and deadline >= old)
     ):
         return (), 0
-    return ((key, value, deadline) if deadline > now else (key, None, 0),), 1
+    return ((key, kept(value), deadline) if deadline > now else (key, None, 0),), 1
 
 
 def _dated(request: Sequence[bytes], skew: int) -> list[bytes]:
@@ -252,9 +249,10 @@ def pexpiretime(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 )
 def persist(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
-    if not deadline_of(cells, key, now):
+    value = value_of(cells, key, now)
+    if value is None or not deadline_of(cells, key, now):
         return (), 0
-    return ((key, value_of(cells, key, now), 0),), 1
+    return ((key, kept(value), 0),), 1
 
 
 # -- keys of one slot
@@ -297,7 +295,7 @@ def _rename(cells: Cells, request: Sequence[bytes], now: int, *, overwrites: boo
     reply: Reply = OK if overwrites else 1
     if key == target:
         return (), reply
-    return ((target, value, deadline_of(cells, key, now)), (key, None, 0)), reply
+    return ((target, (MOVE, key), deadline_of(cells, key, now)), (key, None, 0)), reply
 
 
 @command(
@@ -335,4 +333,4 @@ def copy(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     value = value_of(cells, source, now)
     if value is None or (value_of(cells, target, now) is not None and not replaces):
         return (), 0
-    return ((target, value, deadline_of(cells, source, now)),), 1
+    return ((target, (COPY, source), deadline_of(cells, source, now)),), 1

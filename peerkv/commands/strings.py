@@ -8,37 +8,30 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Final
 
-from peerkv.commands.table import COMMANDS, Command, Effect, Kind, Part, Spread, command, part
-from peerkv.resp import OK, Reply, ReplyError, parse_integer
+from peerkv.commands.access import (
+    INTEGER_MAX,
+    NOT_A_FLOAT,
+    NOT_AN_INTEGER,
+    SYNTAX,
+    WRONG_TYPE,
+    deadline_of,
+    string_of,
+    value_of,
+)
+from peerkv.commands.table import COMMANDS, ONE_KEY, Command, Effect, Kind, Part, Spread, command, part
+from peerkv.resp import OK, CommandError, Reply, ReplyError, parse_integer
 from peerkv.store.cell import Cells, Change, is_live
+from peerkv.store.values.strings import kept, splicing
 
 READ, WRITE = Kind.READ, Kind.WRITE
 
 STRING_BYTES_MAX: Final = 64 << 20
 """As much as a SET can bring (`request_bytes_max`): what a home has made must fit into a frame to the other owners."""
-SYNTAX: Final = ReplyError("ERR syntax error")
-NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
-NOT_A_FLOAT: Final = ReplyError("ERR value is not a valid float")
 NOT_FINITE: Final = ReplyError("ERR increment would produce NaN or Infinity")
 TOO_LONG: Final = ReplyError("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
-INTEGER_MAX: Final = (1 << 63) - 1
 
 _RELATIVE: Final = {b"EX": 1000, b"PX": 1}
 _ABSOLUTE: Final = {b"EXAT": 1000, b"PXAT": 1}
-
-
-def value_of(cells: Cells, key: bytes, now: int) -> bytes | None:
-    """What a client sees of a key."""
-    cell = cells.get(key)
-    if cell is None or 0 < cell[2] <= now:
-        return None
-    return cell[1]
-
-
-def deadline_of(cells: Cells, key: bytes, now: int) -> int:
-    """The deadline of a key that lives; 0: none."""
-    cell = cells.get(key)
-    return cell[2] if cell is not None and is_live(cell, now) else 0
 
 
 def deadline_from(option: bytes, argument: bytes, now: int, name: str) -> int | ReplyError:
@@ -79,7 +72,10 @@ def get(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     cell = cells.get(request[1])
     if cell is None or 0 < cell[2] <= now:
         return (), None
-    return (), cell[1]
+    value = cell[1]
+    if value is not None and type(value) is not bytes:
+        raise CommandError(WRONG_TYPE)
+    return (), value
 
 
 @command(
@@ -119,12 +115,12 @@ def set_(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
             deadline = found
         else:
             return (), SYNTAX
-    old = value_of(cells, key, now)
+    old = string_of(cells, key, now) if wants_old else value_of(cells, key, now)
     if (condition == b"NX" and old is not None) or (condition == b"XX" and old is None):
-        return (), old if wants_old else None
+        return (), old if wants_old else None  # type: ignore[return-value]
     if lifetime == b"KEEPTTL":
         deadline = deadline_of(cells, key, now)
-    return ((key, value, deadline),), old if wants_old else OK
+    return ((key, value, deadline),), old if wants_old else OK  # type: ignore[return-value]
 
 
 @command(
@@ -183,7 +179,7 @@ def psetex(_cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     flags="denyoom fast",
 )
 def getset(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    return ((request[1], request[2], 0),), value_of(cells, request[1], now)
+    return ((request[1], request[2], 0),), string_of(cells, request[1], now)
 
 
 @command(
@@ -196,7 +192,7 @@ def getset(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     since="6.2.0",
 )
 def getdel(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    old = value_of(cells, request[1], now)
+    old = string_of(cells, request[1], now)
     return (((request[1], None, 0),) if old is not None else ()), old
 
 
@@ -212,14 +208,14 @@ def getdel(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 )
 def getex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
-    value = value_of(cells, key, now)
+    value = string_of(cells, key, now)
     if len(request) == 2:
         return (), value
     option = request[2].upper()
     if option == b"PERSIST" and len(request) == 3:
         if value is None or not deadline_of(cells, key, now):
             return (), value
-        return ((key, value, 0),), value
+        return ((key, kept(value), 0),), value
     if len(request) != 4 or (option not in _RELATIVE and option not in _ABSOLUTE):
         return (), SYNTAX
     if value is None:
@@ -227,7 +223,7 @@ def getex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     deadline = deadline_from(option, request[3], now, "getex")
     if isinstance(deadline, ReplyError):
         return (), deadline
-    return ((key, value if deadline > now else None, deadline if deadline > now else 0),), value
+    return ((key, kept(value), deadline) if deadline > now else (key, None, 0),), value
 
 
 @command(
@@ -241,15 +237,16 @@ def getex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 )
 def append(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
-    value = (value_of(cells, key, now) or b"") + request[2]
-    if len(value) > STRING_BYTES_MAX:
+    value = string_of(cells, key, now) or b""
+    length = len(value) + len(request[2])
+    if length > STRING_BYTES_MAX:
         return (), TOO_LONG
-    return ((key, value, deadline_of(cells, key, now)),), len(value)
+    return ((key, splicing(value, len(value), request[2]), deadline_of(cells, key, now)),), length
 
 
 @command("strlen", READ, 2, "key", "Returns the length of a string value.", flags="fast", since="2.2.0")
 def strlen(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    return (), len(value_of(cells, request[1], now) or b"")
+    return (), len(string_of(cells, request[1], now) or b"")
 
 
 @command(
@@ -264,7 +261,7 @@ def getrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     start, end = parse_integer(request[2]), parse_integer(request[3])
     if start is None or end is None:
         return (), NOT_AN_INTEGER
-    value = value_of(cells, request[1], now) or b""
+    value = string_of(cells, request[1], now) or b""
     if start < 0 and end < 0 and start > end:
         return (), b""
     start = max(0, start + len(value)) if start < 0 else start
@@ -302,13 +299,13 @@ def setrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return (), NOT_AN_INTEGER
     if offset < 0:
         return (), ReplyError("ERR offset is out of range")
-    value = value_of(cells, key, now) or b""
+    value = string_of(cells, key, now) or b""
     if not text:
         return (), len(value)
     if offset + len(text) > STRING_BYTES_MAX:
         return (), TOO_LONG
-    value = value[:offset].ljust(offset, b"\0") + text + value[offset + len(text) :]
-    return ((key, value, deadline_of(cells, key, now)),), len(value)
+    length = max(len(value), offset + len(text))
+    return ((key, splicing(value, offset, text), deadline_of(cells, key, now)),), length
 
 
 # -- counters
@@ -318,7 +315,10 @@ def _add(cells: Cells, key: bytes, amount: int, now: int) -> Effect:
     cell = cells.get(key)
     if cell is None or not is_live(cell, now):
         return ((key, b"%d" % amount, 0),), amount
-    old = parse_integer(cell[1])  # type: ignore[arg-type]
+    value = cell[1]
+    if type(value) is not bytes:
+        raise CommandError(WRONG_TYPE)
+    old = parse_integer(value)
     if old is None:
         return (), NOT_AN_INTEGER
     new = old + amount
@@ -456,7 +456,7 @@ def _hexadecimal(text: re.Match[bytes]) -> Fraction | None:
 )
 def incrbyfloat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
-    value = value_of(cells, key, now)
+    value = string_of(cells, key, now)
     old = _float(value) if value is not None else Fraction(0)
     amount = _float(request[2])
     if old is None or amount is None:
@@ -489,6 +489,13 @@ def msetnx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     if any(value_of(cells, key, now) is not None for key in request[1::2]):
         return (), 0
     return _pairs(request), 1
+
+
+@part(b"PEERKV.GET", READ, ONE_KEY)
+def _mget_part(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    """As GET, but what is no string is nothing."""
+    value = value_of(cells, request[1], now)
+    return (), value if type(value) is bytes else None
 
 
 @part(b"PEERKV.MSET", WRITE, (1, -1, 2))
@@ -530,7 +537,7 @@ COMMANDS["mget"] = Command(
     "key [key ...]",
     "string",
     "1.0.0",
-    spread=Spread(lambda request: [(key, [b"GET", key]) for key in request[1:]], _in_order),
+    spread=Spread(lambda request: [(key, [b"PEERKV.GET", key]) for key in request[1:]], _in_order),
 )
 COMMANDS["mset"] = Command(
     "mset",

@@ -21,12 +21,16 @@ Effect: TypeAlias = tuple[Sequence[Change], Reply]
 Run: TypeAlias = Callable[[Cells, Sequence[bytes], int], Effect]
 """`(cells, request, now) -> (changes, reply)`: the request with its name, cluster time in milliseconds. Must be pure:
 it is run again elsewhere when a home dies before its change was chosen. A wrong argument is answered by a ReplyError in
-the reply, with no changes."""
+the reply, with no changes, or by raising CommandError."""
 
 
 Dated: TypeAlias = Callable[[Sequence[bytes], int], list[bytes]]
 """`(request, skew) -> request`: what a client says in wall time, in cluster time, which is behind it by so many
 milliseconds. It is done once, where the client is; all that is run is in cluster time."""
+
+
+KeysAt: TypeAlias = Callable[[Sequence[bytes]], Sequence[int]]
+CHANCE_BYTES: Final = 8
 
 
 class Kind(Enum):
@@ -84,6 +88,11 @@ class Command:
     spread: Spread | None = None
     """For SPREAD."""
     subcommands: tuple[str, ...] = ()
+    keys_at: KeysAt | None = None
+    """Where `keys` cannot say where they are: (request) -> the places of the keys."""
+    chance: bool = False
+    """Behind what the client has said stands one more argument, of `CHANCE_BYTES` that the coordinator has drawn: what
+    is run remains pure."""
 
 
 COMMANDS: Final[dict[str, Command]] = {}
@@ -111,15 +120,28 @@ def command(
     group: str = "string",
     since: str = "1.0.0",
     dated: Dated | None = None,
+    keys_at: KeysAt | None = None,
+    chance: bool = False,
 ) -> Callable[[Run], Run]:
     """Makes a function of cells a row of the table."""
 
     def add(run: Run) -> Run:
         access = "readonly" if kind is Kind.READ else "write"
-        row = Command(
-            name, kind, arity, frozenset((access, *flags.split())), keys, summary, usage, group, since, run, dated
+        COMMANDS[name] = Command(
+            name,
+            kind,
+            arity,
+            frozenset((access, *flags.split())),
+            keys,
+            summary,
+            usage,
+            group,
+            since,
+            run,
+            dated,
+            keys_at=keys_at,
+            chance=chance,
         )
-        COMMANDS[name] = row
         return run
 
     return add
@@ -180,6 +202,8 @@ RUNS: Final = _Runs()
 
 def keys_of(row: Command, request: Sequence[bytes]) -> Sequence[bytes]:
     """The keys among a request's arguments."""
+    if row.keys_at is not None:
+        return [request[at] for at in row.keys_at(request) if at < len(request)]
     first, last, step = row.keys
     if first == 0:
         return ()

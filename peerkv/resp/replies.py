@@ -10,6 +10,9 @@
 | bool | integer | boolean |
 | list | array | array |
 | dict | flat array | map |
+| Map | flat array | map |
+| Pairs | flat array | array of arrays of two |
+| Set | array | set |
 | Verbatim | bulk string | verbatim text |
 | Prepared | as what it holds | as what it holds |
 | ReplyError | error | error |
@@ -40,6 +43,56 @@ class Verbatim:
     text: bytes
 
 
+class CommandError(Exception):
+    """Raised by commands in place of a result: nothing is changed, and this is the reply."""
+
+    def __init__(self, reply: ReplyError) -> None:
+        super().__init__(reply.text)
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Fields and values in turns."""
+
+    items: list[Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Elements and what belongs to each, in turns (WITHSCORES, WITHVALUES)."""
+
+    items: list[Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Elements of no order."""
+
+    items: list[Reply]
+
+
+def size_of_reply(reply: Reply) -> int:
+    """Bytes of what it holds, about."""
+    kind = type(reply)
+    if kind is bytes or kind is str:
+        return len(reply)  # type: ignore[arg-type]
+    if kind is list:
+        return size_of_replies(reply)  # type: ignore[arg-type]
+    if isinstance(reply, (Map, Pairs, Set)):
+        return size_of_replies(reply.items)
+    if kind is Verbatim:
+        return len(reply.text)  # type: ignore[union-attr]
+    if kind is Prepared:
+        return len(reply.encoded(2))  # type: ignore[union-attr]
+    return 16
+
+
+def size_of_replies(replies: Sequence[Reply]) -> int:
+    """Bytes of what replies hold, about."""
+    return sum([len(reply) if type(reply) is bytes else size_of_reply(reply) for reply in replies])
+
+
 class Prepared:
     """A reply that is asked for often and does not change: its bytes are made once."""
 
@@ -65,7 +118,8 @@ class Prepared:
 
 
 Reply: TypeAlias = (
-    "int | float | bool | bytes | str | list[Reply] | dict[Reply, Reply] | Verbatim | Prepared | ReplyError | None"
+    "int | float | bool | bytes | str | list[Reply] | dict[Reply, Reply] | Map | Pairs | Set | Verbatim | Prepared"
+    " | ReplyError | None"
 )
 
 OK = "OK"
@@ -140,6 +194,21 @@ def _encode_into(add: Callable[[bytes], None], reply: Reply, protocol: int) -> N
             for key, value in reply.items():
                 _encode_into(add, key, protocol)
                 _encode_into(add, value, protocol)
+        case Map(items):
+            add(b"%%%d\r\n" % (len(items) // 2) if protocol == 3 else b"*%d\r\n" % len(items))
+            add(encode_all(items, protocol))
+        case Pairs(items):
+            if protocol == 3:
+                add(b"*%d\r\n" % (len(items) // 2))
+                for at in range(0, len(items), 2):
+                    add(b"*2\r\n")
+                    add(encode_all(items[at : at + 2], protocol))
+            else:
+                add(b"*%d\r\n" % len(items))
+                add(encode_all(items, protocol))
+        case Set(items):
+            add(b"~%d\r\n" % len(items) if protocol == 3 else b"*%d\r\n" % len(items))
+            add(encode_all(items, protocol))
         case Verbatim():
             text = reply.text
             add(b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text) if protocol == 3 else b"$%d\r\n%b\r\n" % (len(text), text))

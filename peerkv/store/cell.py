@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
+from peerkv.store.values import Body, Value
+
 SEQUENCE_BITS: Final = 20
 MEMBER_BITS: Final = 16
 ROUND_BITS: Final = 26
@@ -29,17 +31,15 @@ BALLOT_MAX: Final = (1 << (ROUND_BITS + MEMBER_BITS)) - 1
 SEQUENCE_MASK: Final = (1 << SEQUENCE_BITS) - 1
 MEMBER_MASK: Final = (1 << MEMBER_BITS) - 1
 
-Value: TypeAlias = bytes
-"""What a key holds; None in a cell means that the key was deleted (a tombstone)."""
-
 Cell: TypeAlias = tuple[int, Value | None, int]
-"""(version, value or None, deadline in milliseconds of cluster time or 0). A plain tuple of atoms: the garbage
-collector does not track it (a million slots-class instances make a full collection 150 ms long)."""
+"""(version, value or None, deadline in milliseconds of cluster time or 0); no value: the key was deleted (a tombstone).
+A plain tuple, of atoms where the value is a string: the garbage collector does not track it then (a million slots-class
+instances make a full collection 150 ms long)."""
 
 Cells: TypeAlias = Mapping[bytes, Cell]
 
-Change: TypeAlias = tuple[bytes, Value | None, int]
-"""(key, value or None, deadline or 0): what a command wants written."""
+Change: TypeAlias = tuple[bytes, Body, int]
+"""(key, body, deadline or 0): what a command wants done. A patch says the deadline, too."""
 
 
 def make_ballot(round_: int, member: int) -> int:

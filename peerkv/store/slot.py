@@ -13,6 +13,7 @@ from typing import Final
 from peerkv.store.cell import SEQUENCE_BITS, Cell, Change, position_ballot
 from peerkv.store.large import LARGE_FROM, Digesting, digest_of, newer_than
 from peerkv.store.scan import IDLE_MAX, INDEX_FROM, ScanIndex, page_of
+from peerkv.store.values import COPY, MOVE, Collection, Patch, Value, patched
 
 PURGED_AT_ONCE: Final = 1024
 """Tombstones: half a millisecond."""
@@ -115,7 +116,8 @@ class Slot:
             copies.plain[number] = copies.positions[number] >> SEQUENCE_BITS == copies.promised[number]
 
     def apply(self, to: int, changes: Sequence[Change]) -> None:
-        """Extend the history to position `to`: every change becomes a cell of that version."""
+        """Extend the history to position `to`: every change becomes a cell of that version. Raises what `patched` does,
+        before anything is changed, if a patch is none for what is here."""
         position = self.position
         if (position ^ to) >> SEQUENCE_BITS:
             self.lineage[position_ballot(position)] = position
@@ -124,13 +126,22 @@ class Slot:
         self._copies.positions[self.number] = to
         cells = self.cells
         tombstones = self.tombstones
-        for key, value, deadline in changes:
-            cells[key] = (to, value, deadline)
+        for key, body, deadline in changes:
+            value = body if type(body) is not tuple else self._patched(key, body)
+            cells[key] = (to, value, deadline if value is not None else 0)  # type: ignore[assignment]
             if value is None:
                 tombstones[key] = to
             elif tombstones:
                 tombstones.pop(key, None)
         self._note_plain()
+
+    def _patched(self, key: bytes, body: Patch) -> Value | None:
+        """What becomes of a key; two patches take what another key of the slot holds."""
+        if body[0] == COPY or body[0] == MOVE:
+            value = self.cells[body[1]][1]
+            return value.copy() if body[0] == COPY and isinstance(value, Collection) else value
+        cell = self.cells.get(key)
+        return patched(cell[1] if cell is not None else None, body)
 
     def on_history(self, position: int) -> bool:
         """Whether a copy at `position` is a prefix of this one, so that newer cells are all that it lacks."""

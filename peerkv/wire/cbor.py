@@ -1,4 +1,4 @@
-"""CBOR, but only what is used here: integers of 64 bits, bytes, text, lists, and the one tag that an error reply has.
+"""CBOR, but only what is used here: integers of 64 bits, bytes, text, lists, and the tags that replies have.
 
 Everything else (maps, sets, big numbers, dates, patterns, references, what is of no fixed length, lists within lists
 within lists) is refused before anything is made of it, by the decoder itself, at no cost: hashes that collide made a
@@ -13,24 +13,30 @@ from typing import Any, Final
 
 import cbor2
 
-from peerkv.resp import ReplyError
+from peerkv.resp import Map, Pairs, ReplyError, Set
 
 ERROR_TAG: Final = 40_001
 """Of the first-come range: the text of an error reply."""
+COMPOUND_TAGS: Final = {Map: 40_002, Pairs: 40_003, Set: 40_004}
+"""Likewise: the items of such a reply."""
 DEPTH_MAX: Final = 16
 """Lists within lists. A frame of replies that are lists has 8."""
 
 
 def dump(value: Any, default: Callable[[cbor2.CBOREncoder, Any], None] | None = None) -> bytes:
     """`default` writes what is of a type that is not known here. Raises TypeError for what does not travel."""
-    return cbor2.dumps(value, default=default or encode_error)
+    return cbor2.dumps(value, default=default or encode_tagged)
 
 
-def encode_error(encoder: cbor2.CBOREncoder, value: Any) -> None:
-    """Write an error reply."""
-    if not isinstance(value, ReplyError):
+def encode_tagged(encoder: cbor2.CBOREncoder, value: Any) -> None:
+    """Write a reply that has a tag."""
+    if isinstance(value, ReplyError):
+        encoder.encode(cbor2.CBORTag(ERROR_TAG, value.text.encode("utf-8", "surrogateescape")))
+        return
+    tag = COMPOUND_TAGS.get(type(value))
+    if tag is None:
         raise TypeError(f"{type(value).__name__} does not travel")
-    encoder.encode(cbor2.CBORTag(ERROR_TAG, value.text.encode("utf-8", "surrogateescape")))
+    encoder.encode(cbor2.CBORTag(tag, value.items))
 
 
 def load(payload: bytes) -> Any:
@@ -71,6 +77,15 @@ def _error(value: Any, _immutable: bool = False) -> ReplyError:
     return ReplyError(value.decode("utf-8", "surrogateescape"))
 
 
+def _compound(kind: Callable[[list[Any]], Any]) -> Callable[[Any, bool], Any]:
+    def read(value: Any, _immutable: bool = False) -> Any:
+        if type(value) is not list:
+            raise ValueError("a reply without its items")
+        return kind(value)
+
+    return read
+
+
 class _Tags(dict[int, Callable[[Any, bool], Any]]):
     """What becomes of each tag, also of those that the decoder knows by itself."""
 
@@ -78,7 +93,7 @@ class _Tags(dict[int, Callable[[Any, bool], Any]]):
         return _refuse
 
 
-_TAGS: Final = _Tags({ERROR_TAG: _error})
+_TAGS: Final = _Tags({ERROR_TAG: _error, **{tag: _compound(kind) for kind, tag in COMPOUND_TAGS.items()}})
 _OPTIONS: Final[dict[str, Any]] = {
     "tag_hook": _refuse,
     "object_hook": _refuse,

@@ -13,7 +13,7 @@ from peerkv.agreement.columns import COLUMNS, Arguments, Column, Columns, Tell, 
 from peerkv.agreement.messages import NUMBER_MAX
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.turn import Accepts
-from peerkv.wire.cbor import dump, encode_error, load
+from peerkv.wire.cbor import dump, encode_tagged, load
 from peerkv.wire.envelope import Kind, Refusal, integer, name_of, open_envelope, seal
 from peerkv.wire.limits import FRAME_BYTES
 
@@ -129,7 +129,7 @@ class Encoder:
 
     def _special(self, encoder: cbor2.CBOREncoder, value: Any) -> None:
         if type(value) is not Accepts:
-            encode_error(encoder, value)
+            encode_tagged(encoder, value)
             return
         chunk = self._chunks.get(id(value))
         if chunk is None:

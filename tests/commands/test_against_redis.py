@@ -3,89 +3,13 @@
 from __future__ import annotations
 
 import random
-import shutil
-from collections.abc import Iterator
 
 import hiredis
 import pytest
-import redis
 
-from bench.processes import redis as redis_server
-from peerkv.commands.table import Kind, arity_error, find, find_part
-from peerkv.resp import Reply, ReplyError
-from peerkv.store.cell import Cell
-
-pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
-
-NOW = 1_700_000_000_000
-
-
-class Ours:
-    """A keyspace of one slot, at a time that stands still."""
-
-    def __init__(self) -> None:
-        self.cells: dict[bytes, Cell] = {}
-
-    def ask(self, *request: bytes) -> Reply:
-        row = find(request[0])
-        assert row is not None, request
-        if len(request) != row.arity if row.arity > 0 else len(request) < -row.arity:
-            return arity_error(row)
-        if row.spread is None:
-            return self._run(request)
-        parts = row.spread.split(request)
-        if isinstance(parts, ReplyError):
-            return parts
-        requests = [part for _, part in parts]
-        if row.spread.merge is not None:
-            requests = [row.spread.merge(requests)]
-        return row.spread.join([self._run(part) for part in requests])
-
-    def _run(self, request: object) -> Reply:
-        row = find_part(request[0])  # type: ignore[index]
-        assert row is not None
-        assert row.run is not None
-        changes, reply = row.run(self.cells, request, NOW)  # type: ignore[arg-type]
-        assert not (changes and row.kind is Kind.READ)
-        for key, value, deadline in changes:
-            self.cells[key] = (1, value, deadline)
-        return reply
-
-
-class Theirs:
-    def __init__(self, port: int) -> None:
-        self._client = redis.Redis(port=port)
-        self._connection = self._client.connection_pool.get_connection()
-
-    def ask(self, *request: bytes) -> Reply:
-        self._connection.send_command(*request)
-        try:
-            reply = self._connection.read_response()
-        except redis.ResponseError as error:
-            return ReplyError(str(error))
-        return reply  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        self._connection.disconnect()
-        self._client.close()
-
-
-@pytest.fixture(scope="module")
-def theirs() -> Iterator[Theirs]:
-    with redis_server() as port:
-        client = Theirs(port)
-        yield client
-        client.close()
-
-
-def same(ours: Reply, theirs: Reply) -> bool:
-    """RESP tells apart what redis-py does not: simple strings come as bytes; error texts lose their ERR."""
-    if isinstance(ours, ReplyError):
-        return isinstance(theirs, ReplyError) and ours.text.removeprefix("ERR ") == theirs.text.removeprefix("ERR ")
-    if isinstance(ours, str):
-        return theirs == ours.encode()
-    return ours == theirs
-
+from peerkv.commands.table import find
+from peerkv.resp import ReplyError
+from tests.commands.keyspace import Ours, Theirs, same
 
 SEQUENCES = [
     ("set a 1|get a|set a 2 nx|set a 2 xx get|get a|set b 1 xx|set a 3 nx get|set a b c|set a 1 ex|set a 1 ex 0"),
@@ -165,7 +89,6 @@ SEQUENCES = [
 
 @pytest.mark.parametrize("sequence", SEQUENCES, ids=lambda sequence: sequence[:60])
 def test_sequences(theirs: Theirs, sequence: str) -> None:
-    theirs.ask(b"FLUSHALL")
     ours = Ours()
     for line in sequence.split("|"):
         request = [b"" if word == "''" else word.strip("'").replace("'", " ").encode() for word in line.split(" ")]
@@ -209,14 +132,22 @@ SHAPES: list[tuple[bytes, ...]] = [
     (b"PERSIST", b"k"),
     (b"PEXPIRETIME", b"k"),
     (b"TYPE", b"k"),
+    (b"APPEND", b"k", b"l"),
+    (b"SETRANGE", b"k", b"600", b"v"),
 ]
-CHOICES = {b"k": KEYS, b"v": VALUES, b"n": NUMBERS, b"i": [b"0", b"2", b"-1"], b"d": [b"1", b"0.5", b"-2.25", b"x"]}
+CHOICES = {
+    b"k": KEYS,
+    b"l": [b"y" * 600],
+    b"v": VALUES,
+    b"n": NUMBERS,
+    b"i": [b"0", b"2", b"-1"],
+    b"d": [b"1", b"0.5", b"-2.25", b"x"],
+}
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_chance_finds_no_difference(theirs: Theirs, seed: int) -> None:
     rng = random.Random(seed)
-    theirs.ask(b"FLUSHALL")
     ours = Ours()
     for _ in range(400):
         shape = rng.choice(SHAPES)

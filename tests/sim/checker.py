@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, SupportsIndex, TypeAlias
 
 from peerkv.store.cell import SEQUENCE_BITS, Cell, describe_position
 from peerkv.store.slot import Copies
+from peerkv.store.values import Collection, Value
 
 if TYPE_CHECKING:
     from peerkv.node import Node
@@ -178,5 +179,7 @@ class _Cells(dict[bytes, Cell]):
         super().__delitem__(key)
 
 
-def _kept(value: bytes | None) -> Any:
+def _kept(value: Value | None) -> Any:
+    if isinstance(value, Collection):
+        return value.TYPE, len(value), hash(tuple(value.parts()))
     return value if value is None or len(value) <= KEPT_BYTES_MAX else (len(value), hash(value))

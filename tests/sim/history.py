@@ -20,7 +20,10 @@ from math import inf
 from typing import Any, Final, TypeAlias
 
 from peerkv.commands.table import Kind, find_part, keys_of
+from peerkv.resp import CommandError
 from peerkv.store.cell import Cell
+from peerkv.store.slot import Copies
+from peerkv.store.values import Collection, Patch, patched
 
 CONFIGURATIONS_MAX: Final = 100_000
 EXPIRY_SLACK_S: Final = 1.0
@@ -37,7 +40,9 @@ ANY: Final = object()
 CLEAR: Final = (b"PEERKV.CLEAR", b"", b"1000000")
 """What FLUSHALL does to every key."""
 
-Value: TypeAlias = tuple[bytes | None, float, float]
+Frozen: TypeAlias = bytes | tuple[Patch, ...] | None
+"""What a key holds; a collection as its parts."""
+Value: TypeAlias = tuple[Frozen, float, float]
 """(value, from when it may have expired, when it must have); inf: it does not expire."""
 ABSENT: Final[Value] = (None, inf, inf)
 State: TypeAlias = tuple[Value, ...]
@@ -213,19 +218,42 @@ class _Model:
         """The state behind the operation; None if it would have answered something else."""
         op = self.operations[index]
         cells: dict[bytes, Cell] = {
-            key: (1, value, KEPT_MS + place if early != inf else 0)
+            key: (1, thawed(value), KEPT_MS + place if early != inf else 0)
             for place, (key, (value, early, _)) in enumerate(zip(self._keys, state, strict=True))
             if value is not None
         }
-        changes, reply = self._runs[index](cells, op.request, NOW_MS)
+        try:
+            changes, reply = self._runs[index](cells, op.request, NOW_MS)
+        except CommandError as error:
+            changes, reply = (), error.reply
         if op.known and op.reply is not ANY and op.reply != reply:
             return None
         if not changes:
             return state
+        copies = Copies(1)
+        slot = copies.add(0)
+        slot.replace(1, {}, cells)
+        slot.apply(2, changes)
         after = list(state)
-        for key, value, deadline in changes:
-            after[self._places[key]] = ABSENT if value is None else (value, *_span(op, state, deadline))
+        for key, _, _ in changes:
+            _, value, deadline = cells[key]
+            after[self._places[key]] = ABSENT if value is None else (frozen(value), *_span(op, state, deadline))
         return tuple(after)
+
+
+def frozen(value: Any) -> Frozen:
+    """A value as something that does not change."""
+    return tuple(value.parts()) if isinstance(value, Collection) else value
+
+
+def thawed(value: Frozen) -> Any:
+    """A value of its own."""
+    if type(value) is not tuple:
+        return value
+    made = None
+    for part in value:
+        made = patched(made, part)
+    return made
 
 
 def _run_of(request: tuple[bytes, ...]) -> Any:

@@ -1,0 +1,149 @@
+"""What a key may hold, and the algebra of its changes.
+
+A value is bytes (a string) or a `Collection`, of which there is one room per type. What a command wants done to a key
+is a **body**: bytes put them, None drops the key, and a **patch** `(name, *arguments)` is done to what is there. It is
+applied exactly once, to exactly the value that it was made for (protocol rule A2), so it need not be idempotent; on
+whatever node, it must leave the same. So a change of a collection costs what it changes, and not the collection.
+
+Collections are changed in place: who wants to keep what one holds now takes a copy (`parts`, or a reply's list).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
+
+PART_BYTES: Final = 1 << 16
+"""A value travels in parts of about so many bytes, and one item more."""
+
+Patch: TypeAlias = tuple[Any, ...]
+"""(name, arguments: bytes and integers of 63 bits and a sign)"""
+
+
+class Collection(ABC):
+    """A value that is not a string."""
+
+    __slots__ = ()
+
+    TYPE: ClassVar[str]
+    """As TYPE answers."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Elements; a collection without any is none: it vanishes."""
+
+    @abstractmethod
+    def parts(self) -> Iterator[Patch]:
+        """Patches that, one after another, make it out of nothing, each of about `PART_BYTES`. What they hold is as it
+        was when the iteration began, whatever becomes of the collection meanwhile."""
+
+    @abstractmethod
+    def copy(self) -> Collection:
+        """Another one that holds the same."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes of memory, about; from a few elements, if there are many."""
+
+
+Value: TypeAlias = bytes | Collection
+Body: TypeAlias = bytes | Patch | None
+
+Apply: TypeAlias = Callable[[Any, Sequence[Any]], Value | None]
+"""(value or None, arguments) -> the value, changed in place or another one; an empty collection, or None: no key."""
+
+
+class _Kind(NamedTuple):
+    apply: Apply
+    fixed: tuple[type, ...]
+    each: tuple[type, ...]
+
+
+_PATCHES: Final[dict[str, _Kind]] = {}
+
+
+def patch(name: str, *fixed: type, each: tuple[type, ...] = ()) -> Callable[[Apply], Apply]:
+    """Makes a function a kind of patch: its arguments are of these types (bytes or int), and then any number of times
+    of those of `each`."""
+
+    def add(apply: Apply) -> Apply:
+        assert name not in _PATCHES, name
+        _PATCHES[name] = _Kind(apply, fixed, each)
+        return apply
+
+    return add
+
+
+def patched(value: Value | None, body: Patch) -> Value | None:
+    """What a patch makes of a value. Raises ValueError, TypeError or the like if it was made for another one."""
+    found = _PATCHES[body[0]].apply(value, body[1:])
+    return found if found is None or type(found) is bytes or len(found) else None
+
+
+def checked(content: Any) -> Patch:
+    """A patch that has come over a wire. Raises ValueError for what is none."""
+    if type(content) is not list or not content or type(content[0]) is not str or content[0] not in _PATCHES:
+        raise ValueError("not a patch")
+    _, fixed, each = _PATCHES[content[0]]
+    arguments = content[1:]
+    rest = arguments[len(fixed) :]
+    if len(arguments) < len(fixed) or (len(rest) % len(each) if each else rest):
+        raise ValueError(f"not as many arguments as the patch {content[0]} has")
+    kinds = [*fixed, *each * (len(rest) // len(each) if each else 0)]
+    if kinds != list(map(type, arguments)):
+        raise ValueError(f"not what the patch {content[0]} takes")
+    return tuple(content)
+
+
+def in_parts(value: Value) -> Iterator[bytes | Patch]:
+    """Bodies that, one after another, make a value out of nothing."""
+    return iter((value,)) if type(value) is bytes else value.parts()  # type: ignore[union-attr]
+
+
+def size_of(value: Value | None) -> int:
+    """Bytes, about."""
+    if type(value) is bytes:
+        return len(value)
+    return 0 if value is None else value.size  # type: ignore[union-attr]
+
+
+def size_of_body(body: Body) -> int:
+    """Bytes that a body takes to travel, about."""
+    if type(body) is tuple:
+        return sum([len(argument) if type(argument) is bytes else 8 for argument in body])
+    return 0 if body is None else len(body)
+
+
+def each_of(name: str, items: Sequence[Sequence[Any]], first: str = "") -> Iterator[Patch]:
+    """Items as patches of about `PART_BYTES` each, the first of which may have another name. For `Collection.parts`."""
+    arguments: list[Any] = [first or name]
+    size = 0
+    for item in items:
+        arguments += item
+        size += sum([len(part) if type(part) is bytes else 8 for part in item]) + 8
+        if size >= PART_BYTES:
+            yield tuple(arguments)
+            arguments, size = [name], 0
+    if len(arguments) > 1:
+        yield tuple(arguments)
+
+
+COPY: Final = "copy"
+"""A patch: hold what another key of the slot holds. (See `Slot`: all others know of one key only.)"""
+MOVE: Final = "move"
+"""Likewise, where the other key is dropped by the same operation."""
+KEEP: Final[Patch] = ("keep",)
+
+
+@patch(COPY, bytes)
+@patch(MOVE, bytes)
+def _of_another(_value: Value | None, _arguments: Sequence[Any]) -> Value | None:
+    raise ValueError("only a slot knows what its keys hold")
+
+
+@patch("keep")
+def _keep(value: Value | None, _arguments: Sequence[Any]) -> Value | None:
+    """Another deadline, or none, for the value that is there."""
+    return value
