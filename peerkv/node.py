@@ -29,6 +29,7 @@ from peerkv.agreement.operation import (
     Prepare,
     Progress,
     Refused,
+    RunReads,
 )
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
@@ -38,7 +39,7 @@ from peerkv.agreement.view import View
 from peerkv.clients.pipeline import UNREAD_MAX, Dispatcher
 from peerkv.clients.session import Session
 from peerkv.clock import SKEW_MOST_MS, Clock
-from peerkv.commands.table import RUNS
+from peerkv.commands.table import KEYS, RUNS
 from peerkv.gossip.member import (
     PROTOCOL_VERSIONS,
     Address,
@@ -136,7 +137,7 @@ class Node:
         )
         self.view = View(self.process, settings.name, settings.slots)
         self.operations = Operations()
-        self.coordinator = Coordinator(settings, clock, self.view, self.operations, rng)
+        self.coordinator = Coordinator(settings, clock, self.view, self.operations, rng, RUNS, KEYS)
         self.reads = self.coordinator.reads
         self.replica = Replica(clock, self.view, self.coordinator.settle, self._start, settings.fill_rate)
         self.home = Home(
@@ -147,6 +148,7 @@ class Node:
             self.operations,
             rng,
             RUNS,
+            KEYS,
             self.coordinator.settle,
             self.coordinator.refused,
         )
@@ -408,6 +410,8 @@ class Node:
             return self.steward.answer(message)
         if isinstance(message, Progress):
             return self.steward.progress()
+        if isinstance(message, RunReads):
+            return self.reads.run(message)
         return self.replica.answer(message)
 
     def _other_epoch(self, peer: Peer, frame: wire.Frame) -> None:

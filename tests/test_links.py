@@ -131,15 +131,19 @@ def test_a_hello_to_another_process_or_of_another_cluster_gets_no_link() -> None
     house, other = House(), House(OTHER)
     other.links.meet(member(ME))
     for hello in (
-        wire.Hello("db1", ME, 0, 0, STRANGER, (3, 3)),
-        wire.Hello("db1", OTHER, 0, 0, OTHER, (3, 3)),
+        wire.Hello("db1", ME, 0, 0, STRANGER, PROTOCOL_VERSIONS),
+        wire.Hello("db1", OTHER, 0, 0, OTHER, PROTOCOL_VERSIONS),
     ):
-        assert other.links.accept(wire.encode_hello("peerkv", 3, hello)) == (b"", None), "nor does it learn anything"
+        assert other.links.accept(wire.encode_hello("peerkv", PROTOCOL_VERSIONS[1], hello)) == (b"", None), (
+            "nor does it learn anything"
+        )
     other.view.install(topology())
     house.view.install(topology(8))
     assert other.links.accept(house.links.hello(OTHER)) == (b"", None)
     house.links.meet(member(OTHER))
-    foreign = wire.encode_hello("peerkv", 3, wire.Hello("db2", OTHER, 7, 1, ME, (3, 3)), welcome=True)
+    foreign = wire.encode_hello(
+        "peerkv", PROTOCOL_VERSIONS[1], wire.Hello("db2", OTHER, 7, 1, ME, PROTOCOL_VERSIONS), welcome=True
+    )
     assert not house.links.welcome(OTHER, foreign), "it would see so itself"
     assert isinstance(other.links.accept(house.links.hello(OTHER)[:-1]), wire.Refusal)
 
@@ -149,7 +153,12 @@ def test_who_was_not_met_gets_no_link() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"pk", wire.encode_hello("peerkv", 3, wire.Hello("db2", OTHER, 0, 0, ME, (3, 3)))]
+    "answer",
+    [
+        b"",
+        b"pk",
+        wire.encode_hello("peerkv", PROTOCOL_VERSIONS[1], wire.Hello("db2", OTHER, 0, 0, ME, PROTOCOL_VERSIONS)),
+    ],
 )
 def test_what_is_no_welcome_is_a_lost_link(answer: bytes) -> None:
     house = House()

@@ -38,13 +38,14 @@ from peerkv.agreement.messages import (
     replies_of,
     slot,
     slots_of,
-    values_of,
 )
 from peerkv.agreement.turn import ROW, Accepts
 from peerkv.store.recent import TICKET_SLOT
 
 VERSION_MIN: Final = -8
 """A reader says by negative numbers, in place of a version, what else it wants to know of a key."""
+RUN: Final = -2
+"""One of these: run the next request."""
 STATUS_MAX: Final = 255
 REQUEST_LEAST: Final = 2
 """A request has a name and a key."""
@@ -363,19 +364,24 @@ def _unpack_forwards(content: list[Any], slots: int) -> Arguments:
 
 
 def _pack_reads(peer: Columns) -> list[Any]:
-    return [peer.sequence, peer.reads[::2], pack_numbers(peer.reads[1::2])]
+    return [peer.sequence, peer.reads[::2], pack_numbers(peer.reads[1::2]), peer.requests]
 
 
 def _unpack_reads(content: list[Any], _slots: int) -> Arguments:
-    if len(content) < 3:
+    if len(content) < 4:
         raise ValueError("not reads")
-    sequence, keys, packed = content[:3]
+    sequence, keys, packed, requests = content[:4]
     versions = unpack_signed(packed)
     if len(keys_of(keys)) != len(versions):
         raise ValueError("not as many versions as keys")
     if not packed[7::8].isascii() and min(versions) < VERSION_MIN:
         raise ValueError("not versions")
-    return natural(sequence), keys, versions
+    if type(requests) is not list or len(requests) != versions.count(RUN):
+        raise ValueError("not as many requests as are to be run")
+    for request in requests:
+        if len(keys_of(request)) < REQUEST_LEAST:
+            raise ValueError("not a request")
+    return natural(sequence), keys, versions, requests
 
 
 def _pack_confirms(peer: Columns) -> list[Any]:
@@ -384,16 +390,20 @@ def _pack_confirms(peer: Columns) -> list[Any]:
 
 def _unpack_confirms(content: list[Any], _slots: int) -> Arguments:
     for item in content:
-        if type(item) is not list or len(item) != 3:
+        if type(item) is not list or len(item) != 4:
             raise ValueError("not an answer to reads")
-        sequence, differ, cells = item
+        sequence, differ, told, answered = item
         natural(sequence)
-        indexes, versions, values, deadlines = flat(cells, 4)
+        indexes, versions = flat(told, 2)
         numbers(versions, most=POSITION_MAX)
-        values_of(values)
-        numbers(deadlines)
+        answers, replies = flat(answered, 2)
+        replies_of(replies)
         found = numbers(differ) + numbers(indexes)
-        if len(set(found)) != len(found):
+        if (
+            len(set(found)) != len(found)
+            or not set(numbers(answers)) <= set(indexes)
+            or len(set(answers)) < len(answers)
+        ):
             raise ValueError("two answers to one read")
     return (content,)
 
@@ -493,7 +503,7 @@ class Columns:
         default_factory=list,
         metadata=_row(
             1,
-            "turn; per coordinator [ticket, position, key, value, deadline, reply]; [slot, start]; awaited; marks",
+            "turn; per coordinator [ticket, position, key, body, deadline, reply]; [slot, start]; awaited; marks",
             "take_changes",
             _pack_changes,
             _unpack_changes,
@@ -531,20 +541,25 @@ class Columns:
     """Number of the last frame of reads sent to it."""
     reads: list[Any] = field(
         default_factory=list,
-        metadata=_row(7, "sequence; key, version", "reads.answer", _pack_reads, _unpack_reads, 0),
+        metadata=_row(
+            7, "sequence; key, version; [request]", "reads.answer", _pack_reads, _unpack_reads, 0, ("requests",)
+        ),
     )
-    """Key and the version that we hold (0: none; -1: send the cell) of what we read from it as owner."""
+    """Key and the version that we hold (0: none; -1: say which you hold; -2: and run the next request) of what we read
+    from it as owner, and ..."""
+    requests: list[Any] = field(default_factory=list)
+    """... the requests that it is to run."""
     confirms: list[Any] = field(
         default_factory=list,
         metadata=_row(
             8,
-            "sequence, [index] that differ, [index, version, value, deadline]",
+            "sequence, [index] that differ, [index, version], [index, reply]",
             "reads.confirmed",
             _pack_confirms,
             _unpack_confirms,
         ),
     )
-    """Answers to its reads: sequence, indexes of those that differ, cells asked for."""
+    """Answers to its reads: sequence, indexes of those that differ, versions asked for, replies."""
     done: list[int] = field(
         default_factory=list,
         metadata=_row(9, "ticket, reply", "coordinator.done", _pack_done, _unpack_done, 1, ("replies",)),

@@ -11,18 +11,17 @@ What one connection asks of one slot takes effect in the order in which it was s
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from peerkv.agreement.operation import (
-    Operations,
-)
+from peerkv.agreement.home import Run
+from peerkv.agreement.operation import Operations
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.progress import Status
-from peerkv.agreement.reads import Budget, Counters, Reads, Sink
+from peerkv.agreement.reads import Budget, Counters, KeysOf, Reads, Sink
 from peerkv.agreement.view import READ_BYTES_PER_S, View
 from peerkv.clock import Clock
 from peerkv.resp import Reply, ReplyError
@@ -90,7 +89,10 @@ class Coordinator:
         view: View,
         operations: Operations,
         rng: Random,
+        runs: Mapping[bytes, Run],
+        keys: Mapping[bytes, KeysOf],
     ) -> None:
+        """`runs`: how a request is run, by its name; `keys`: likewise, which its keys are."""
         self.view = view
         self.counters = Counters()
         self.pending: dict[int, Write] = {}
@@ -115,7 +117,16 @@ class Coordinator:
         self._budget = Budget()
         self._earned = 0
         self.reads = Reads(
-            settings, clock, view, operations, self._budget, self.counters, self._read_at_home, self._no_outcome
+            settings,
+            clock,
+            view,
+            operations,
+            self._budget,
+            self.counters,
+            runs,
+            keys,
+            self._read_at_home,
+            self._no_outcome,
         )
 
     # -- writes

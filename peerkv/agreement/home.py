@@ -53,6 +53,7 @@ class Home:
         operations: Operations,
         rng: Random,
         runs: Mapping[bytes, Run],
+        keys: Mapping[bytes, Callable[[Sequence[bytes]], Sequence[bytes]]],
         settle: Callable[[Iterable[int], Iterable[Reply]], None],
         refused: Callable[[int, Status, int], None],
     ) -> None:
@@ -78,6 +79,8 @@ class Home:
         self._replica = replica
         self._runs = runs
         """How a request is run, by its name."""
+        self._keys = keys
+        """Likewise, which its keys are."""
         self._groups: dict[tuple[tuple[Peer, ...], int], Group] = {}
         self._open: list[Group] = []
         """Those with something to send at the end of this turn."""
@@ -134,7 +137,7 @@ class Home:
                 or not plain[number]
                 or ticket in recent
                 or (after and after not in recent)
-                or (timed[number] and self._finds_expired(number, request))
+                or (timed[number] and self._finds_expired(number, self._keys[request[0]](request)))
             ):
                 rows_of.clear()
                 self._made = made
@@ -199,7 +202,7 @@ class Home:
             self.progress.end(origin, ticket, Status.NOT_HERE)
             return
         if self.timed[number]:
-            self.remove_expired(home, request)
+            self.remove_expired(home, self._keys[request[0]](request))
         try:
             changes, reply = self._runs[request[0]](home.slot.cells, request, self.clock.cluster_ms)
         except Exception as error:
@@ -255,7 +258,7 @@ class Home:
     def apply_alone(self, number: int, run: Run, request: Sequence[bytes], now: int) -> Reply:
         """Run an operation on a slot whose only owner we are: done as soon as it is run."""
         if self.timed[number]:
-            self.remove_expired(self.homes[number], request)
+            self.remove_expired(self.homes[number], self._keys[request[0]](request))
         try:
             changes, reply = run(self.view.copies.cells[number], request, now)
         except Exception as error:
@@ -294,8 +297,8 @@ class Home:
         return any(key in cells and 0 < cells[key][2] <= now for key in keys)
 
     def remove_expired(self, home: HomeSlot, keys: Sequence[bytes]) -> None:
-        """Remove those of `keys` that have expired. What an operation finds expired is removed before it runs,
-        whichever of its arguments are keys, so that nobody sees it again."""
+        """Remove those of `keys` that have expired. What an operation finds expired is removed before it runs, so that
+        nobody sees it again."""
         cells = home.slot.cells
         now = self.clock.cluster_ms
         for key in keys:

@@ -25,8 +25,10 @@ from peerkv.agreement.operation import (
     Progress,
     Progressed,
     Promises,
+    Ran,
     ReadCells,
     Refused,
+    RunReads,
 )
 from peerkv.resp.replies import Map, Pairs, ReplyError, Set
 from peerkv.store.cell import BALLOT_MAX, SEQUENCE_BITS
@@ -191,6 +193,20 @@ def _counts(values: Any, _slots: int) -> list[int]:
     return numbers(values)
 
 
+def _sizes(values: Any, _slots: int) -> list[int]:
+    return numbers(values, -1)
+
+
+def _requests(values: Any, _slots: int) -> list[Any]:
+    if type(values) is not list or not all(len(keys_of(request)) > 1 for request in values):
+        raise ValueError("not requests")
+    return values
+
+
+def _replies(values: Any, _slots: int) -> list[Any]:
+    return replies_of(values)
+
+
 def _lineage(values: Any, _slots: int) -> list[int]:
     ballots, positions = flat(values, 2)
     numbers(ballots, most=BALLOT_MAX)
@@ -260,7 +276,7 @@ MESSAGES: Final[tuple[tuple[type[Any], tuple[Check, ...]], ...]] = (
     (Fetch, (slot, ballot, position, flag)),
     (Page, (flag, cells_of, position, flag, position, _lineage, _recent, _marks, number(most=(1 << 64) - 1))),
     (ReadCells, (slot, keys_of)),
-    (CellAnswers, (_positions, values_of, _counts)),
+    (CellAnswers, (_positions, _sizes, _counts)),
     (Count, (slots_of,)),
     (Counts, (_positions, _counts)),
     (ListKeys, (slots_of, natural, natural)),
@@ -271,6 +287,8 @@ MESSAGES: Final[tuple[tuple[type[Any], tuple[Check, ...]], ...]] = (
     (EpochAccept, (number(1), _Wide.check, _topology)),
     (Progress, ()),
     (Progressed, (_bits, natural, natural, natural, _bits)),
+    (RunReads, (slot, _requests)),
+    (Ran, (_positions, _replies)),
 )
 """A message's number on the wire is its place here; each has as many checks as fields."""
 
@@ -280,7 +298,7 @@ _EQUALLY_LONG: Final[dict[type[Any], Callable[[Any], tuple[Sequence[Any], ...]]]
     Prepare: attrgetter("slots", "ballots"),
     Promises: attrgetter("promised", "positions"),
     Counts: attrgetter("positions", "keys"),
-    CellAnswers: attrgetter("versions", "values", "deadlines"),
+    CellAnswers: attrgetter("versions", "sizes", "deadlines"),
 }
 
 

@@ -70,7 +70,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ReadCells:
-    """What are your cells of these keys of a slot?"""
+    """Of what versions, sizes and deadlines are your cells of these keys of a slot?"""
 
     slot: int
     keys: list[bytes]
@@ -78,11 +78,28 @@ class ReadCells:
 
 @dataclass(frozen=True, slots=True)
 class CellAnswers:
-    """Per key asked for; version 0: none. Fewer than were asked for, if more would be too much for a message."""
+    """Per key asked for; version 0: none; size -1: no value."""
 
     versions: list[int]
-    values: list[Any]
+    sizes: list[int]
     deadlines: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class RunReads:
+    """What do these requests, which change nothing, answer on your copy of a slot?"""
+
+    slot: int
+    requests: list[Sequence[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """Per request; fewer than were asked for, if more would be too much for a message."""
+
+    versions: list[int]
+    """Of the keys of each, which that is of; -1: it has expired."""
+    replies: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +197,8 @@ Message: TypeAlias = (
     | Page
     | ReadCells
     | CellAnswers
+    | RunReads
+    | Ran
     | Count
     | Counts
     | ListKeys
@@ -203,7 +222,9 @@ def fits(question: Message, answer: Message) -> bool:
         case Count(slots=asked), Counts(keys=told):
             return len(asked) == len(told)
         case ReadCells(keys=wanted), CellAnswers(versions=versions):
-            return len(versions) <= len(wanted)
+            return len(versions) == len(wanted)
+        case RunReads(requests=requests), Ran(replies=replies):
+            return len(replies) <= len(requests)
         case ListKeys(slots=asked), KeyPage(keys=pages):
             return len(pages) <= len(asked)
         case Fetch(ballot=ballot), Page(position=reached, upto=upto):

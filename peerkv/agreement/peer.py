@@ -88,7 +88,7 @@ class Peer(Columns):
         """The last turn of ours that it should have acknowledged by the next look."""
         self.turns: dict[int, Turn] = {}
         """Our turns as home that it has not acknowledged, in order."""
-        self.reads_waiting: list[Check | Read] = []
+        self.reads_waiting: list[Check | Read | None] = []
         """Reads that `reads` asks about, in the same order."""
         self.reads_sent: dict[int, tuple[float, list[Any]]] = {}
         """Frames of reads that it has not answered: when they were sent, and what they asked."""
@@ -158,9 +158,9 @@ class Peer(Columns):
         self.outcomes += (ticket, status, home)
         self.touched.add(self)
 
-    def confirm(self, sequence: int, differ: list[int], cells: list[Any]) -> None:
-        """As owner: what of the versions that it holds differs here, and the cells that it lacks."""
-        self.confirms.append([sequence, differ, cells])
+    def confirm(self, sequence: int, differ: list[int], told: list[int], replies: list[Any]) -> None:
+        """As owner: what of the versions that it holds differs here, which we hold, and what it had us run."""
+        self.confirms.append([sequence, differ, told, replies])
         self.touched.add(self)
 
     def ask(self, number: int, message: Message) -> None:

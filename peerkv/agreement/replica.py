@@ -37,6 +37,7 @@ from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK, Cell, C
 from peerkv.store.large import LARGE_FROM, Newer, digest_entry
 from peerkv.store.recent import TICKET_SLOT, Recent
 from peerkv.store.slot import Slot
+from peerkv.store.values import size_of
 
 if TYPE_CHECKING:
     from peerkv.agreement.turn import Accepts
@@ -418,15 +419,9 @@ class Replica:
         slot = self.view.slots[number]
         if slot is None:
             return Refused()
-        cells: list[Cell] = []
-        size = 0
-        for key in keys:
-            cell = slot.cells.get(key, (0, None, 0))
-            size += len(cell[1] or b"")
-            if size > PAGE_BYTES_MAX and cells:
-                break
-            cells.append(cell)
-        return CellAnswers([cell[0] for cell in cells], [cell[1] for cell in cells], [cell[2] for cell in cells])
+        cells = [slot.cells.get(key, (0, None, 0)) for key in keys]
+        sizes = [-1 if value is None else size_of(value) for _, value, _ in cells]
+        return CellAnswers([cell[0] for cell in cells], sizes, [cell[2] for cell in cells])
 
     def _count(self, numbers: list[int]) -> Message:
         positions: list[int] = []

@@ -27,7 +27,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
-from peerkv.store.cell import Cell, ballot_member, position_ballot
+from peerkv.store.cell import ballot_member, position_ballot
 
 ATTEMPTS: Final = 6
 PATIENCE_S: Final = 0.5
@@ -248,15 +248,19 @@ def _add(copies: Copies, order: Sequence[Peer], current: Sequence[Peer], member:
     copies.homes[home] = copies.homes.get(home, 0) + count
 
 
-def explain(view: View, replica: Replica, number: int, key: bytes) -> Asking[list[tuple[Peer, Cell | None]]]:
+Head: TypeAlias = tuple[int, int, int]
+"""(version, bytes of the value or -1, deadline) of a cell."""
+
+
+def explain(view: View, replica: Replica, number: int, key: bytes) -> Asking[list[tuple[Peer, Head | None]]]:
     """What each owner of a slot holds of a key (version 0: nothing); None where it does not answer."""
     question = ReadCells(number, [key])
     answers = yield Round([(peer, question) for peer in view.others[number]], PATIENCE_S)
-    held: list[tuple[Peer, Cell | None]] = []
+    held: list[tuple[Peer, Head | None]] = []
     for peer in view.order[number]:
         answer = replica.answer(question) if peer is view.me else answers.by_peer.get(peer)
         if isinstance(answer, CellAnswers) and answer.versions:
-            held.append((peer, (answer.versions[0], answer.values[0], answer.deadlines[0])))
+            held.append((peer, (answer.versions[0], answer.sizes[0], answer.deadlines[0])))
         else:
             held.append((peer, None))
     return held

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from peerkv.agreement.peer import Peer
 
 Rows: TypeAlias = list[Any]
-"""Flat, per operation: ticket, the position that it leads to, key, value, deadline, reply. Key None: nothing is
-changed; a list: key, value, deadline of several changes."""
+"""Flat, per operation: ticket, the position that it leads to, key, body, deadline, reply. Key None: nothing is
+changed; a list: key, body, deadline of several changes."""
 ROW: Final = 6
 
 

@@ -23,7 +23,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from peerkv.agreement.coordinator import Coordinator
-from peerkv.agreement.home import Home, fault
+from peerkv.agreement.home import Home, fault, reply_of
 from peerkv.agreement.operation import Operations
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.replica import Replica
@@ -315,11 +315,15 @@ class Dispatcher:
                 elif skew and command.dated is not None:
                     request = command.dated(request, skew)
                     command = find(request[0]) or command  # EXPIREAT is PEXPIREAT then
-                key = request[1]
+                if command.keys is ONE_KEY:
+                    key = request[1]
+                else:
+                    keys = keys_of(command, request)
+                    if not keys or len({slot_of(key, mask) for key in keys}) > 1:
+                        batch.deliver(index, CROSSSLOT if keys else self._without_keys(command, request))
+                        continue
+                    key = keys[0]
                 number = slot_of(key, mask) if b"{" in key else crc_hqx(key, 0) & mask  # `slot_of` in line
-                if command.keys is not ONE_KEY and not _one_slot(command, request, number, mask):
-                    batch.deliver(index, CROSSSLOT)
-                    continue
                 if alone[number] and number not in written and number not in reading:
                     if timed[number]:
                         reply = home.apply_alone(number, command.run, request, now)  # type: ignore[arg-type]
@@ -584,6 +588,11 @@ class Dispatcher:
 
     # -- one command
 
+    def _without_keys(self, command: Command, request: Sequence[bytes]) -> Reply:
+        """A request that should have keys, and has none, is wrong: it is run for its error."""
+        assert command.run is not None, "READ and WRITE commands can be run"
+        return reply_of(command.run, {}, request, self._clock.cluster_ms)
+
     def _is_read(self, session: Session, number: int) -> bool:
         """Whether a read of that slot is under way for this client, as far as is remembered."""
         whole, turn = session.reading[number]
@@ -620,7 +629,8 @@ class Dispatcher:
             coordinator.reads.read_any_copy(number, request, command.run, sink, index)
             session.reading[number] = whole, ALONE
             return
-        together = coordinator.reads.read(number, request, command.run, self._clock.cluster_ms, sink, index)
+        keys = None if command.keys is ONE_KEY else keys_of(command, request)
+        together = coordinator.reads.read(number, request, command.run, self._clock.cluster_ms, sink, index, keys)
         session.reading[number] = whole, coordinator.reads.turn if together else ALONE
 
     def _cost(self, command: Command, request: Sequence[bytes]) -> int:
@@ -700,10 +710,6 @@ class Dispatcher:
 def _silence(session: Session, batch: Batch, index: int) -> None:
     batch.silent = {*(batch.silent or ()), index}
     session.skips = False
-
-
-def _one_slot(command: Command, request: Sequence[bytes], number: int, mask: int) -> bool:
-    return all(slot_of(key, mask) == number for key in keys_of(command, request))
 
 
 def _asks_cluster(request: Sequence[bytes]) -> bool:

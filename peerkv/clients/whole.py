@@ -346,8 +346,8 @@ class Whole:
         held = yield from explain(self._view, self._replica, number, key)
         newest = max((cell for _, cell in held if cell is not None), key=lambda cell: cell[0], default=None)
         target = self._view.targets[number]
-        value, deadline = (newest[1], newest[2]) if newest is not None else (None, 0)
-        live = value is not None and not 0 < deadline <= self._services.clock.cluster_ms
+        size, deadline = (newest[1], newest[2]) if newest is not None else (-1, 0)
+        live = size >= 0 and not 0 < deadline <= self._services.clock.cluster_ms
         explanation = {
             "key": key.decode("utf-8", "backslashreplace"),
             "slot": number,
@@ -360,7 +360,7 @@ class Whole:
                 }
                 for peer, cell in held
             ],
-            "value_bytes": len(value) if live and value is not None else None,
+            "value_bytes": size if live else None,
             "ttl_ms": deadline - self._services.clock.cluster_ms if live and deadline else None,
             "version": describe_position(newest[0]) if newest is not None and newest[0] else "",
         }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Final, TypeAlias
 
 from peerkv.resp import Reply, ReplyError
@@ -198,6 +199,30 @@ def _only_reads(run: Run) -> AsHome:
 
 RUNS: Final = _Runs()
 """How a home runs a request, by its name as it was spelled."""
+
+
+KeysOf: TypeAlias = Callable[[Sequence[bytes]], Sequence[bytes]]
+
+
+class _KeysOf(dict[bytes, KeysOf]):
+    """Filled as names come."""
+
+    def __missing__(self, name: bytes) -> KeysOf:
+        row = find_part(name)
+        if row is None:  # from a coordinator of a newer version
+            return lambda request: request[1:]
+        found = _first_key if row.keys == ONE_KEY else partial(keys_of, row)
+        if len(self) < _SPELLED_MAX:
+            self[name] = found
+        return found
+
+
+def _first_key(request: Sequence[bytes]) -> Sequence[bytes]:
+    return (request[1],)
+
+
+KEYS: Final = _KeysOf()
+"""Which the keys of a request are, by its name as it was spelled."""
 
 
 def keys_of(row: Command, request: Sequence[bytes]) -> Sequence[bytes]:

@@ -53,6 +53,13 @@ class Runs(dict[bytes, Any]):
         return run
 
 
+class Keys(dict[bytes, Any]):
+    """Every request has one key."""
+
+    def __missing__(self, name: bytes) -> Any:
+        return lambda request: request[1:2]
+
+
 class Replies(dict[int, Reply]):
     """By index; each comes once."""
 
@@ -81,7 +88,8 @@ class Member:
         self.view = View(number, self.name, SLOTS)
         self.rng = random.Random(number)
         self.operations = Operations()
-        self.coordinator = Coordinator(settings, self.clock, self.view, self.operations, self.rng)
+        runs, keys = Runs(), Keys()
+        self.coordinator = Coordinator(settings, self.clock, self.view, self.operations, self.rng, runs, keys)
         self.reads = self.coordinator.reads
         self.replica = Replica(self.clock, self.view, self.coordinator.settle, self.start)
         self.home = Home(
@@ -91,7 +99,8 @@ class Member:
             self.replica,
             self.operations,
             self.rng,
-            Runs(),
+            runs,
+            keys,
             self.coordinator.settle,
             self.coordinator.refused,
         )

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from peerkv.agreement import replica as replica_room
+from peerkv.agreement.columns import RUN
 from peerkv.agreement.epochs import next_topology
 from peerkv.agreement.home import TURN_BYTES_MAX
 from peerkv.agreement.operation import Fetch, Message, Page
-from peerkv.agreement.reads import CELLS_BYTES_MAX, SEND_CELL
+from peerkv.agreement.reads import REPLIES_BYTES_MAX
 from peerkv.resp import ReplyError
 from peerkv.ring.keys import slot_of
 from peerkv.ring.topology import Owner, Topology
@@ -166,17 +167,19 @@ def test_operations_of_others_do_not_overtake_those_that_were_put_off() -> None:
     assert len(got.replies) == 32
 
 
-def test_r1_an_owner_sends_some_mib_of_cells_and_no_more() -> None:
+def test_r1_an_owner_sends_some_mib_of_replies_and_no_more() -> None:
     """400 GETs of 1 MiB at a node without a copy were a frame of 400 MiB."""
     owners = Owners()
     big(owners)
     owners.deliver(rounds=40)
     home, second, _ = owners.members
     reader = home.peer(second)
-    home.reads.answer(reader, 1, [b"%b%d" % (TAG, index) for index in range(32)], [SEND_CELL] * 32)
-    ((_, differ, cells),) = reader.confirms
-    assert sum(len(value or b"") for value in cells[2::4]) <= CELLS_BYTES_MAX + (1 << 20)
-    assert len(differ) + len(cells) // 4 == 32
+    keys = [b"%b%d" % (TAG, index) for index in range(32)]
+    home.reads.answer(reader, 1, keys, [RUN] * 32, [(b"GET", key) for key in keys])
+    ((_, differ, told, replies),) = reader.confirms
+    assert sum(len(reply or b"") for reply in replies[1::2]) <= REPLIES_BYTES_MAX + (1 << 20)
+    assert replies[::2] == told[::2]
+    assert len(differ) + len(told) // 2 == 32
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -21,8 +21,10 @@ from peerkv.agreement.operation import (
     Progress,
     Progressed,
     Promises,
+    Ran,
     ReadCells,
     Refused,
+    RunReads,
     fits,
 )
 from peerkv.resp import ReplyError
@@ -34,7 +36,7 @@ EXAMPLES: list[Message] = [
     Fetch(1, 2, 3, True),
     Page(True, [b"k", 1, b"v", 0], 1, True, 1, [1, 2], [7, 1 << 14, ReplyError("ERR")], [7, 1], (1 << 64) - 1),
     ReadCells(5, [b"k"]),
-    CellAnswers([1], [None], [0]),
+    CellAnswers([1], [-1], [0]),
     Count([1]),
     Counts([1], [2]),
     ListKeys([1], 0, 10),
@@ -45,6 +47,8 @@ EXAMPLES: list[Message] = [
     EpochAccept(2, 1 << 100, [1, 2]),
     Progress(),
     Progressed(b"\x01", 0, 1, 2),
+    RunReads(5, [[b"GET", b"k"]]),
+    Ran([-1], [None]),
 ]
 RUBBISH: list[Any] = [
     None,
@@ -119,6 +123,7 @@ def test_an_answer_fits_its_question() -> None:
         EpochPrepare: EpochPromise,
         EpochAccept: EpochPromise,
         Progress: Progressed,
+        RunReads: Ran,
     }
     for question in EXAMPLES:
         for answer in EXAMPLES:
@@ -128,6 +133,6 @@ def test_an_answer_fits_its_question() -> None:
             assert fits(question, answer) is expected, (question, answer)
     assert not fits(Prepare([1], [2]), Promises([2, 2], [0, 0]))
     assert not fits(Count([1]), Counts([1, 2], [1, 2]))
-    assert not fits(ReadCells(1, []), CellAnswers([1], [None], [0]))
-    assert fits(ReadCells(1, [b"a", b"b"]), CellAnswers([1], [None], [0]))
+    assert not fits(ReadCells(1, []), CellAnswers([1], [-1], [0]))
+    assert not fits(ReadCells(1, [b"a", b"b"]), CellAnswers([1], [-1], [0]))
     assert fits(ListKeys([1, 2], 0, 10), KeyPage([[b"a"]], 0))

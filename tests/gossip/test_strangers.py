@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from peerkv import wire
 from peerkv.gossip.exchanges import COMPLAINT_INTERVAL_S, COMPLAINTS_MAX
-from peerkv.gossip.member import Claim, Liveness, Member, MemberDown
+from peerkv.gossip.member import PROTOCOL_VERSIONS, Claim, Liveness, Member, MemberDown
 from peerkv.gossip.membership import INCARNATIONS_MAX
 from peerkv.gossip.messages import (
     Ack,
@@ -37,7 +37,7 @@ ALIVE = Liveness.ALIVE
 def test_a_datagram_of_more_than_a_packet_is_dropped_unread() -> None:
     """65,000 bytes of one datagram cost what 65,000 bytes of CBOR cost."""
     node = Node(Settings(), random.Random(1), 0.0, 1e9)
-    payload = wire.encode_datagram("other", 3, Datagram("x" * 60, 1, 0, 0, node.process, Gossip()))
+    payload = wire.encode_datagram("other", PROTOCOL_VERSIONS[1], Datagram("x" * 60, 1, 0, 0, node.process, Gossip()))
     node.datagram(0.0, STRANGER, payload + bytes(1233 - len(payload)))
     node.datagram(0.0, ("10.9.9.8", 666), payload)
     too_long, foreign = [text for level, text in node.take(0.0).log if level == "warning"]
@@ -47,7 +47,7 @@ def test_a_datagram_of_more_than_a_packet_is_dropped_unread() -> None:
 
 def test_a_number_beyond_63_bits_is_refused() -> None:
     claim = Claim(Member("db1", 1, 1 << 63, host=HOST, peer_port=1))
-    payload = wire.encode_datagram("peerkv", 3, Datagram("db2", 2, 0, 0, 1, Gossip(), (claim,)))
+    payload = wire.encode_datagram("peerkv", PROTOCOL_VERSIONS[1], Datagram("db2", 2, 0, 0, 1, Gossip(), (claim,)))
     assert isinstance(wire.decode_datagram("peerkv", (3, 3), payload), wire.Refusal)
 
 

@@ -12,7 +12,7 @@ from peerkv.agreement.columns import COLUMNS
 from peerkv.agreement.operation import Page, Prepare, Refused
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.turn import Accepts
-from peerkv.resp import ReplyError
+from peerkv.resp import Map, ReplyError
 from peerkv.ring.keys import SLOTS
 
 HELLO = wire.Hello("db1", 77, 5, 2, 99, (3, 3))
@@ -42,8 +42,9 @@ def full() -> Peer:
     peer.probe(42, 1 << 60, urgent=True)
     peer.arrive(42, 1 << 61)
     peer.sequence = 12
-    peer.reads += [b"k", -1, b"l", 1 << 61]
-    peer.confirm(3, [0], [1, 0, None, 0])
+    peer.reads += [b"k", -2, b"l", 1 << 61]
+    peer.requests.append([b"GET", b"k"])
+    peer.confirm(3, [0], [1, 7, 2, 0], [1, Map([b"f", b"v"])])
     peer.ask(8, Prepare([1, 2], [3, 4]))
     peer.answer(9, Page(True, [b"k", 1, b"v", 0], 1, True, 1, [], [], [], 5))
     peer.answer(10, Refused())
@@ -70,8 +71,8 @@ def test_a_frame_carries_every_column() -> None:
     assert parts["acks"] == ([7, [42]],)
     assert parts["probes"] == ([42, 1 << 60, True],)
     assert parts["settled"] == ([42, 1 << 61],)
-    assert parts["reads"] == (12, [b"k", b"l"], [-1, 1 << 61])
-    assert parts["confirms"] == ([[3, [0], [1, 0, None, 0]]],)
+    assert parts["reads"] == (12, [b"k", b"l"], [-2, 1 << 61], [[b"GET", b"k"]])
+    assert parts["confirms"] == ([[3, [0], [1, 7, 2, 0], [1, Map([b"f", b"v"])]]],)
     assert parts["asks"] == ([(8, Prepare([1, 2], [3, 4]))],)
     assert parts["answers"] == ([(9, peer.answers[0][1]), (10, Refused())],)
     ((tell, values),) = parts["tells"][0]
@@ -124,7 +125,7 @@ def test_what_is_more_than_a_frame_goes_in_several(times: int, most: int, insist
         peer.arrive(number, number + 1)
         peer.acknowledge(number, [number], awaited=True)
         peer.reads += [b"k%d" % number, number]
-        peer.confirm(number, [0], [1, 5, b"v" * number, 0])
+        peer.confirm(number, [0], [1, 5], [1, b"v" * number])
         peer.ask(number, Prepare([1], [number]))
         peer.answer(number, Refused(number))
         peer.tell("nack", number, 3)
