@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from peerkv import wire
-from peerkv.agreement.messages import POSITION_MAX
+from peerkv.agreement.checks import POSITION_MAX
 from peerkv.agreement.operation import EpochAccept, EpochPrepare, Fetch, Message, Prepare, Progress, ReadCells
 from peerkv.agreement.peer import Peer
 from peerkv.node import Node

@@ -14,33 +14,34 @@ a whole column at a time, and only then anybody acts on it.
 
 from __future__ import annotations
 
-import sys
-from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import accumulate, chain, pairwise
 from typing import Any, Final, NamedTuple
 
-from peerkv.agreement.messages import (
+from peerkv.agreement.checks import (
     NUMBER_MAX,
     POSITION_MAX,
-    are_bytes,
     ballot,
-    bodies_of,
     flat,
-    from_wire,
     keys_of,
-    marks_of,
     natural,
     number,
-    numbered,
     numbers,
     replies_of,
     slot,
     slots_of,
 )
-from peerkv.agreement.turn import ROW, Accepts
-from peerkv.store.recent import TICKET_SLOT
+from peerkv.agreement.messages import from_wire, numbered
+from peerkv.agreement.packing import (
+    pack_numbers,
+    pack_replies,
+    tickets_of,
+    unpack_accepts,
+    unpack_numbers,
+    unpack_replies,
+    unpack_signed,
+)
 
 VERSION_MIN: Final = -8
 """A reader says by negative numbers, in place of a version, what else it wants to know of a key."""
@@ -87,47 +88,6 @@ def _row(
     return {"row": (code, fields, takes, pack, unpack, width, along)}
 
 
-# Numbers: 8 bytes each, at a fifth of the cost of CBOR's
-
-
-def pack_numbers(values: Sequence[int]) -> bytes:
-    """Integers of 63 bits and a sign."""
-    try:
-        packed = array("Q", values)  # takes half the time of "q"; what is not negative is the same in both
-    except OverflowError:
-        packed = array("q", values)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
-
-
-def unpack_signed(packed: Any) -> list[int]:
-    """Integers that may be negative."""
-    if type(packed) is not bytes:
-        raise ValueError("not packed numbers")
-    values = array("q", packed)  # a ValueError if their length is no multiple of 8
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values.tolist()
-
-
-def unpack_numbers(packed: Any) -> list[int]:
-    """Integers that are not negative: the highest byte of each is below 128, which costs 3 ns a number to see."""
-    if type(packed) is not bytes or not packed[7::8].isascii():
-        raise ValueError("not packed numbers")
-    return unpack_signed(packed)
-
-
-def unpack_positions(packed: Any) -> list[int]:
-    """Positions have 62 bits."""
-    if type(packed) is not bytes or packed[7::8].translate(None, _BELOW_64):
-        raise ValueError("not packed positions")
-    return unpack_signed(packed)
-
-
-_BELOW_64: Final = bytes(range(64))
-
-
 def _rows(values: Sequence[int], width: int) -> list[list[int]]:
     if len(values) % width:
         raise ValueError(f"not rows of {width}")
@@ -142,12 +102,6 @@ def _slots(values: list[int], slots: int) -> None:
 def _positions(values: list[int]) -> None:
     if values and max(values) > POSITION_MAX:
         raise ValueError("not positions")
-
-
-def _tickets(values: list[int], slots: int) -> None:
-    """A ticket names a slot; where there are as many as it can name, each does."""
-    if slots <= TICKET_SLOT and any(value & TICKET_SLOT >= slots for value in values):
-        raise ValueError("a ticket of no slot")
 
 
 # How each column travels
@@ -174,93 +128,10 @@ def _pack_changes(peer: Columns) -> list[Any]:
     return list(peer.changes)
 
 
-def pack_accepts(accepts: Accepts) -> list[Any]:
-    """As plain lists: the same for all owners of a group, so made and encoded once."""
-    segments: list[Any] = []
-    for process, columns in accepts.segments:
-        tickets, positions, keys, values, deadlines = columns[: ROW - 1]
-        segments += (
-            process,
-            pack_numbers(tickets),
-            pack_numbers(positions),
-            keys,
-            values,
-            pack_numbers(deadlines) if any(deadlines) else b"",
-            _pack_replies(columns[ROW - 1]) if process else [],
-        )
-    return [segments, _flat(accepts.starts), accepts.awaited, _flat(accepts.marks)]
-
-
-def _flat(items: Mapping[int, int]) -> list[int]:
-    return list(chain.from_iterable(items.items())) if items else []
-
-
 def _unpack_changes(content: list[Any], slots: int) -> Arguments:
     numbers(content[::2])
     items = iter(content)
-    return ([(turn, _unpack_accepts(accepts, slots)) for turn, accepts in zip(items, items, strict=True)],)
-
-
-def _unpack_accepts(content: Any, slots: int) -> Accepts:
-    if type(content) is not list or len(content) < 4:
-        raise ValueError("not what a turn has changed")
-    segments, starts, awaited, marks = content[:4]
-    if type(segments) is not list or type(awaited) is not bool:
-        raise ValueError("not what a turn has changed")
-    began: dict[int, int] = {}
-    if starts:
-        starting, positions = flat(starts, 2)
-        began.update(zip(slots_of(starting, slots), numbers(positions, most=POSITION_MAX), strict=True))
-    items = iter(segments)
-    found = [_unpack_segment(slots, *columns) for columns in zip(*[items] * 7, strict=True)]
-    return Accepts(found, began, marks_of(marks), awaited=awaited)
-
-
-def _unpack_segment(
-    slots: int, process: Any, tickets: Any, positions: Any, keys: Any, values: Any, deadlines: Any, replies: Any
-) -> tuple[int, list[Sequence[Any]]]:
-    natural(process)
-    tickets, positions = unpack_numbers(tickets), unpack_positions(positions)
-    count = len(tickets)
-    deadlines = unpack_numbers(deadlines) if deadlines else [0] * count
-    if (
-        type(keys) is not list
-        or type(values) is not list
-        or not count == len(positions) == len(keys) == len(values) == len(deadlines)
-    ):
-        raise ValueError("changes of different lengths")
-    _tickets(tickets, slots)
-    values = bodies_of(values)
-    if not are_bytes(keys):
-        for key, value in zip(keys, values, strict=True):
-            if type(key) is list:
-                changed, bodies, until = flat(key, 3)
-                keys_of(changed)
-                key[1::3] = bodies_of(bodies)
-                numbers(until)
-            elif key is not None and type(key) is not bytes:
-                raise ValueError("not a key")
-            if type(key) is not bytes and value is not None:
-                raise ValueError("a value of no key")
-    columns: list[Sequence[Any]] = [tickets, positions, keys, values, deadlines]
-    if process:
-        columns.append(_unpack_replies(replies, count))
-    return process, columns
-
-
-def _pack_replies(replies: Sequence[Any]) -> Sequence[Any]:
-    """If all are the same simple string, as OK is, then one is enough."""
-    first = replies[0]
-    return [first] if type(first) is str and replies.count(first) == len(replies) else replies
-
-
-def _unpack_replies(replies: Any, count: int) -> list[Any]:
-    found = replies_of(replies)
-    if len(found) == count:
-        return found
-    if len(found) != 1:
-        raise ValueError("not as many replies as operations")
-    return found * count
+    return ([(turn, unpack_accepts(accepts, slots)) for turn, accepts in zip(items, items, strict=True)],)
 
 
 def _pack_probes(peer: Columns) -> list[Any]:
@@ -303,14 +174,14 @@ def _unpack_settled(content: list[Any], slots: int) -> Arguments:
 
 def _unpack_insists(content: list[Any], slots: int) -> Arguments:
     tickets = _only(content)
-    _tickets(tickets, slots)
+    tickets_of(tickets, slots)
     return (tickets,)
 
 
 def _unpack_outcomes(content: list[Any], slots: int) -> Arguments:
     column = _only(content)
     tickets, statuses, _ = _rows(column, 3)
-    _tickets(tickets, slots)
+    tickets_of(tickets, slots)
     if statuses and not 0 < min(statuses) <= max(statuses) <= STATUS_MAX:
         raise ValueError("not statuses")
     return (column,)
@@ -348,7 +219,7 @@ def _unpack_forwards(content: list[Any], slots: int) -> Arguments:
     befores = unpack_numbers(content[1]) if content[1] else [0] * len(tickets)
     if len(tickets) != len(befores):
         raise ValueError("operations of different lengths")
-    _tickets(tickets, slots)
+    tickets_of(tickets, slots)
     requests: Sequence[Sequence[bytes]]
     alike = content[2]
     if type(alike) is int:  # a third of the time of slices
@@ -409,15 +280,15 @@ def _unpack_confirms(content: list[Any], _slots: int) -> Arguments:
 
 
 def _pack_done(peer: Columns) -> list[Any]:
-    return [pack_numbers(peer.done), _pack_replies(peer.replies)]
+    return [pack_numbers(peer.done), pack_replies(peer.replies)]
 
 
 def _unpack_done(content: list[Any], slots: int) -> Arguments:
     if len(content) < 2:
         raise ValueError("not what is done")
     tickets = unpack_numbers(content[0])
-    _tickets(tickets, slots)
-    return tickets, _unpack_replies(content[1], len(tickets))
+    tickets_of(tickets, slots)
+    return tickets, unpack_replies(content[1], len(tickets))
 
 
 def _pack_tells(peer: Columns) -> list[Any]:

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import cbor2
 
-from peerkv.agreement.columns import COLUMNS, Arguments, Column, Columns, Tell, pack_accepts
-from peerkv.agreement.messages import NUMBER_MAX
+from peerkv.agreement.checks import NUMBER_MAX
+from peerkv.agreement.columns import COLUMNS, Arguments, Column, Columns, Tell
+from peerkv.agreement.packing import pack_accepts
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.turn import Accepts
 from peerkv.wire.cbor import dump, encode_tagged, load

@@ -7,17 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerkv.agreement.columns import (
-    COLUMNS,
-    NAMES,
-    RUN,
-    TELLS,
-    Column,
-    pack_numbers,
-    unpack_numbers,
-    unpack_positions,
-    unpack_signed,
-)
+from peerkv.agreement.columns import COLUMNS, NAMES, RUN, TELLS, Column
+from peerkv.agreement.packing import pack_numbers, unpack_numbers, unpack_positions, unpack_signed
 from peerkv.agreement.peer import Peer
 from peerkv.node import Node
 from peerkv.ring.keys import SLOTS

@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from peerkv.agreement.messages import bodies_of
+from peerkv.agreement.checks import bodies_of
 from peerkv.commands.table import CHANCE_BYTES, Kind, arity_error, find, find_part, keys_of
 from peerkv.resp import CommandError, Map, Pairs, Reply, ReplyError, Set
 from peerkv.store.cell import Cell, Value
