@@ -363,6 +363,7 @@ class Node:
         takers = self._takers
         for column, arguments in frame.unpacked(slots) if parts is None else parts:
             takers[column.takes](peer, *arguments)
+        self.replica.journal.weigh(len(payload))
 
     def _ask_again(self, peer: Peer) -> None:
         """What was under way between a peer and us, either way, may be lost."""
@@ -485,6 +486,7 @@ class Node:
         """Be as if no cluster had ever been met: ours is no more."""
         self.home.flush()
         self.replica.recent.forget(self.view.uninstall())
+        self.replica.journal.clear()
         self.steward.enter_epoch()
         self.swim.update(epoch=0, cluster_id=0, succeeds=())
         self._swim_dirty = True

@@ -1,4 +1,4 @@
-"""What the fields of messages and columns may be: functions that return a value as engines have it, or raise ValueError.
+"""What fields of messages and columns may be: functions that return a value as engines have it, or raise ValueError.
 
 Whatever has come over a wire goes through one of these before anybody sees it.
 """
@@ -116,10 +116,11 @@ def bodies_of(values: list[Any]) -> list[Any]:
     """A list of bodies: bytes, None, or patches, which come as lists and become what they are."""
     if are_bytes(values):
         return values
-    return [checked(value) if type(value) is list else _value(value) for value in values]
+    return [checked(value) if type(value) is list else value_of(value) for value in values]
 
 
-def _value(value: Any) -> bytes | None:
+def value_of(value: Any) -> bytes | None:
+    """Bytes, or None."""
     if value is not None and type(value) is not bytes:
         raise ValueError("not a value")
     return value

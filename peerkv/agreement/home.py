@@ -236,7 +236,12 @@ class Home:
             turn.starts[slot.number] = slot.position
             to = first_position(home.ballot) + 1
             slot.apply(to, ())
-        slot.apply(to, changes)
+        try:
+            slot.apply(to, changes)
+        except Exception as error:  # owners will miss that change, and fetch what it has left
+            changes, reply, process = (), fault((b"patch",), error), 0
+            to += 1
+            slot.apply(to, ())
         rows = turn.segment(origin, process).rows
         if len(changes) == 1:
             rows += (ticket, to, *changes[0], reply)
@@ -261,10 +266,10 @@ class Home:
             self.remove_expired(self.homes[number], self._keys[request[0]](request))
         try:
             changes, reply = run(self.view.copies.cells[number], request, now)
+            if changes:
+                self.change_alone(number, changes)
         except Exception as error:
-            changes, reply = None, fault(request, error)
-        if changes:
-            self.change_alone(number, changes)
+            reply = fault(request, error)
         return reply
 
     def change_alone(self, number: int, changes: Sequence[Change]) -> int:
@@ -333,12 +338,15 @@ class Home:
             turn, group.turn = group.turn, None
             assert turn is not None, "a group is open because of its turn"
             self._send(group, turn)
+        if groups:
+            self._replica.journal.weigh(self._made)
 
     def _send(self, group: Group, turn: Turn) -> None:
         self.progress.sent(group, turn)
         if not group.peers:
             return
         accepts = turn.accepts(self.view.marks)
+        self._replica.journal.note(accepts)
         for peer in group.peers:
             if peer.up:
                 peer.offer(turn.number, accepts)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from peerkv.agreement.checks import (
     POSITION_MAX,
     Check,
+    are_bytes,
     ballot,
     flag,
     flat,
@@ -25,9 +26,11 @@ from peerkv.agreement.checks import (
     replies_of,
     slot,
     slots_of,
-    values_of,
+    value_of,
 )
 from peerkv.agreement.operation import (
+    CONTINUES,
+    UNFINISHED,
     CellAnswers,
     Count,
     Counts,
@@ -38,6 +41,7 @@ from peerkv.agreement.operation import (
     KeyPage,
     ListKeys,
     Message,
+    Missed,
     Page,
     Prepare,
     Progress,
@@ -48,16 +52,43 @@ from peerkv.agreement.operation import (
     Refused,
     RunReads,
 )
+from peerkv.agreement.packing import pack_accepts, unpack_accepts
 from peerkv.store.cell import BALLOT_MAX
+from peerkv.store.values import Patch, checked
 
 
-def cells_of(values: Any, _slots: int = 0) -> list[Any]:
-    """Flat: key, version, value, deadline."""
-    keys, versions, held, deadlines = flat(values, 4)
+def _cells(values: Any, _slots: int = 0) -> list[Any]:
+    """Flat: key, version, content, deadline, flags. The parts of a value come as lists and become patches."""
+    keys, versions, contents, deadlines, flags = flat(values, 5)
     keys_of(keys)
     numbers(versions, most=POSITION_MAX)
-    values_of(held)
     numbers(deadlines)
+    numbers(flags, most=CONTINUES | UNFINISHED)
+    found = list(values)
+    if not are_bytes(contents):
+        found[2::5] = [_parts(content) if type(content) is list else value_of(content) for content in contents]
+    return found
+
+
+def _parts(content: list[Any]) -> list[Patch]:
+    if not content:
+        raise ValueError("a value of no parts")
+    return [checked(part) for part in content]
+
+
+def _within(value: Any, _slots: int) -> list[Any]:
+    if type(value) is not list or len(value) not in (0, 2):
+        raise ValueError("not a place within a copy")
+    if value:
+        key(value[0])
+        natural(value[1])
+    return value
+
+
+def _held(values: Any, _slots: int) -> list[Any]:
+    keys, versions = flat(values, 2)
+    keys_of(keys)
+    numbers(versions, most=POSITION_MAX)
     return list(values)
 
 
@@ -147,8 +178,8 @@ class _Wide:
 MESSAGES: Final[tuple[tuple[type[Any], tuple[Check, ...]], ...]] = (
     (Prepare, (slots_of, _ballots)),
     (Promises, (_ballots, _positions)),
-    (Fetch, (slot, ballot, position, flag)),
-    (Page, (flag, cells_of, position, flag, position, _lineage, _recent, _marks, number(most=(1 << 64) - 1))),
+    (Fetch, (slot, ballot, position, flag, _within, _held)),
+    (Page, (flag, _cells, position, _within, flag, position, _lineage, _recent, _marks, number(most=(1 << 64) - 1))),
     (ReadCells, (slot, keys_of)),
     (CellAnswers, (_positions, _sizes, _counts)),
     (Count, (slots_of,)),
@@ -163,9 +194,12 @@ MESSAGES: Final[tuple[tuple[type[Any], tuple[Check, ...]], ...]] = (
     (Progressed, (_bits, natural, natural, natural, _bits)),
     (RunReads, (slot, _requests)),
     (Ran, (_positions, _replies)),
+    (Missed, (unpack_accepts, position, position)),
 )
 """A message's number on the wire is its place here; each has as many checks as fields."""
 
+_TO_WIRE: Final[dict[Check, Callable[[Any], Any]]] = {_Wide.check: _Wide.to_wire, unpack_accepts: pack_accepts}
+"""Fields that travel in another form."""
 _CODES: Final = {kind: code for code, (kind, _) in enumerate(MESSAGES)}
 _FIELDS: Final = [tuple(kind.__dataclass_fields__) for kind, _ in MESSAGES]
 _EQUALLY_LONG: Final[dict[type[Any], Callable[[Any], tuple[Sequence[Any], ...]]]] = {
@@ -180,7 +214,7 @@ def to_wire(message: Message) -> list[Any]:
     """A message as plain lists: its number, its fields."""
     code = _CODES[type(message)]
     fields = [
-        _Wide.to_wire(value) if check == _Wide.check else value
+        _TO_WIRE[check](value) if check in _TO_WIRE else value
         for check, value in zip(MESSAGES[code][1], [getattr(message, name) for name in _FIELDS[code]], strict=True)
     ]
     return [code, fields]
@@ -198,7 +232,7 @@ def from_wire(value: Any, slots: int) -> Message:
     if len(fields) < len(checks):
         raise ValueError(f"{kind.__name__} has {len(checks)} fields")
     message: Message = kind(*[check(field, slots) for check, field in zip(checks, fields, strict=False)])
-    if isinstance(message, Page) and max(message.cells[1::4], default=0) > message.upto:
+    if isinstance(message, Page) and max(message.cells[1::5], default=0) > message.upto:
         raise ValueError("a page holds later versions than it says")
     lists = _EQUALLY_LONG.get(kind)
     if lists is not None and len(set(map(len, lists(message)))) != 1:

@@ -12,12 +12,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from peerkv.store.cell import SEQUENCE_BITS
+from peerkv.store.recent import TICKET_SLOT
 
 if TYPE_CHECKING:
     from peerkv.agreement.peer import Peer
+    from peerkv.agreement.turn import Accepts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,28 @@ class Fetch:
     since: int
     whole: bool = False
     """My copy cannot be built upon: begin from nothing."""
+    within: list[Any] = field(default_factory=list)
+    """Key, parts: of the cells of version `since` I have those up to that key, and so many parts of its value (0: all
+    of it). Empty: I have all of them."""
+    held: list[Any] = field(default_factory=list)
+    """Flat: key, version of values that I have got in parts; what has been done to them since is enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """The changes that you lack, as they were made."""
+
+    accepts: Accepts
+    reached: int
+    """The position that they lead to, ..."""
+    position: int
+    """... and the one that my copy is at."""
+
+
+CONTINUES: Final = 1
+"""Of a cell in a page: its content is to be done to the value that has come before, ..."""
+UNFINISHED: Final = 2
+"""... and the rest comes in the next page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +78,11 @@ class Page:
     whole: bool
     """The cells are to replace a copy (its owner's history is another), not to extend it."""
     cells: list[Any]
-    """Flat: key, version, value, deadline."""
+    """Flat: key, version, content (bytes, None, or the parts of a value), deadline, flags."""
     upto: int
-    """All cells of versions up to here have been sent."""
+    """All cells of versions up to here have been sent, ..."""
+    within: list[Any]
+    """... or, as in `Fetch`, some of that version."""
     last: bool
     position: int = 0
     lineage: list[int] = field(default_factory=list)
@@ -195,6 +221,7 @@ Message: TypeAlias = (
     | Promises
     | Fetch
     | Page
+    | Missed
     | ReadCells
     | CellAnswers
     | RunReads
@@ -229,6 +256,15 @@ def fits(question: Message, answer: Message) -> bool:
             return len(pages) <= len(asked)
         case Fetch(ballot=ballot), Page(position=reached, upto=upto):
             return max(reached, upto) >> SEQUENCE_BITS <= ballot
+        case Fetch(slot=number, ballot=ballot, since=since), Missed(accepts=accepts, reached=reached, position=upto):
+            tickets = [ticket for _, columns in accepts.segments for ticket in columns[0]]
+            positions = [at for _, columns in accepts.segments for at in columns[1]]
+            return (
+                upto >> SEQUENCE_BITS <= ballot
+                and reached <= upto
+                and all(ticket & TICKET_SLOT == number for ticket in tickets)
+                and positions == list(range(since + 1, reached + 1))
+            )
         case (EpochPrepare() | EpochAccept(), EpochPromise()) | (Progress(), Progressed()):
             return True
         case _:

@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from peerkv.agreement.handout import Handout
+from peerkv.agreement.journal import Journal
 from peerkv.agreement.operation import (
+    CONTINUES,
+    UNFINISHED,
     Answers,
     CellAnswers,
     Count,
@@ -19,6 +23,7 @@ from peerkv.agreement.operation import (
     KeyPage,
     ListKeys,
     Message,
+    Missed,
     Operation,
     Page,
     Pause,
@@ -34,22 +39,16 @@ from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.resp import Reply
 from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK, Cell, Change
-from peerkv.store.large import LARGE_FROM, Newer, digest_entry
+from peerkv.store.large import LARGE_FROM, digest_entry
 from peerkv.store.recent import TICKET_SLOT, Recent
 from peerkv.store.slot import Slot
-from peerkv.store.values import size_of
+from peerkv.store.values import patched, size_of
 
 if TYPE_CHECKING:
     from peerkv.agreement.turn import Accepts
 
-PAGE_BYTES_MAX: Final = 1 << 20
-"""Values and keys in one page of a copy: about a millisecond of either end's time."""
-
-SORTED_MAX: Final = 4
-"""Large copies that are being handed out and whose cells beyond some position are sorted for that; who asks for another
-one has it sorted anew."""
-ABREAST_CHANGES: Final = 16_384
-"""A copy that lacks no more changes than that gets the last pages in one go, however large it is: 30 ms."""
+HELD_MAX: Final = 8
+"""Values that have come in parts, of which it is said with each question for more that they are here."""
 FETCH_PATIENCE_S: Final = 1.0
 FETCHES_MAX: Final = 8
 """Copies that are brought up to date at a time, but for those that a request waits for: with twice as many nothing is
@@ -84,8 +83,35 @@ class _Staged:
     cells: dict[bytes, Cell] = field(default_factory=dict)
     digest: int = 0
     """Of these cells."""
+    unfinished: tuple[bytes, Cell] | None = None
+    """A value of which some parts have come, and its key."""
+    held: dict[bytes, int] = field(default_factory=dict)
+    """Versions of values that have come in parts, newest last."""
 
-    def put(self, key: bytes, cell: Cell) -> None:
+    def take(self, cells: list[Any]) -> None:
+        """What a page holds. Raises an exception if it does not fit to what has come before."""
+        unfinished, self.unfinished = self.unfinished, None
+        for key, version, content, deadline, flags in _rows(cells, 5):
+            value = content
+            if type(content) is list:
+                value = None
+                if flags & CONTINUES:
+                    before = unfinished[1] if unfinished is not None and unfinished[0] == key else self.cells[key]
+                    value = before[1]
+                for part in content:
+                    value = patched(value, part)
+            if flags & UNFINISHED:
+                self.unfinished = key, (version, value, deadline)
+                self.held.pop(key, None)
+            else:
+                self._put(key, (version, value, deadline))
+                if flags & CONTINUES:
+                    self.held.pop(key, None)
+                    self.held[key] = version
+                    if len(self.held) > HELD_MAX:
+                        del self.held[next(iter(self.held))]
+
+    def _put(self, key: bytes, cell: Cell) -> None:
         """What a page says of a key; a later one may say another."""
         former = self.cells.get(key)
         if former is not None and former[1] is not None:
@@ -114,8 +140,8 @@ class Replica:
         """Slots whose copy is being brought up to date."""
         self.queue: dict[int, Peer] = {}
         """Slots whose copy will be, and their homes; first come, first served."""
-        self._sorting: dict[tuple[int, int], Newer] = {}
-        """By slot, and by the position from which on pages are asked for."""
+        self.journal = Journal()
+        self._handout = Handout(view, self.recent, self.journal)
         self._comparing: set[int] = set()
         """Large slots that are being compared."""
         self._fetchers = 0
@@ -159,6 +185,7 @@ class Replica:
                     for ticket, to in zip(columns[0], columns[1], strict=True):
                         if ticket in lost and to >> SEQUENCE_BITS < copies.promised[ticket & TICKET_SLOT]:
                             self.on_refused(ticket)
+        self.journal.note(accepts)
         home.acknowledge(turn, missed, awaited=accepts.awaited)
 
     def _remember(self, process: int, tickets: Sequence[int], replies: Sequence[Reply], lost: list[int]) -> None:
@@ -195,8 +222,11 @@ class Replica:
             return False
         start = starts.get(number, -1) if to & SEQUENCE_MASK == 1 else to - 1
         if slot.position == start:
-            changes = () if key is None else ((key, value, deadline),) if type(key) is bytes else _triples(key)
-            slot.apply(to, changes)  # A2
+            try:
+                self._apply(slot, to, key, value, deadline)  # A2
+            except Exception:  # our copy is not what the home's is
+                self._mend(slot, home)
+                return False
         elif slot.position < to:
             self._fall_behind(slot, home, urgent)  # A5
             return False
@@ -331,8 +361,8 @@ class Replica:
         match message:
             case Prepare(numbers, ballots):
                 return self._promise(numbers, ballots)
-            case Fetch(number, ballot, since, whole):
-                return self._page(number, ballot, since, whole)
+            case Fetch():
+                return self._handout.answer(message)
             case ReadCells(number, keys):
                 return self._read(number, keys)
             case Count(numbers):
@@ -355,65 +385,6 @@ class Replica:
             promised.append(slot.promised)
             positions.append(slot.position)
         return Promises(promised, positions)
-
-    def _page(self, number: int, ballot: int, since: int, whole: bool) -> Message:
-        slot = self.view.slots[number]
-        if slot is None or slot.promised != ballot:  # F1: only under one ballot do pages fit together
-            return Refused(slot.promised if slot is not None else 0)
-        if since and not whole and not slot.on_history(since):
-            whole, since = True, 0
-        if len(slot.cells) >= LARGE_FROM:
-            page = self._page_of_large(slot, since, whole)
-            if page is not None:
-                return page
-        newer = slot.newer_than(since)
-        cells: list[Any] = []
-        size = 0
-        upto = since
-        last = True
-        for version, key in newer:
-            if size >= PAGE_BYTES_MAX and version != upto:
-                last = False
-                break
-            _, value, deadline = slot.cells[key]
-            cells += (key, version, value, deadline)
-            size += len(key) + (len(value) if value is not None else 0) + 16
-            upto = version
-        if not last:
-            return Page(whole, cells, upto, last=False)
-        lineage = [item for entry in slot.lineage.items() for item in entry]
-        recent = self.recent.of_slot(number, self.view.marks)
-        marks = [item for entry in self.view.marks.items() for item in entry]
-        return Page(whole, cells, slot.position, True, slot.position, lineage, recent, marks, slot.digest)
-
-    def _page_of_large(self, slot: Slot, since: int, whole: bool) -> Page | None:
-        """A page of a copy that cannot be looked at as a whole; without cells, where there is more to be looked at.
-        None: hardly anything is lacking."""
-        position = slot.position
-        if since >> SEQUENCE_BITS == position >> SEQUENCE_BITS and position - since <= ABREAST_CHANGES:
-            return None if slot.digest_bit_by_bit() is not None else Page(whole, [], since, last=False)
-        newer = self._sorting.pop((slot.number, since), None) or Newer(slot.cells, since, position)
-        cells: list[Any] = []
-        upto = since
-        if newer.sorted_further(slot.cells):
-            size = 0
-            while (first := newer.first) is not None:
-                version, key = first
-                if size >= PAGE_BYTES_MAX and version != upto:
-                    break
-                newer.take()
-                cell = slot.cells.get(key)
-                if cell is None or cell[0] != version:
-                    continue  # written again: it comes with what is newer
-                cells += (key, *cell)
-                size += len(key) + len(cell[1] or b"") + 16
-                upto = version
-            else:
-                return Page(whole, cells, newer.upto, last=False)
-        while len(self._sorting) >= SORTED_MAX:
-            del self._sorting[next(iter(self._sorting))]
-        self._sorting[slot.number, upto] = newer
-        return Page(whole, cells, upto, last=False)
 
     def _read(self, number: int, keys: list[bytes]) -> Message:
         slot = self.view.slots[number]
@@ -459,29 +430,46 @@ class Replica:
             self.settle_recent(slot)
 
     def fetch(self, number: int, ballot: int, source: Peer, whole: bool = False) -> Operation:
-        """Bring our copy to the source's, page by page, and install it at once at the end, or not at all."""
+        """Bring our copy to the source's: by the changes that it lacks, one after another, as long as the source knows
+        them; or else page by page, installed at once at the end, or not at all."""
         slot = self.view.slots[number]
         if slot is None:
             return
         epoch = self.view.epoch
         staged = _Staged(whole, 0 if whole else slot.position)
-        since = staged.since
+        since, within = staged.since, list[Any]()
         while True:
-            answers: Answers = yield Round([(source, Fetch(number, ballot, since, staged.whole))], FETCH_PATIENCE_S)
+            held = [item for entry in staged.held.items() for item in entry]
+            question = Fetch(number, ballot, since, staged.whole, within, held)
+            answers: Answers = yield Round([(source, question)], FETCH_PATIENCE_S)
             page = answers.by_peer.get(source)
             slot = self.view.slots[number]
-            if slot is None or self.view.epoch != epoch or slot.promised != ballot or not isinstance(page, Page):
-                return  # deposed, or the source is gone: the next home begins anew
+            if slot is None or self.view.epoch != epoch or slot.promised != ballot:
+                return  # deposed: the next home begins anew
+            if isinstance(page, Missed):
+                if not self._accept_missed(slot, page):
+                    self.counters.mended += 1
+                    yield from self.fetch(number, ballot, source, whole=True)
+                    return
+                if slot.position >= page.position:
+                    return
+                staged = _Staged(False, slot.position)
+                since, within = slot.position, []
+                continue
+            if not isinstance(page, Page):
+                return  # the source is gone
             if not staged.whole and slot.position != staged.since:
                 return  # an ACCEPT fitted in the meantime
             if page.whole and not staged.whole:
                 staged = _Staged(True, 0)
-            for key, version, value, deadline in _fours(page.cells):
-                staged.put(key, (version, value, deadline))
-            size = sum([len(key) + len(value or b"") + 16 for key, _, value, _ in _fours(page.cells)]) + 64
+            try:
+                staged.take(page.cells)
+            except Exception:  # it does not fit to those before it
+                return
+            size = _bytes_of(page)
             self.counters.bytes_fetched += size
             self._free_at = max(self._clock.now, self._free_at) + size / self._fill_rate
-            since = page.upto
+            since, within = page.upto, page.within
             if page.last:
                 break
         base = 0
@@ -495,6 +483,40 @@ class Replica:
             self.counters.mended += 1
             if not staged.whole:  # one that is not whole in itself is asked for again by whoever finds that it differs
                 yield from self.fetch(number, ballot, source, whole=True)
+
+    def _accept_missed(self, slot: Slot, missed: Missed) -> bool:
+        """Changes that come again are accepted like those that come first (rule A2), under whichever ballot they were
+        made: they are the source's history, and ours is a part of it. False: our copy is not what it should be."""
+        accepts = missed.accepts
+        for process, mark in accepts.marks.items():
+            self.view.mark(process, mark)
+        for process, columns in accepts.segments:
+            lost: list[int] = []
+            for ticket, to, key, body, deadline in zip(*columns[:5], strict=True):
+                if to == slot.position + 1:
+                    try:
+                        self._apply(slot, to, key, body, deadline)
+                    except Exception:
+                        return False
+                elif to > slot.position:
+                    lost.append(ticket)
+            if process:
+                replies = columns[5]
+                if lost:
+                    replies = [reply for ticket, reply in zip(columns[0], replies, strict=True) if ticket not in lost]
+                known = [ticket for ticket in columns[0] if ticket not in lost] if lost else columns[0]
+                self.recent[process].update(zip(known, replies, strict=True))
+        self.journal.note(accepts)
+        size = sum([_size(item) for _, columns in accepts.segments for column in columns[2:4] for item in column])
+        self.journal.weigh(size)
+        self.counters.bytes_fetched += size + 64
+        self.counters.caught_up += 1
+        self._free_at = max(self._clock.now, self._free_at) + size / self._fill_rate
+        return True
+
+    def _apply(self, slot: Slot, to: int, key: Any, body: Any, deadline: int) -> None:
+        """One change of a home's."""
+        slot.apply(to, () if key is None else ((key, body, deadline),) if type(key) is bytes else _triples(key))
 
     def _install(self, slot: Slot, staged: _Staged, page: Page, base: int) -> bool:
         """Whether the copy, put together, is the source's; only then it becomes ours (rule F3). `base`: the digest of
@@ -529,9 +551,19 @@ class Replica:
             self._settle(tickets, [mine[ticket] for ticket in tickets])
 
 
-def _fours(flat: list[Any]) -> Iterator[tuple[Any, Any, Any, Any]]:
-    items = iter(flat)
-    return zip(items, items, items, items, strict=True)
+def _rows(flat: list[Any], width: int) -> Iterator[tuple[Any, ...]]:
+    return zip(*[iter(flat)] * width, strict=True)
+
+
+def _size(item: Any) -> int:
+    """Bytes of what stands in a column, about."""
+    if type(item) is bytes:
+        return len(item)
+    return sum(map(_size, item)) if type(item) is tuple or type(item) is list else 8
+
+
+def _bytes_of(page: Page) -> int:
+    return sum([_size(key) + _size(content) + 16 for key, _, content, _, _ in _rows(page.cells, 5)]) + 64
 
 
 def _triples(flat: list[Any]) -> list[Change]:

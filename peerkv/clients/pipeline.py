@@ -330,16 +330,16 @@ class Dispatcher:
                     else:
                         try:
                             changes, reply = command.run(cells_of[number], request, now)  # type: ignore[misc]
+                            if changes:  # `Home.apply_alone` in line
+                                key, value, deadline = changes[0]
+                                if len(changes) == 1 and type(value) is bytes and plain[number] and not deadline:
+                                    positions[number] = to = positions[number] + 1
+                                    cells_of[number][key] = (to, value, 0)
+                                    changed += len(value)
+                                else:
+                                    changed += home.change_alone(number, changes)
                         except Exception as error:
-                            changes, reply = (), fault(request, error)
-                        if changes:  # `Home.apply_alone` in line
-                            key, value, deadline = changes[0]
-                            if len(changes) == 1 and type(value) is bytes and plain[number] and not deadline:
-                                positions[number] = to = positions[number] + 1
-                                cells_of[number][key] = (to, value, 0)
-                                changed += len(value)
-                            else:
-                                changed += home.change_alone(number, changes)
+                            reply = fault(request, error)
                     replies[index] = reply
                     batch.left -= 1
                     if changed > CHANGED_BYTES_MAX:

@@ -116,8 +116,10 @@ class Slot:
             copies.plain[number] = copies.positions[number] >> SEQUENCE_BITS == copies.promised[number]
 
     def apply(self, to: int, changes: Sequence[Change]) -> None:
-        """Extend the history to position `to`: every change becomes a cell of that version. Raises what `patched` does,
-        before anything is changed, if a patch is none for what is here."""
+        """Extend the history to position `to`: every change becomes a cell of that version.
+
+        Raises what `patched` does if a patch is none for what is here. What that has left of the keys is then of
+        version `to`, as if it had been put: who lacks that change gets them as a whole, and holds the same."""
         position = self.position
         if (position ^ to) >> SEQUENCE_BITS:
             self.lineage[position_ballot(position)] = position
@@ -126,9 +128,22 @@ class Slot:
         self._copies.positions[self.number] = to
         cells = self.cells
         tombstones = self.tombstones
+        value: Value | None
         for key, body, deadline in changes:
-            value = body if type(body) is not tuple else self._patched(key, body)
-            cells[key] = (to, value, deadline if value is not None else 0)  # type: ignore[assignment]
+            if isinstance(body, tuple):
+                try:
+                    value = self._patched(key, body)
+                except Exception:
+                    for left, _, _ in changes:
+                        if left in cells:
+                            cells[left] = (to, *cells[left][1:])
+                    self._note_plain()
+                    raise
+                if value is None:
+                    deadline = 0
+            else:
+                value = body
+            cells[key] = (to, value, deadline)
             if value is None:
                 tombstones[key] = to
             elif tombstones:

@@ -46,7 +46,7 @@ def full() -> Peer:
     peer.requests.append([b"GET", b"k"])
     peer.confirm(3, [0], [1, 7, 2, 0], [1, Map([b"f", b"v"])])
     peer.ask(8, Prepare([1, 2], [3, 4]))
-    peer.answer(9, Page(True, [b"k", 1, b"v", 0], 1, True, 1, [], [], [], 5))
+    peer.answer(9, Page(True, [b"k", 1, b"v", 0, 0], 1, [], True, 1, [], [], [], 5))
     peer.answer(10, Refused())
     peer.tell("nack", 1, 3)
     return peer
