@@ -18,7 +18,7 @@ from peerkv.wire.gossip import encode_datagram
 
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 PROTOCOL = PAGE.parent / "protocol.md"
-GROUPS = ("string", "generic", "connection", "server", "cluster")
+GROUPS = ("string", "list", "generic", "connection", "server", "cluster")
 WAYS = {
     Way.READ: "majority",
     Way.WRITE: "home",

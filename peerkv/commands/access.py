@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
+from peerkv.commands.table import KeysAt
 from peerkv.resp import CommandError, ReplyError, parse_integer
 from peerkv.store.cell import Cells, is_live
 from peerkv.store.values import Collection, Value
@@ -60,3 +62,33 @@ def integer(argument: bytes) -> int:
     if value is None:
         raise CommandError(NOT_AN_INTEGER)
     return value
+
+
+def integer_between(argument: bytes, least: int, most: int, error: str = "") -> int:
+    """Likewise, within limits; with an error of its own, or Redis's. Raises CommandError."""
+    value = parse_integer(argument)
+    if value is not None and least <= value <= most:
+        return value
+    if error:
+        raise CommandError(ReplyError(f"ERR {error}"))
+    if value is None:
+        raise CommandError(NOT_AN_INTEGER)
+    raise CommandError(ReplyError(f"ERR value is out of range, value must between {least} and {most}"))
+
+
+def span(start: int, stop: int, length: int) -> tuple[int, int]:
+    """Indexes as LRANGE and its like mean them (negative: from the end; `stop` is one of them), as a slice of so many
+    elements; an empty one is (0, 0)."""
+    first = max(0, start + length if start < 0 else start)
+    last = min(length - 1, stop + length if stop < 0 else stop)
+    return (first, last + 1) if first <= last else (0, 0)
+
+
+def keys_counted(place: int, *others: int) -> KeysAt:
+    """Where the keys are of a command that says how many there are, at this place; single ones may be at others."""
+
+    def places(request: Sequence[bytes]) -> Sequence[int]:
+        count = parse_integer(request[place]) if place < len(request) else None
+        return (*others, *range(place + 1, min(place + 1 + max(count or 0, 0), len(request))))
+
+    return places

@@ -146,3 +146,14 @@ def same_items(ours: Reply, theirs: Reply) -> bool:
     if isinstance(ours, list) and isinstance(theirs, list):
         return sorted(ours) == sorted(theirs)  # type: ignore[type-var]
     return same(ours, theirs)
+
+
+def sequences(text: str) -> list[str]:
+    """A table of sequences of commands: an empty line is between two of them."""
+    return text.strip().split("\n\n")
+
+
+def requests_of(sequence: str) -> list[list[bytes]]:
+    """Commands of a sequence, one a line or with bars between them; '' is an empty argument."""
+    lines = sequence.replace("|", "\n").split("\n")
+    return [[b"" if word == "''" else word.encode() for word in line.split()] for line in lines]

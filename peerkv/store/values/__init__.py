@@ -11,7 +11,7 @@ Collections are changed in place: who wants to keep what one holds now takes a c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 PART_BYTES: Final = 1 << 16
@@ -116,7 +116,7 @@ def size_of_body(body: Body) -> int:
     return 0 if body is None else len(body)
 
 
-def each_of(name: str, items: Sequence[Sequence[Any]], first: str = "") -> Iterator[Patch]:
+def each_of(name: str, items: Iterable[Sequence[Any]], first: str = "") -> Iterator[Patch]:
     """Items as patches of about `PART_BYTES` each, the first of which may have another name. For `Collection.parts`."""
     arguments: list[Any] = [first or name]
     size = 0
