@@ -1,4 +1,4 @@
-"""What a node tells about itself in Redis's words: INFO, the CLUSTER family, the COMMAND family."""
+"""What a node tells about itself in Redis's words: INFO, the CLUSTER family."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from functools import lru_cache
 from typing import Final
 
 from peerkv import __version__
-from peerkv.commands.patterns import matcher
-from peerkv.commands.table import COMMANDS, Command, arity_error, find, keys_of
 from peerkv.gossip.member import Liveness, Member
-from peerkv.resp import Prepared, Reply, ReplyError, Verbatim, encode
+from peerkv.resp import Prepared, Reply, Verbatim, encode
 from peerkv.ring.topology import Topology
 from peerkv.settings import Role, Settings
 
@@ -319,133 +317,3 @@ def _cluster_nodes(topology: Topology | None, members: Sequence[Member], me: int
         fields = [node_id(member.process), address, ",".join(flags), "-", "0", "0", str(member.epoch), state]
         lines.append(" ".join([*fields, *slots.get(member.process, ())]))
     return Verbatim("".join(line + "\n" for line in lines).encode())
-
-
-# -- COMMAND
-
-
-def command(request: Sequence[bytes]) -> Reply:
-    """COMMAND and its subcommands."""
-    if len(request) == 1:
-        return _all_described()
-    names = [name.decode("ascii", "replace").lower() for name in request[2:]]
-    match request[1].upper():
-        case b"COUNT" if not names:
-            return len(COMMANDS)
-        case b"INFO":
-            if not names:
-                return _all_described()
-            rows = [COMMANDS.get(name) for name in names]
-            return [_described(row) if row is not None else None for row in rows]
-        case b"DOCS":
-            if not names:
-                return _all_documented()
-            return {name.encode(): _documented(COMMANDS[name]) for name in names if name in COMMANDS}
-        case b"LIST":
-            return _listed(request[2:])
-        case b"GETKEYS" if names:
-            return _keys(request[2:])
-        case b"HELP":
-            return [
-                b"COMMAND -- all commands",
-                b"COMMAND COUNT | LIST [FILTERBY MODULE | ACLCAT | PATTERN what] | INFO [name ...]",
-                b"COMMAND DOCS [name ...] | GETKEYS command ...",
-            ]
-        case subcommand:
-            return unknown_subcommand("command", subcommand)
-
-
-@lru_cache(maxsize=1)
-def _all_described() -> Prepared:
-    return Prepared([_described(row) for row in COMMANDS.values()])
-
-
-@lru_cache(maxsize=1)
-def _all_documented() -> Prepared:
-    return Prepared({name.encode(): _documented(row) for name, row in COMMANDS.items()})
-
-
-def _listed(options: Sequence[bytes]) -> Reply:
-    rows = list(COMMANDS.values())
-    match [option.upper() for option in options[:2]]:
-        case []:
-            pass
-        case [b"FILTERBY", b"MODULE"] if len(options) == 3:
-            rows = []
-        case [b"FILTERBY", b"ACLCAT"] if len(options) == 3:
-            rows = [row for row in rows if row.group.encode() == options[2].lower().removeprefix(b"@")]
-        case [b"FILTERBY", b"PATTERN"] if len(options) == 3:
-            matches = matcher(options[2])
-            rows = [row for row in rows if matches(row.name.encode())]
-        case _:
-            return ReplyError("ERR syntax error")
-    return [row.name.encode() for row in rows]
-
-
-def _keys(request: Sequence[bytes]) -> Reply:
-    row = find(request[0])
-    if row is None:
-        return ReplyError("ERR Invalid command specified")
-    if not fits(row, request):
-        return ReplyError("ERR Invalid number of arguments specified for command")
-    keys = keys_of(row, request)
-    return list(keys) if keys else ReplyError("ERR The command has no key arguments")
-
-
-def fits(row: Command, request: Sequence[bytes]) -> bool:
-    """Whether a request has as many arguments as the command takes."""
-    return len(request) == row.arity if row.arity > 0 else len(request) >= -row.arity
-
-
-def _described(row: Command) -> Reply:
-    first, last, step = row.keys
-    categories: list[Reply] = [f"@{row.group}"]
-    flags: list[Reply] = [*sorted(row.flags)]
-    return [row.name.encode(), row.arity, flags, first, last, step, categories, [], [], []]
-
-
-def _documented(row: Command) -> Reply:
-    documented: dict[Reply, Reply] = {
-        b"summary": row.summary.encode(),
-        b"since": row.since.encode(),
-        b"group": row.group.encode(),
-        b"complexity": b"",
-        b"arguments": [
-            {b"name": word.encode(), b"type": b"string", b"display_text": word.encode()}
-            for word in row.usage.split()
-            if word.replace("-", "").isalpha() and word.islower()
-        ],
-    }
-    if row.subcommands:
-        known: dict[Reply, Reply] = {
-            b"summary": b"",
-            b"since": row.since.encode(),
-            b"group": row.group.encode(),
-            b"complexity": b"",
-        }
-        documented[b"subcommands"] = {f"{row.name}|{name}".encode(): dict(known) for name in row.subcommands}
-    return documented
-
-
-def unknown_subcommand(name: str, subcommand: bytes) -> ReplyError:
-    """What Redis says to a subcommand that is none, or has another number of arguments."""
-    row = COMMANDS[name]
-    text = subcommand.decode("utf-8", "surrogateescape")
-    if text.lower() in row.subcommands:
-        return ReplyError(f"ERR wrong number of arguments for '{name}|{text.lower()}' command")
-    return ReplyError(f"ERR unknown subcommand '{text:.128}'. Try {name.upper()} HELP.")
-
-
-__all__ = [
-    "REDIS_VERSION",
-    "Statistics",
-    "arity_error",
-    "cluster_info",
-    "cluster_nodes",
-    "cluster_shards",
-    "cluster_slots",
-    "command",
-    "info",
-    "node_id",
-    "unknown_subcommand",
-]

@@ -1,4 +1,4 @@
-"""docs/commands.md lists the table of commands, docs/protocol.md those of messages, no more and no less."""
+"""docs/commands.md lists the table of commands, docs/compatibility.md all of Redis, docs/protocol.md the messages."""
 
 import re
 from collections.abc import Iterable
@@ -9,6 +9,9 @@ import cbor2
 
 from peerkv.agreement.columns import COLUMNS, TELLS
 from peerkv.agreement.messages import MESSAGES
+from peerkv.commands.catalogue import named
+from peerkv.commands.compatibility import ABSENT, DIFFERS, why_not
+from peerkv.commands.facts import FACTS
 from peerkv.commands.table import COMMANDS
 from peerkv.commands.table import Kind as Way
 from peerkv.gossip.messages import Body, Datagram, ExchangeAnswer, ExchangeRequest
@@ -18,7 +21,25 @@ from peerkv.wire.gossip import encode_datagram
 
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 PROTOCOL = PAGE.parent / "protocol.md"
-GROUPS = ("string", "list", "generic", "connection", "server", "cluster")
+COMPATIBILITY = PAGE.parent / "compatibility.md"
+GROUPS = (
+    "string",
+    "bitmap",
+    "hash",
+    "list",
+    "set",
+    "sorted-set",
+    "geo",
+    "hyperloglog",
+    "stream",
+    "generic",
+    "transactions",
+    "scripting",
+    "pubsub",
+    "connection",
+    "server",
+    "cluster",
+)
 WAYS = {
     Way.READ: "majority",
     Way.WRITE: "home",
@@ -31,11 +52,13 @@ WAYS = {
 def rows() -> list[str]:
     lines: list[str] = []
     for group in GROUPS:
-        lines += ["", f"## {group.capitalize()}", "", "| command | answered by | |", "|---|---|---|"]
-        for row in sorted(COMMANDS.values(), key=lambda row: row.name):
-            if row.group == group:
-                usage = f"{row.name.upper()} {row.usage}".strip().replace("|", "\\|")
-                lines.append(f"| `{usage}` | {WAYS[row.kind]} | {row.summary} |")
+        of_group = sorted([row for row in COMMANDS.values() if row.group == group], key=lambda row: row.name)
+        if of_group:
+            lines += ["", f"## {group.capitalize()}", "", "| command | answered by | |", "|---|---|---|"]
+        for row in of_group:
+            usage = f"{row.name.upper()} {row.usage}".strip().replace("|", "\\|")
+            lines.append(f"| `{usage}` | {WAYS[row.kind]} | {row.summary} |")
+    assert {row.group for row in COMMANDS.values()} <= {*GROUPS}
     return lines
 
 
@@ -44,6 +67,39 @@ def test_every_command_is_listed() -> None:
     listed = PAGE.read_text().splitlines()
     begin = listed.index("<!-- the table -->") + 1
     assert listed[begin:] == rows()
+
+
+def compatibility() -> list[str]:
+    """Every command and subcommand of Redis 7.2."""
+    lines: list[str] = []
+    for group in GROUPS:
+        lines += ["", f"## {group.capitalize()}", "", "| command | |", "|---|---|"]
+        for name, facts in sorted(FACTS.items()):
+            container = name.partition("|")[0]
+            if facts.group != group or facts.beyond:
+                continue
+            if named(name.encode()) is not None:
+                answer = f"differs: {DIFFERS[name]}" if name in DIFFERS else "yes"
+            elif name == container or container in COMMANDS:
+                answer = f"no: {why_not(facts)}"
+            else:
+                continue
+            lines.append(f"| `{name.upper().replace('|', ' ')}` | {answer} |")
+    return lines
+
+
+def test_every_command_of_redis_is_listed() -> None:
+    """Run `python -m tests.test_docs` to write the list anew."""
+    listed = COMPATIBILITY.read_text().splitlines()
+    begin = listed.index("<!-- the table -->") + 1
+    assert listed[begin:] == compatibility()
+    of_redis = {f"| `{name.upper()}`" for name, facts in FACTS.items() if not facts.beyond and "|" not in name}
+    assert of_redis <= {line.rpartition(" | ")[0] for line in listed}
+
+
+def test_what_differs_is_served_and_what_is_absent_is_not() -> None:
+    assert [name for name in DIFFERS if named(name.encode()) is None] == []
+    assert [name for name in ABSENT if name in FACTS and named(name.encode()) is not None and name not in GROUPS] == []
 
 
 def table(title: str, heads: str, lines: Iterable[tuple[object, ...]]) -> list[str]:
@@ -121,3 +177,5 @@ if __name__ == "__main__":
     PROTOCOL.write_text(head + TABLES + "\n" + "\n".join(message_tables()) + "\n")
     head = PAGE.read_text().split("<!-- the table -->")[0]
     PAGE.write_text(head + "<!-- the table -->\n" + "\n".join(rows()) + "\n")
+    head = COMPATIBILITY.read_text().split("<!-- the table -->")[0]
+    COMPATIBILITY.write_text(head + "<!-- the table -->\n" + "\n".join(compatibility()) + "\n")

@@ -8,7 +8,8 @@ from typing import Final
 from peerkv import reports
 from peerkv.clients import server
 from peerkv.clients.session import Services, Session
-from peerkv.commands.table import Command
+from peerkv.commands import catalogue
+from peerkv.commands.table import Command, arity_error, help_of, subcommand_of
 from peerkv.resp import OK, Reply, ReplyError, Verbatim, parse_integer
 
 SYNTAX: Final = ReplyError("ERR syntax error")
@@ -21,10 +22,16 @@ NAME_BYTES_MAX: Final = 512
 
 def run(services: Services, session: Session, command: Command, request: Sequence[bytes]) -> Reply:
     """Answer a command of kind SESSION."""
+    if command.subcommands and len(request) > 1:
+        subcommand = subcommand_of(command, request)
+        if isinstance(subcommand, ReplyError):
+            return subcommand
+        if subcommand.name.endswith("|help"):
+            return help_of(command)
     match command.name:
         case "ping":
             if len(request) > 2:
-                return reports.arity_error(command)
+                return arity_error(command)
             return request[1] if len(request) == 2 else "PONG"
         case "echo":
             return request[1]
@@ -50,7 +57,7 @@ def run(services: Services, session: Session, command: Command, request: Sequenc
         case "client":
             return _client(services, session, request)
         case "command":
-            return reports.command(request)
+            return catalogue.command(request)
         case "info":
             return reports.info(services.settings, services.process, services.statistics(), request[1:])
         case "config":
@@ -173,16 +180,8 @@ def _client(services: Services, session: Session, request: Sequence[bytes]) -> R
             return OK
         case [b"TRACKING" | b"PAUSE" | b"CACHING" as subcommand, *_]:
             return ReplyError(f"ERR CLIENT {subcommand.decode()} is not supported here")
-        case [b"HELP"]:
-            return [
-                b"CLIENT ID | GETNAME | SETNAME name | SETINFO LIB-NAME|LIB-VER value | INFO",
-                b"CLIENT LIST [TYPE normal] [ID id ...] | KILL address | KILL ID id | KILL ADDR address ...",
-                b"CLIENT REPLY ON|OFF|SKIP | NO-EVICT ON|OFF | NO-TOUCH ON|OFF",
-            ]
-        case [b"NO-EVICT" | b"NO-TOUCH", _]:
-            return SYNTAX
         case _:
-            return reports.unknown_subcommand("client", request[1])
+            return SYNTAX
 
 
 def _set_info(session: Session, attribute: bytes, value: bytes) -> Reply:

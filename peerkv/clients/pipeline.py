@@ -34,7 +34,6 @@ from peerkv.clients.session import Services, Session
 from peerkv.clients.whole import Whole
 from peerkv.commands.table import (
     CHANCE_BYTES,
-    ONE_KEY,
     SPELLED,
     Command,
     Kind,
@@ -42,6 +41,7 @@ from peerkv.commands.table import (
     find,
     find_part,
     keys_of,
+    subcommand_of,
     unknown,
 )
 from peerkv.resp import (
@@ -315,7 +315,7 @@ class Dispatcher:
                 elif skew and command.dated is not None:
                     request = command.dated(request, skew)
                     command = find(request[0]) or command  # EXPIREAT is PEXPIREAT then
-                if command.keys is ONE_KEY:
+                if command.one_key:
                     key = request[1]
                 else:
                     keys = keys_of(command, request)
@@ -589,7 +589,11 @@ class Dispatcher:
     # -- one command
 
     def _without_keys(self, command: Command, request: Sequence[bytes]) -> Reply:
-        """A request that should have keys, and has none, is wrong: it is run for its error."""
+        """A request that should have keys, and has none, is wrong, or asks for help: it is run for that."""
+        if command.subcommands:
+            subcommand = subcommand_of(command, request)
+            if isinstance(subcommand, ReplyError):
+                return subcommand
         assert command.run is not None, "READ and WRITE commands can be run"
         return reply_of(command.run, {}, request, self._clock.cluster_ms)
 
@@ -629,7 +633,7 @@ class Dispatcher:
             coordinator.reads.read_any_copy(number, request, command.run, sink, index)
             session.reading[number] = whole, ALONE
             return
-        keys = None if command.keys is ONE_KEY else keys_of(command, request)
+        keys = None if command.one_key else keys_of(command, request)
         together = coordinator.reads.read(number, request, command.run, self._clock.cluster_ms, sink, index, keys)
         session.reading[number] = whole, coordinator.reads.turn if together else ALONE
 

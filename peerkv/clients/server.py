@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from peerkv import reports
 from peerkv.clients.session import Services
@@ -10,6 +11,8 @@ from peerkv.commands.patterns import matcher
 from peerkv.resp import OK, Reply, ReplyError
 from peerkv.ring.keys import slot_of
 from peerkv.settings import Settings
+
+SYNTAX: Final = ReplyError("ERR syntax error")
 
 
 def _parameters(settings: Settings) -> dict[bytes, bytes]:
@@ -45,10 +48,8 @@ def config(services: Services, request: Sequence[bytes]) -> Reply:
             return ReplyError("ERR The server is running without a config file")
         case [b"SET", _, _, *_]:
             return ReplyError("ERR CONFIG SET is not supported: change cluster.ini and restart the node")
-        case [b"HELP"]:
-            return [b"CONFIG GET pattern [pattern ...] | RESETSTAT"]
         case _:
-            return reports.unknown_subcommand("config", request[1])
+            return SYNTAX
 
 
 def cluster(services: Services, request: Sequence[bytes]) -> Reply:
@@ -68,9 +69,7 @@ def cluster(services: Services, request: Sequence[bytes]) -> Reply:
             return reports.cluster_nodes(services.topology, tuple(services.members()), services.process)
         case [b"LINKS"]:
             return []
-        case [b"HELP"]:
-            return [b"CLUSTER INFO | MYID | KEYSLOT key | SLOTS | SHARDS | NODES | COUNTKEYSINSLOT slot"]
         case [b"ADDSLOTS" | b"MEET" | b"FORGET" | b"FAILOVER" | b"RESET" | b"SETSLOT" | b"REPLICATE", *_]:
             return ReplyError("ERR this cluster looks after itself: slots follow from its members (see PEERKV STATUS)")
         case _:
-            return reports.unknown_subcommand("cluster", request[1])
+            return SYNTAX

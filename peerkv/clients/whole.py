@@ -23,6 +23,7 @@ from peerkv.agreement.survey import (
 from peerkv.agreement.view import View
 from peerkv.clients.session import Services, Session
 from peerkv.commands.patterns import matcher
+from peerkv.commands.table import COMMANDS, help_of, subcommand_of
 from peerkv.resp import OK, Prepared, Reply, ReplyError, encode_all, parse_integer
 from peerkv.ring.topology import describe_epoch
 from peerkv.settings import address_text
@@ -202,6 +203,9 @@ class Whole:
         return found[:count]
 
     def _peerkv(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+        subcommand = subcommand_of(COMMANDS["peerkv"], request)
+        if isinstance(subcommand, ReplyError):
+            return subcommand
         match [request[1].upper(), *request[2:]]:
             case [b"STATUS"]:
                 return (yield from self._status())
@@ -217,19 +221,9 @@ class Whole:
             case [b"RECOVER", accept] if accept.upper() == b"ACCEPT-LOSS":
                 return (yield from self._recover())
             case [b"HELP"]:
-                return [
-                    "PEERKV LEAVE -- this node hands its share back, then ends",
-                    "PEERKV FORGET name -- give a member up that is down; its copies are made again elsewhere",
-                    "PEERKV RECOVER -- what is left where a majority of a slot's owners is lost (JSON)",
-                    "PEERKV RECOVER ACCEPT-LOSS -- go on with that",
-                    "PEERKV STATUS -- members, and whether every slot has all its copies (JSON)",
-                    "PEERKV EXPLAIN key -- where a key is and who answers for it (JSON)",
-                ]
-            case [b"STATUS" | b"EXPLAIN" | b"LEAVE" | b"FORGET" | b"RECOVER", *_]:
-                return ReplyError(f"ERR wrong number of arguments for 'peerkv|{request[1].decode().lower()}' command")
+                return help_of(COMMANDS["peerkv"])
             case _:
-                name = request[1].decode("ascii", "replace")
-                return ReplyError(f"ERR unknown subcommand '{name:.128}'. Try PEERKV HELP.")
+                return SYNTAX
 
     def _forget(self, name: str) -> Asking[Reply]:
         wrong = self._services.give_up(name)

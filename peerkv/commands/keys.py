@@ -8,7 +8,7 @@ from typing import Final
 
 from peerkv.commands.access import INTEGER_MAX, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX, deadline_of, value_of
 from peerkv.commands.strings import in_cluster_time, merge_parts
-from peerkv.commands.table import COMMANDS, Command, Effect, Kind, Spread, command, part
+from peerkv.commands.table import Effect, Kind, Spread, command, known, part
 from peerkv.resp import OK, Reply, ReplyError, parse_integer
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values import COPY, MOVE
@@ -48,24 +48,10 @@ def _sum(replies: list[Reply]) -> Reply:
 _DELETE: Final = Spread(lambda request: [(key, [b"PEERKV.DEL", key]) for key in request[1:]], _sum, merge_parts)
 _COUNT: Final = Spread(lambda request: [(key, [b"PEERKV.EXISTS", key]) for key in request[1:]], _sum)
 
-for _name, _spread, _flags, _since, _summary in (
-    ("del", _DELETE, "write", "1.0.0", "Deletes one or more keys."),
-    ("unlink", _DELETE, "write fast", "4.0.0", "Deletes one or more keys; the same as DEL."),
-    ("exists", _COUNT, "readonly fast", "1.0.0", "Determines whether one or more keys exist."),
-    ("touch", _COUNT, "readonly fast", "3.2.1", "Returns the number of existing keys out of those specified."),
-):
-    COMMANDS[_name] = Command(
-        _name,
-        Kind.SPREAD,
-        -2,
-        frozenset(_flags.split()),
-        (1, -1, 1),
-        _summary,
-        "key [key ...]",
-        "generic",
-        _since,
-        spread=_spread,
-    )
+known("del", Kind.SPREAD, "Deletes one or more keys.", spread=_DELETE)
+known("unlink", Kind.SPREAD, "Deletes one or more keys; the same as DEL.", spread=_DELETE)
+known("exists", Kind.SPREAD, "Determines whether one or more keys exist.", spread=_COUNT)
+known("touch", Kind.SPREAD, "Returns the number of existing keys out of those specified.", spread=_COUNT)
 
 
 @command("type", READ, 2, "key", "Determines the type of value stored at a key.", flags="fast", group="generic")

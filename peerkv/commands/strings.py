@@ -18,7 +18,7 @@ from peerkv.commands.access import (
     string_of,
     value_of,
 )
-from peerkv.commands.table import COMMANDS, ONE_KEY, Command, Effect, Kind, Part, Spread, command, part
+from peerkv.commands.table import ONE_KEY, Effect, Kind, Part, Spread, command, known, part
 from peerkv.resp import OK, CommandError, Reply, ReplyError, parse_integer
 from peerkv.store.cell import Cells, Change, is_live
 from peerkv.store.values.strings import kept, splicing
@@ -269,18 +269,7 @@ def getrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), value[start : end + 1]
 
 
-COMMANDS["substr"] = Command(
-    "substr",
-    READ,
-    4,
-    COMMANDS["getrange"].flags,
-    (1, 1, 1),
-    "Returns a substring from a string value.",
-    "key start end",
-    "string",
-    "1.0.0",
-    getrange,
-)
+command("substr", READ, summary="Returns a substring from a string value.")(getrange)
 
 
 @command(
@@ -527,27 +516,15 @@ def _in_order(replies: list[Reply]) -> Reply:
     return replies
 
 
-COMMANDS["mget"] = Command(
+known(
     "mget",
     Kind.SPREAD,
-    -2,
-    frozenset(("readonly", "fast")),
-    (1, -1, 1),
     "Returns the string values of one or more keys. Each is linearizable; together they are no snapshot.",
-    "key [key ...]",
-    "string",
-    "1.0.0",
     spread=Spread(lambda request: [(key, [b"PEERKV.GET", key]) for key in request[1:]], _in_order),
 )
-COMMANDS["mset"] = Command(
+known(
     "mset",
     Kind.SPREAD,
-    -3,
-    frozenset(("write", "denyoom")),
-    (1, -1, 2),
     "Creates or modifies the string values of one or more keys. Atomic per slot.",
-    "key value [key value ...]",
-    "string",
-    "1.0.1",
     spread=Spread(_split_mset, _all_ok, merge_parts),
 )

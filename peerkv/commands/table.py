@@ -1,18 +1,19 @@
 """The table of Redis commands: what each is called, how many arguments it takes, where its keys are, how it is run.
 
-Arity, flags and key positions are Redis's (`COMMAND INFO`). Everything that must know a command by name asks this
-table: clients, COMMAND, the prompt's completion, and the documentation's test. Rows stand where their functions do:
-`strings`, `keys`, `admin`.
+What can be known without running it (arity, flags, keys, arguments) is in `facts`; a row adds which way it goes and the
+function that runs it. Everything that must know a command by name asks this table: clients, COMMAND, the prompt's
+completion, and the documentation's test. Rows stand where their functions do: `strings`, `keys`, `admin`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from typing import Final, TypeAlias
 
+from peerkv.commands.facts import FACTS, Facts, located
 from peerkv.resp import Reply, ReplyError
 from peerkv.store.cell import Cells, Change
 
@@ -89,11 +90,43 @@ class Command:
     spread: Spread | None = None
     """For SPREAD."""
     subcommands: tuple[str, ...] = ()
+    """Those that are served."""
     keys_at: KeysAt | None = None
-    """Where `keys` cannot say where they are: (request) -> the places of the keys."""
+    """Where neither `keys` nor specifications can say where they are: (request) -> the places of the keys; none where
+    it is no request that the command would take."""
     chance: bool = False
     """Behind what the client has said stands one more argument, of `CHANCE_BYTES` that the coordinator has drawn: what
     is run remains pure."""
+    one_key: bool = field(init=False)
+    """Its only key is its first argument."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys_at", _keys_at(self.facts) or self.keys_at)
+        object.__setattr__(self, "one_key", self.keys_at is None and self.keys == ONE_KEY)
+
+    @property
+    def facts(self) -> Facts:
+        """All that is known of it."""
+        return FACTS.get(self.name) or Facts(
+            self.name, self.arity, tuple(sorted(self.flags)), self.keys, self.group, self.since
+        )
+
+
+def _keys_at(facts: Facts) -> KeysAt | None:
+    """By specifications, where (first, last, step) cannot say it, and they can."""
+    if any(subcommand.specs for subcommand in facts.subcommands.values()):
+        return partial(_keys_of_subcommand, facts)
+    cannot = any("incomplete" in flags or begin[0] == "unknown" for flags, begin, _ in facts.specs)
+    return partial(_keys_by_specs, facts) if "movablekeys" in facts.flags and not cannot else None
+
+
+def _keys_of_subcommand(facts: Facts, request: Sequence[bytes]) -> Sequence[int]:
+    own = facts.subcommands.get(request[1].decode("ascii", "replace").lower()) if len(request) > 1 else None
+    return _keys_by_specs(own, request) if own is not None and fits(own, request) else ()
+
+
+def _keys_by_specs(facts: Facts, request: Sequence[bytes]) -> Sequence[int]:
+    return [at for at, _ in located(facts, request) or ()]
 
 
 COMMANDS: Final[dict[str, Command]] = {}
@@ -112,9 +145,9 @@ NO_KEY: Final = (0, 0, 0)
 def command(
     name: str,
     kind: Kind,
-    arity: int,
-    usage: str,
-    summary: str,
+    arity: int = 0,
+    usage: str = "",
+    summary: str = "",
     *,
     keys: tuple[int, int, int] = ONE_KEY,
     flags: str = "",
@@ -123,29 +156,53 @@ def command(
     dated: Dated | None = None,
     keys_at: KeysAt | None = None,
     chance: bool = False,
+    subcommands: str = "",
 ) -> Callable[[Run], Run]:
-    """Makes a function of cells a row of the table."""
+    """Makes a function of cells a row of the table. Arity, usage, keys, flags, group and since are those of `facts`
+    where these know the command."""
 
     def add(run: Run) -> Run:
         access = "readonly" if kind is Kind.READ else "write"
+        facts = FACTS.get(name) or Facts(name, arity, (access, *flags.split()), keys, group, since)
         COMMANDS[name] = Command(
             name,
             kind,
-            arity,
-            frozenset((access, *flags.split())),
-            keys,
+            facts.arity,
+            frozenset(facts.flags),
+            facts.keys,
             summary,
-            usage,
-            group,
-            since,
+            facts.usage or usage,
+            facts.group,
+            facts.since,
             run,
             dated,
+            subcommands=tuple(subcommands.split()),
             keys_at=keys_at,
             chance=chance,
         )
         return run
 
     return add
+
+
+def known(
+    name: str, kind: Kind, summary: str, *, spread: Spread | None = None, subcommands: str = "", usage: str = ""
+) -> None:
+    """Makes a command that `facts` know a row of the table, if it is run otherwise than as a function of cells."""
+    facts = FACTS[name]
+    COMMANDS[name] = Command(
+        name,
+        kind,
+        facts.arity,
+        frozenset(facts.flags),
+        facts.keys,
+        summary,
+        usage or facts.usage,
+        facts.group,
+        facts.since,
+        spread=spread,
+        subcommands=tuple(subcommands.split()),
+    )
 
 
 def part(name: bytes, kind: Kind, keys: tuple[int, int, int] = (1, -1, 1)) -> Callable[[Run], Run]:
@@ -211,7 +268,7 @@ class _KeysOf(dict[bytes, KeysOf]):
         row = find_part(name)
         if row is None:  # from a coordinator of a newer version
             return lambda request: request[1:]
-        found = _first_key if row.keys == ONE_KEY else partial(keys_of, row)
+        found = _first_key if row.one_key else partial(keys_of, row)
         if len(self) < _SPELLED_MAX:
             self[name] = found
         return found
@@ -235,9 +292,29 @@ def keys_of(row: Command, request: Sequence[bytes]) -> Sequence[bytes]:
     return request[first : len(request) + last + 1 if last < 0 else last + 1 : step]
 
 
-def arity_error(row: Command) -> ReplyError:
+def fits(row: Command | Facts, request: Sequence[bytes]) -> bool:
+    """Whether a request has as many arguments as a command or subcommand takes."""
+    return len(request) == row.arity if row.arity > 0 else len(request) >= -row.arity
+
+
+def arity_error(row: Command | Facts) -> ReplyError:
     """What Redis says to too few or too many arguments."""
     return ReplyError(f"ERR wrong number of arguments for '{row.name}' command")
+
+
+def subcommand_of(row: Command, request: Sequence[bytes]) -> Facts | ReplyError:
+    """Which subcommand a request means, or what Redis says to one that is none or takes another number of arguments."""
+    own = request[1].decode("utf-8", "surrogateescape")
+    if own.lower() not in row.subcommands:
+        return ReplyError(f"ERR unknown subcommand '{own:.128}'. Try {row.name.upper()} HELP.")
+    found = FACTS[f"{row.name}|{own.lower()}"]
+    return found if fits(found, request) else arity_error(found)
+
+
+def help_of(row: Command) -> Reply:
+    """What HELP answers: the subcommands that are served, and what they take."""
+    lines = [f"{own.upper()} {FACTS[f'{row.name}|{own}'].usage}".rstrip() for own in sorted(row.subcommands)]
+    return [f"{row.name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", *lines]
 
 
 def unknown(request: Sequence[bytes]) -> ReplyError:

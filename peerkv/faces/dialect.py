@@ -15,6 +15,7 @@ from typing import Final
 
 import trio
 
+from peerkv.commands.catalogue import named
 from peerkv.commands.table import COMMANDS
 from peerkv.faces.client import Address, Client, ConnectionLost, Unreachable, shown_address
 from peerkv.faces.render import dimmed, escaped, has_lines, plain, render, text_of, write
@@ -55,7 +56,7 @@ class _Line:
         """Its node was lost: only questions are asked again, and once. What is not says why it ends here."""
         self.replies.clear()
         name = escaped(text_of(self.words[0].upper()))
-        if not only_reads(self.words[0].upper()):
+        if not only_reads(self.words):
             self.said = f"whether {name} was done is not known: look"
         elif self.lost:
             self.said = f"{name} was asked twice in vain"
@@ -180,11 +181,13 @@ def _time_to_live(reply: Reply) -> str:
     return f" | TTL: {seconds} second{'' if seconds == 1 else 's'}"
 
 
-def only_reads(name: bytes) -> bool:
+def only_reads(words: Sequence[bytes]) -> bool:
     """Whether a command may be sent once more, to another node: not, if it changes keys or the node that it meets, or
     (WAIT) asks about the connection that is gone."""
-    row = COMMANDS.get(name.decode("ascii", "replace").lower())
-    return row is not None and row.name != "wait" and not row.flags & {"write", "admin"}
+    facts = named(words[0])
+    if facts is not None and facts.subcommands and len(words) > 1:
+        facts = named(b"|".join(words[:2])) or facts
+    return facts is not None and facts.name != "wait" and not {"write", "admin"} & {*facts.flags}
 
 
 def _moved(before: Address, now: Address, lost: ConnectionLost | None) -> str:

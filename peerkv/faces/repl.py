@@ -15,6 +15,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import HTML
 from prompt_toolkit.patch_stdout import patch_stdout
 
+from peerkv.commands.facts import FACTS
 from peerkv.commands.table import COMMANDS
 from peerkv.faces.client import Client, first_of
 from peerkv.faces.dialect import Shell, leaves, only_reads
@@ -90,8 +91,10 @@ class _Running:
 
 
 def _doubt(line: str) -> str:
-    name = line.split()[0].upper()
-    return "" if only_reads(name.encode(errors="replace")) else f"; whether {escaped(name)} was done is not known: look"
+    words = line.split()
+    if only_reads([word.encode(errors="replace") for word in words]):
+        return ""
+    return f"; whether {escaped(words[0].upper())} was done is not known: look"
 
 
 async def _read_line(session: PromptSession[str], prompt: str) -> str:
@@ -139,5 +142,11 @@ class _Commands(Completer):
 
 def _hint(text: str) -> str:
     """What the command that is being typed takes."""
-    row = COMMANDS.get(text.split(" ")[0].lower())
-    return f"{row.name.upper()} {row.usage}" if row is not None else "Ctrl-D leaves"
+    words = text.split()[:2]
+    row = COMMANDS.get(words[0].lower()) if words else None
+    if row is None:
+        return "Ctrl-D leaves"
+    if len(words) > 1 and words[1].lower() in row.subcommands:
+        subcommand = FACTS[f"{row.name}|{words[1].lower()}"]
+        return f"{row.name.upper()} {words[1].upper()} {subcommand.usage}"
+    return f"{row.name.upper()} {row.usage}"

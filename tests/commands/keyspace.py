@@ -106,6 +106,7 @@ class Theirs:
     """A connection to a redis-server."""
 
     def __init__(self, port: int, protocol: int = 2) -> None:
+        self.port = port
         self._client = redis.Redis(port=port, protocol=protocol)
         self._connection = self._client.connection_pool.get_connection()
 

@@ -1,0 +1,112 @@
+"""Where what is served differs from Redis 7.2, and why the rest is not: for docs/compatibility.md. Sentences only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from peerkv.commands.facts import Facts
+
+_ONE_SLOT: Final = "keys of several slots answer CROSSSLOT: share a `{tag}`"
+_WHOLE_CLUSTER: Final = "means the whole cluster, slot by slot, and is no snapshot"
+_PARTS: Final = "atomic per slot, not over several"
+_THIS_NODE: Final = "tells of this node only"
+
+DIFFERS: Final[dict[str, str]] = {
+    "asking": "does nothing: there is no redirection",
+    "auth": "there are no passwords: only the user `default` is known",
+    "client|info": "has no fields for what is not measured here",
+    "client|kill": "connections of this node only",
+    "client|list": "connections of this node only; has no fields for what is not measured here",
+    "client|no-evict": "where all clients together hold too much, such a client is closed last",
+    "client|no-touch": "nothing is evicted here by its age: it is noted, and shown by CLIENT LIST",
+    "cluster|info": "the whole cluster is one, whichever owner answers; nobody is a replica of another",
+    "cluster|links": "is empty",
+    "cluster|myshardid": "is the node's own id: every node is a shard",
+    "cluster|nodes": "every member is a master, with the slots of which it is asked first",
+    "cluster|shards": "every member is a shard, with the slots of which it is asked first",
+    "command|docs": "summaries are our own; no complexity, no history",
+    "config|get": "parameters that mean something here; what cannot be changed tells what is so",
+    "config|rewrite": "always an error: what is set at run time lasts until the node ends",
+    "config|set": "parameters that can be changed at run time; others only to what they are",
+    "copy": f"{_ONE_SLOT}; `DB 0` only",
+    "dbsize": _WHOLE_CLUSTER,
+    "del": _PARTS,
+    "exists": _PARTS,
+    "flushall": f"{_WHOLE_CLUSTER}; ASYNC is as SYNC",
+    "flushdb": f"{_WHOLE_CLUSTER}; ASYNC is as SYNC",
+    "hello": "mode is `standalone`: no client need know of the cluster",
+    "info": f"{_THIS_NODE}; has no fields for what is not measured here, and a section `peerkv`",
+    "keys": f"{_WHOLE_CLUSTER}; a pattern of at most 4,096 bytes",
+    "lolwut": "one line",
+    "mget": _PARTS,
+    "mset": _PARTS,
+    "msetnx": _ONE_SLOT,
+    "randomkey": "of the whole cluster",
+    "readonly": "matters only where no quorum can be reached: any copy answers then, be it old",
+    "rename": _ONE_SLOT,
+    "renamenx": _ONE_SLOT,
+    "scan": f"{_WHOLE_CLUSTER}; at most 10,000 keys are looked at in one call, whatever COUNT says",
+    "select": "there is one keyspace, 0",
+    "time": "the time that the cluster agrees on, in milliseconds",
+    "touch": _PARTS,
+    "unlink": f"{_PARTS}; the same as DEL",
+    "wait": "counts owners beside the home, of the slot that the connection wrote last",
+    "waitaof": "always an error: there is no append-only file",
+}
+"""By full name (`config|get`)."""
+
+_NOT_YET: Final = "not yet"
+_PUSH: Final = "not yet: nothing is sent to a client that it has not asked for"
+_BLOCKS: Final = "not yet: no command waits for a key"
+_IN_MEMORY: Final = "data is in memory only; copies of it are on other nodes"
+_MEMBERS: Final = "the cluster looks after itself: slots follow from its members (see PEERKV)"
+_REPLICATION: Final = "there are no masters and replicas, but owners of slots, who need no telling"
+
+ABSENT: Final[dict[str, str]] = {
+    # groups
+    "bitmap": _NOT_YET,
+    "geo": _NOT_YET,
+    "hash": _NOT_YET,
+    "hyperloglog": _NOT_YET,
+    "list": _NOT_YET,
+    "set": _NOT_YET,
+    "sorted-set": _NOT_YET,
+    "stream": _NOT_YET,
+    "pubsub": _PUSH,
+    "scripting": "not yet: a script may name keys of any slots",
+    "transactions": "not yet: there is no isolation over several commands",
+    "cluster": _MEMBERS,
+    # containers and commands
+    **dict.fromkeys(("blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"), _BLOCKS),
+    **dict.fromkeys(("bgrewriteaof", "bgsave", "lastsave", "save"), _IN_MEMORY),
+    **dict.fromkeys(("failover", "psync", "replconf", "replicaof", "slaveof", "sync"), _REPLICATION),
+    "acl": "there are no users and no passwords: keep the ports inside",
+    "client|caching": _PUSH,
+    "client|tracking": _PUSH,
+    "cluster|count-failure-reports": "members' deaths are agreed on by gossip, without reports that could be counted",
+    "cluster|replicas": _REPLICATION,
+    "cluster|slaves": _REPLICATION,
+    "debug": "for Redis's own tests",
+    "migrate": "keys are where the cluster puts them; DUMP and RESTORE copy them elsewhere",
+    "module": "modules are not loaded",
+    "monitor": _PUSH,
+    "move": "there is one keyspace, 0",
+    "pfdebug": "for Redis's own tests",
+    "pfselftest": "for Redis's own tests",
+    "restore-asking": "between servers of Redis",
+    "role": "not yet",
+    "shutdown": "PEERKV LEAVE hands the node's share back first; so does SIGTERM",
+    "swapdb": "there is one keyspace, 0",
+    # what is served in other versions of this page
+    "generic": _NOT_YET,
+    "server": _NOT_YET,
+    "connection": _NOT_YET,
+    "string": _NOT_YET,
+}
+"""By full name, by container, or by group."""
+
+
+def why_not(facts: Facts) -> str:
+    """Why a command is not served."""
+    container = facts.name.partition("|")[0]
+    return ABSENT.get(facts.name) or ABSENT.get(container) or ABSENT[facts.group]
