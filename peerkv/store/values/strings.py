@@ -26,6 +26,18 @@ def splicing(value: bytes, offset: int, text: bytes) -> Body:
     return ("splice", offset, text) if len(value) >= PATCH_FROM else spliced(value, offset, text)
 
 
-@patch("splice", int, bytes)
+def splicing_all(value: bytes, pieces: Sequence[tuple[int, bytes]]) -> Body:
+    """The body for several of them, one after another: (offset, text) each."""
+    arguments = [argument for piece in pieces for argument in piece]
+    return ("splice", *arguments) if len(value) >= PATCH_FROM else _splice(value, arguments)
+
+
+@patch("splice", each=(int, bytes))
 def _splice(value: Any, arguments: Sequence[Any]) -> bytes:
-    return spliced(value, *arguments)
+    if len(arguments) == 2:
+        return spliced(value, *arguments)
+    changed = bytearray(value)
+    for offset, text in zip(arguments[::2], arguments[1::2], strict=True):
+        changed.extend(bytes(max(0, offset - len(changed))))
+        changed[offset : offset + len(text)] = text
+    return bytes(changed)
