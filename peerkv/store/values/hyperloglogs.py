@@ -171,7 +171,7 @@ def grown(value: bytes, wanted: Sequence[tuple[int, int]]) -> tuple[bytes, list[
             if size > registers[register]:
                 registers[register] = size
                 changes.append((register, size))
-        return (_encoded(registers, value), changes) if changes else (value, changes)
+        return (_encoded(bytes(registers), value), changes) if changes else (value, changes)
     changed = bytearray(value)
     if is_dense(value):
         for register, size in wanted:

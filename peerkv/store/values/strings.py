@@ -29,15 +29,17 @@ def splicing(value: bytes, offset: int, text: bytes) -> Body:
 def splicing_all(value: bytes, pieces: Sequence[tuple[int, bytes]]) -> Body:
     """The body for several of them, one after another: (offset, text) each."""
     arguments = [argument for piece in pieces for argument in piece]
-    return ("splice", *arguments) if len(value) >= PATCH_FROM else _splice(value, arguments)
+    return ("splice", *arguments) if len(value) >= PATCH_FROM else _all_spliced(value, arguments)
 
 
-@patch("splice", each=(int, bytes))
-def _splice(value: Any, arguments: Sequence[Any]) -> bytes:
-    if len(arguments) == 2:
-        return spliced(value, *arguments)
+def _all_spliced(value: bytes, arguments: Sequence[Any]) -> bytes:
     changed = bytearray(value)
     for offset, text in zip(arguments[::2], arguments[1::2], strict=True):
         changed.extend(bytes(max(0, offset - len(changed))))
         changed[offset : offset + len(text)] = text
     return bytes(changed)
+
+
+@patch("splice", each=(int, bytes))
+def _splice(value: Any, arguments: Sequence[Any]) -> bytes:
+    return spliced(value, *arguments) if len(arguments) == 2 else _all_spliced(value, arguments)
