@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
-from peerkv.commands.access import INTEGER_MAX, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX, deadline_of, value_of
+from peerkv.commands.access import INTEGER_MAX, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX, deadline_of, integer, value_of
 from peerkv.commands.strings import in_cluster_time, merge_parts
 from peerkv.commands.table import Effect, Kind, Spread, command, known, part
 from peerkv.resp import OK, Reply, ReplyError, parse_integer
@@ -67,9 +67,6 @@ def type_(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 
 def _expire(cells: Cells, request: Sequence[bytes], now: int, unit: int, base: int) -> Effect:
     key, name = request[1], request[0].decode("ascii").lower()
-    amount = parse_integer(request[2])
-    if amount is None:
-        return (), NOT_AN_INTEGER
     options = {argument.upper() for argument in request[3:]}
     for argument in request[3:]:
         if argument.upper() not in (b"NX", b"XX", b"GT", b"LT"):
@@ -78,6 +75,7 @@ def _expire(cells: Cells, request: Sequence[bytes], now: int, unit: int, base: i
         return (), ReplyError("ERR NX and XX, GT or LT options at the same time are not compatible")
     if {b"GT", b"LT"} <= options:
         return (), ReplyError("ERR GT and LT options at the same time are not compatible")
+    amount = integer(request[2])
     deadline = amount * unit + base
     if amount * unit < -INTEGER_MAX - 1 or deadline > INTEGER_MAX:
         return (), ReplyError(f"ERR invalid expire time in '{name}' command")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Final
@@ -15,13 +15,14 @@ from peerkv.commands.access import (
     SYNTAX,
     WRONG_TYPE,
     deadline_of,
+    integer,
     string_of,
     value_of,
 )
 from peerkv.commands.table import ONE_KEY, Effect, Kind, Part, Spread, command, known, part
-from peerkv.resp import OK, CommandError, Reply, ReplyError, parse_integer
+from peerkv.resp import OK, CommandError, Map, Reply, ReplyError, parse_integer
 from peerkv.store.cell import Cells, Change, is_live
-from peerkv.store.values.strings import kept, splicing
+from peerkv.store.values.strings import Common, kept, splicing
 
 READ, WRITE = Kind.READ, Kind.WRITE
 
@@ -32,17 +33,17 @@ TOO_LONG: Final = ReplyError("ERR string exceeds maximum allowed size (proto-max
 
 _RELATIVE: Final = {b"EX": 1000, b"PX": 1}
 _ABSOLUTE: Final = {b"EXAT": 1000, b"PXAT": 1}
+_TIMES: Final = frozenset((*_RELATIVE, *_ABSOLUTE))
+_WITH_ARGUMENT: Final = _TIMES | {b"IFEQ"}
 
 
-def deadline_from(option: bytes, argument: bytes, now: int, name: str) -> int | ReplyError:
-    """The deadline that an option like EX 10 means, in cluster milliseconds."""
-    amount = parse_integer(argument)
-    if amount is None:
-        return NOT_AN_INTEGER
+def deadline_from(option: bytes, argument: bytes, now: int, name: str) -> int:
+    """The deadline that an option like EX 10 means, in cluster milliseconds. Raises CommandError."""
+    amount = integer(argument)
     unit = _RELATIVE.get(option) or _ABSOLUTE[option]
     base = now if option in _RELATIVE else 0
     if amount <= 0 or amount * unit + base > INTEGER_MAX:
-        return ReplyError(f"ERR invalid expire time in '{name}' command")
+        raise CommandError(ReplyError(f"ERR invalid expire time in '{name}' command"))
     return amount * unit + base
 
 
@@ -55,15 +56,22 @@ def in_cluster_time(argument: bytes, unit: int, skew: int, least: int) -> bytes 
     return b"%d" % min(max(amount * unit - skew, least), INTEGER_MAX)
 
 
-def _dated_option(request: Sequence[bytes], skew: int, first: int) -> list[bytes]:
-    """EXAT and PXAT among options, both as PXAT."""
+def _dated_options(request: Sequence[bytes], skew: int, first: int) -> list[bytes]:
+    """EXAT or PXAT among options, which may be said several times, as PXAT."""
+    places = []
+    at = first
+    while at < len(request) - 1:
+        option = request[at].upper()
+        if option in _ABSOLUTE:
+            places.append(at)
+        at += 2 if option in _WITH_ARGUMENT else 1
     dated = list(request)
-    for at in range(first, len(request) - 1):
-        unit = _ABSOLUTE.get(request[at].upper())
-        deadline = in_cluster_time(request[at + 1], unit, skew, 1) if unit is not None else None
-        if deadline is not None:
-            dated[at : at + 2] = [b"PXAT", deadline]
-            break
+    if len({request[at].upper() for at in places}) == 1:  # both are an error, and are to remain one
+        for at in places:
+            deadline = in_cluster_time(request[at + 1], _ABSOLUTE[request[at].upper()], skew, 1)
+            if deadline is None and parse_integer(request[at + 1]) is not None:
+                deadline = b"0"  # no time in any unit
+            dated[at : at + 2] = [b"PXAT", deadline if deadline is not None else request[at + 1]]
     return dated
 
 
@@ -82,45 +90,54 @@ def get(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     "set",
     WRITE,
     -3,
-    "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds"
-    " | KEEPTTL]",
+    "key value [NX | XX | IFEQ comparison-value] [GET]"
+    " [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
     "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
     flags="denyoom",
-    dated=lambda request, skew: _dated_option(request, skew, 3),
+    dated=lambda request, skew: _dated_options(request, skew, 3),
 )
 def set_(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key, value = request[1], request[2]
     if len(request) == 3:
         return ((key, value, 0),), OK
-    condition = lifetime = b""
-    deadline = 0
+    condition = lifetime = amount = expected = b""
     wants_old = False
     options = iter(request[3:])
     for argument in options:
         option = argument.upper()
-        if option in (b"NX", b"XX") and condition in (b"", option):
+        if (option == b"NX" or option == b"XX") and condition in (b"", option):
             condition = option
+        elif option == b"IFEQ" and not condition:
+            condition = option
+            expected = argument_of(options)
         elif option == b"GET":
             wants_old = True
         elif option == b"KEEPTTL" and lifetime in (b"", option):
             lifetime = option
-        elif (option in _RELATIVE or option in _ABSOLUTE) and lifetime in (b"", option):
+        elif option in _TIMES and lifetime in (b"", option):
             lifetime = option
-            amount = next(options, None)
-            if amount is None:
-                return (), SYNTAX
-            found = deadline_from(option, amount, now, "set")
-            if isinstance(found, ReplyError):
-                return (), found
-            deadline = found
+            amount = argument_of(options)
         else:
             return (), SYNTAX
-    old = string_of(cells, key, now) if wants_old else value_of(cells, key, now)
-    if (condition == b"NX" and old is not None) or (condition == b"XX" and old is None):
+    deadline = deadline_from(lifetime, amount, now, "set") if lifetime in _TIMES else 0
+    old = string_of(cells, key, now) if wants_old or condition == b"IFEQ" else value_of(cells, key, now)
+    if (
+        (condition == b"NX" and old is not None)
+        or (condition == b"XX" and old is None)
+        or (condition == b"IFEQ" and old != expected)
+    ):
         return (), old if wants_old else None  # type: ignore[return-value]
     if lifetime == b"KEEPTTL":
         deadline = deadline_of(cells, key, now)
     return ((key, value, deadline),), old if wants_old else OK  # type: ignore[return-value]
+
+
+def argument_of(options: Iterator[bytes]) -> bytes:
+    """What follows an option. Raises CommandError if nothing does."""
+    argument = next(options, None)
+    if argument is None:
+        raise CommandError(SYNTAX)
+    return argument
 
 
 @command(
@@ -138,10 +155,7 @@ def setnx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 
 
 def _set_with_lifetime(option: bytes, name: str, request: Sequence[bytes], now: int) -> Effect:
-    deadline = deadline_from(option, request[2], now, name)
-    if isinstance(deadline, ReplyError):
-        return (), deadline
-    return ((request[1], request[3], deadline),), OK
+    return ((request[1], request[3], deadline_from(option, request[2], now, name)),), OK
 
 
 @command(
@@ -197,6 +211,20 @@ def getdel(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 
 
 @command(
+    "delifeq",
+    WRITE,
+    3,
+    "key value",
+    "Deletes a key if it holds this string (Valkey's).",
+    flags="fast",
+    since="9.0.0",
+)
+def delifeq(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    key = request[1]
+    return (((key, None, 0),), 1) if string_of(cells, key, now) == request[2] else ((), 0)
+
+
+@command(
     "getex",
     WRITE,
     -2,
@@ -204,25 +232,25 @@ def getdel(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     "Returns the string value of a key after setting its expiration time.",
     flags="fast",
     since="6.2.0",
-    dated=lambda request, skew: _dated_option(request, skew, 2),
+    dated=lambda request, skew: _dated_options(request, skew, 2),
 )
 def getex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
+    lifetime = amount = b""
+    options = iter(request[2:])
+    for argument in options:
+        option = argument.upper()
+        if (option != b"PERSIST" and option not in _TIMES) or lifetime not in (b"", option):
+            return (), SYNTAX
+        lifetime = option
+        if option != b"PERSIST":
+            amount = argument_of(options)
     value = string_of(cells, key, now)
-    if len(request) == 2:
+    if value is None or not lifetime:
         return (), value
-    option = request[2].upper()
-    if option == b"PERSIST" and len(request) == 3:
-        if value is None or not deadline_of(cells, key, now):
-            return (), value
-        return ((key, kept(value), 0),), value
-    if len(request) != 4 or (option not in _RELATIVE and option not in _ABSOLUTE):
-        return (), SYNTAX
-    if value is None:
-        return (), None
-    deadline = deadline_from(option, request[3], now, "getex")
-    if isinstance(deadline, ReplyError):
-        return (), deadline
+    if lifetime == b"PERSIST":
+        return (((key, kept(value), 0),) if deadline_of(cells, key, now) else ()), value
+    deadline = deadline_from(lifetime, amount, now, "getex")
     return ((key, kept(value), deadline) if deadline > now else (key, None, 0),), value
 
 
@@ -295,6 +323,62 @@ def setrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return (), TOO_LONG
     length = max(len(value), offset + len(text))
     return ((key, splicing(value, offset, text), deadline_of(cells, key, now)),), length
+
+
+# -- the longest common subsequence
+
+_LCS_BYTES_MAX: Final = 512 << 20
+"""Redis's proto-max-bulk-len, and ...."""
+_LCS_CELL_BYTES: Final = 4
+"""... what its table of the lengths of all pairs of beginnings has for each. Here it is a bit, and the most that is
+allowed takes 70 ms."""
+
+
+@command(
+    "lcs",
+    READ,
+    -3,
+    "key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]",
+    "Finds the longest common subsequence of two strings. Keys of one slot only.",
+    keys=(1, 2, 1),
+    since="7.0.0",
+)
+def lcs(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    try:
+        one, other = (string_of(cells, key, now) or b"" for key in request[1:3])
+    except CommandError:
+        return (), ReplyError("ERR The specified keys must contain string values")
+    wants_length = wants_places = with_lengths = False
+    least = 0
+    options = iter(request[3:])
+    for argument in options:
+        match argument.upper():
+            case b"LEN":
+                wants_length = True
+            case b"IDX":
+                wants_places = True
+            case b"WITHMATCHLEN":
+                with_lengths = True
+            case b"MINMATCHLEN":
+                least = integer(argument_of(options))
+            case _:
+                return (), SYNTAX
+    if wants_length and wants_places:
+        return (), ReplyError("ERR If you want both the length and indexes, please just use IDX.")
+    if (len(one) + 1) * (len(other) + 1) * _LCS_CELL_BYTES > _LCS_BYTES_MAX:
+        return (), ReplyError("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
+    common = Common(one, other)
+    if wants_length:
+        return (), common.length
+    runs = common.runs()
+    if not wants_places:
+        return (), b"".join([one[first : first + length] for first, _, length in reversed(runs)])
+    matches: list[Reply] = []
+    for first, second, length in runs:
+        if length >= least:
+            places: list[Reply] = [[first, first + length - 1], [second, second + length - 1]]
+            matches.append([*places, length] if with_lengths else places)
+    return (), Map([b"matches", matches, b"len", common.length])
 
 
 # -- counters
@@ -469,6 +553,7 @@ def incrbyfloat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     "key value [key value ...]",
     "Atomically modifies the string values of one or more keys only when all keys don't exist. Keys of one slot only.",
     keys=(1, -1, 2),
+    keys_at=lambda request: range(1, len(request), 2) if len(request) % 2 else (1,),
     flags="denyoom",
     since="1.0.1",
 )
