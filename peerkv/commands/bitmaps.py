@@ -39,12 +39,7 @@ def _offset(argument: bytes, width: int = 0) -> int:
 @command(
     "setbit",
     WRITE,
-    4,
-    "key offset value",
-    "Sets or clears one bit of a string, which is made longer where it must be, and returns what the bit was.",
-    flags="denyoom",
-    group="bitmap",
-    since="2.2.0",
+    summary="Sets or clears one bit of a string, which is made longer where it must be, and returns what the bit was.",
 )
 def setbit(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
@@ -61,7 +56,7 @@ def setbit(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return ((key, splicing(value, at, bytes((new,))), deadline_of(cells, key, now)),), was
 
 
-@command("getbit", READ, 3, "key offset", "Returns one bit of a string.", flags="fast", group="bitmap", since="2.2.0")
+@command("getbit", READ, summary="Returns one bit of a string.")
 def getbit(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     offset = _offset(request[2])
     value = string_of(cells, request[1], now) or b""
@@ -100,15 +95,7 @@ def _bits_set(value: bytes, first: int, last: int) -> int:
     return count - before.bit_count() - behind.bit_count()
 
 
-@command(
-    "bitcount",
-    READ,
-    -2,
-    "key [start end [BYTE | BIT]]",
-    "Counts the bits that are set in a string or in a range of it.",
-    group="bitmap",
-    since="2.6.0",
-)
+@command("bitcount", READ, summary="Counts the bits that are set in a string or in a range of it.")
 def bitcount(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     if len(request) == 2:
         value = string_of(cells, request[1], now)
@@ -150,15 +137,7 @@ def _first_bit(value: bytes, bit: int, first: int, last: int) -> int | None:
     return at if at <= last else None
 
 
-@command(
-    "bitpos",
-    READ,
-    -3,
-    "key bit [start [end [BYTE | BIT]]]",
-    "Finds the first bit of a string, or of a range of it, that is set, or that is clear.",
-    group="bitmap",
-    since="2.8.7",
-)
+@command("bitpos", READ, summary="Finds the first bit of a string, or of a range of it, that is set, or that is clear.")
 def bitpos(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     bit = integer(request[2])
     if bit not in (0, 1):
@@ -190,13 +169,7 @@ _OPERATIONS: Final[dict[bytes, Callable[[int, int], int]]] = {b"AND": and_, b"OR
 @command(
     "bitop",
     WRITE,
-    -4,
-    "AND | OR | XOR | NOT destkey key [key ...]",
-    "Keeps at a key what a bitwise operation makes of strings, and returns its length. Keys of one slot only.",
-    keys=(2, -1, 1),
-    flags="denyoom",
-    group="bitmap",
-    since="2.6.0",
+    summary="Keeps at a key what a bitwise operation makes of strings, and returns its length. Keys of one slot only.",
 )
 def bitop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     name, target = request[1].upper(), request[2]
@@ -346,17 +319,7 @@ class _Overlaid:
         return [(at, bytes(text)) for at, text in pieces]
 
 
-@command(
-    "bitfield",
-    WRITE,
-    -2,
-    "key [GET encoding offset | [OVERFLOW WRAP | SAT | FAIL] SET encoding offset value |"
-    " INCRBY encoding offset increment ...]",
-    "Reads, sets and increments integers of any width within a string.",
-    flags="denyoom",
-    group="bitmap",
-    since="3.2.0",
-)
+@command("bitfield", WRITE, summary="Reads, sets and increments integers of any width within a string.")
 def bitfield(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     fields = _fields(request[2:])
@@ -382,16 +345,7 @@ def bitfield(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return ((key, splicing_all(value, pieces), deadline_of(cells, key, now)),), replies
 
 
-@command(
-    "bitfield_ro",
-    READ,
-    -2,
-    "key [GET encoding offset [GET encoding offset ...]]",
-    "Reads integers of any width within a string.",
-    flags="fast",
-    group="bitmap",
-    since="6.0.0",
-)
+@command("bitfield_ro", READ, summary="Reads integers of any width within a string.")
 def bitfield_ro(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     fields = _fields(request[2:])
     if any(field.name != b"GET" for field in fields):

@@ -8,12 +8,16 @@ from peerkv.commands.facts import Facts
 
 _ONE_SLOT: Final = "keys of several slots answer CROSSSLOT: share a `{tag}`"
 _WHOLE_CLUSTER: Final = "means the whole cluster, slot by slot, and is no snapshot"
+_LENGTH: Final = "a string is at most 64 MiB long"
 _PARTS: Final = "atomic per slot, not over several"
 _THIS_NODE: Final = "tells of this node only"
 
 DIFFERS: Final[dict[str, str]] = {
     "asking": "does nothing: there is no redirection",
+    "append": _LENGTH,
     "auth": "there are no passwords: only the user `default` is known",
+    "bitfield": _LENGTH,
+    "bitop": _ONE_SLOT,
     "client|info": "has no fields for what is not measured here",
     "client|kill": "connections of this node only",
     "client|list": "connections of this node only; has no fields for what is not measured here",
@@ -37,16 +41,22 @@ DIFFERS: Final[dict[str, str]] = {
     "hello": "mode is `standalone`: no client need know of the cluster",
     "info": f"{_THIS_NODE}; has no fields for what is not measured here, and a section `peerkv`",
     "keys": f"{_WHOLE_CLUSTER}; a pattern of at most 4,096 bytes",
+    "lcs": _ONE_SLOT,
     "lolwut": "one line",
     "mget": _PARTS,
     "mset": _PARTS,
     "msetnx": _ONE_SLOT,
+    "pfcount": f"never writes the estimate into the key; {_ONE_SLOT}",
+    "pfmerge": _ONE_SLOT,
     "randomkey": "of the whole cluster",
     "readonly": "matters only where no quorum can be reached: any copy answers then, be it old",
     "rename": _ONE_SLOT,
     "renamenx": _ONE_SLOT,
     "scan": f"{_WHOLE_CLUSTER}; at most 10,000 keys are looked at in one call, whatever COUNT says",
     "select": "there is one keyspace, 0",
+    "set": "knows IFEQ, too (Valkey's)",
+    "setbit": _LENGTH,
+    "setrange": _LENGTH,
     "time": "the time that the cluster agrees on, in milliseconds",
     "touch": _PARTS,
     "unlink": f"{_PARTS}; the same as DEL",
@@ -64,10 +74,8 @@ _REPLICATION: Final = "there are no masters and replicas, but owners of slots, w
 
 ABSENT: Final[dict[str, str]] = {
     # groups
-    "bitmap": _NOT_YET,
     "geo": _NOT_YET,
     "hash": _NOT_YET,
-    "hyperloglog": _NOT_YET,
     "list": _NOT_YET,
     "set": _NOT_YET,
     "sorted-set": _NOT_YET,

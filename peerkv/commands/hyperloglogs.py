@@ -50,12 +50,7 @@ def _registers_of(value: bytes) -> bytes:
 @command(
     "pfadd",
     WRITE,
-    -2,
-    "key [element [element ...]]",
-    "Adds elements to a HyperLogLog, and tells whether it has changed. Creates the key if it doesn't exist.",
-    flags="denyoom fast",
-    group="hyperloglog",
-    since="2.8.9",
+    summary="Adds elements to a HyperLogLog, and tells whether it has changed. Creates the key if it doesn't exist.",
 )
 def pfadd(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
@@ -74,12 +69,7 @@ def pfadd(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "pfcount",
     READ,
-    -2,
-    "key [key ...]",
-    "Estimates how many different elements have been added to HyperLogLogs altogether. Keys of one slot only.",
-    keys=(1, -1, 1),
-    group="hyperloglog",
-    since="2.8.9",
+    summary="Estimates how many different elements have been added to HyperLogLogs altogether. Keys of one slot only.",
 )
 def pfcount(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     if len(request) == 2:
@@ -96,17 +86,7 @@ def _union(values: Iterable[bytes | None]) -> bytes:
     return reduce(larger_of, [_registers_of(value) for value in values if value is not None], bytes(REGISTERS))
 
 
-@command(
-    "pfmerge",
-    WRITE,
-    -2,
-    "destkey [sourcekey [sourcekey ...]]",
-    "Adds what has been added to HyperLogLogs to another one. Keys of one slot only.",
-    keys=(1, -1, 1),
-    flags="denyoom",
-    group="hyperloglog",
-    since="2.8.9",
-)
+@command("pfmerge", WRITE, summary="Adds what has been added to HyperLogLogs to another one. Keys of one slot only.")
 def pfmerge(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     target = request[1]
     values = [_of(cells, key, now) for key in request[1:]]

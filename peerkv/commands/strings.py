@@ -210,15 +210,7 @@ def getdel(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (((request[1], None, 0),) if old is not None else ()), old
 
 
-@command(
-    "delifeq",
-    WRITE,
-    3,
-    "key value",
-    "Deletes a key if it holds this string (Valkey's).",
-    flags="fast",
-    since="9.0.0",
-)
+@command("delifeq", WRITE, summary="Deletes a key if it holds this string (Valkey's).")
 def delifeq(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     return (((key, None, 0),), 1) if string_of(cells, key, now) == request[2] else ((), 0)
@@ -334,15 +326,7 @@ _LCS_CELL_BYTES: Final = 4
 allowed takes 70 ms."""
 
 
-@command(
-    "lcs",
-    READ,
-    -3,
-    "key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]",
-    "Finds the longest common subsequence of two strings. Keys of one slot only.",
-    keys=(1, 2, 1),
-    since="7.0.0",
-)
+@command("lcs", READ, summary="Finds the longest common subsequence of two strings. Keys of one slot only.")
 def lcs(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     try:
         one, other = (string_of(cells, key, now) or b"" for key in request[1:3])
