@@ -22,7 +22,7 @@ from peerkv.agreement.survey import (
 )
 from peerkv.agreement.view import View
 from peerkv.clients.session import Services, Session
-from peerkv.commands.patterns import matcher
+from peerkv.commands.patterns import PATTERN_BYTES_MAX, PATTERN_TOO_LONG, matcher
 from peerkv.commands.table import COMMANDS, help_of, subcommand_of
 from peerkv.resp import OK, Prepared, Reply, ReplyError, encode_all, parse_integer
 from peerkv.ring.topology import describe_epoch
@@ -47,13 +47,10 @@ RECOVER_WITHIN_S: Final = 30.0
 RECOVER_AGAIN_S: Final = 2.0
 RANGES_MAX: Final = 16
 """So many ranges of slots are told; there may be thousands."""
-PATTERN_BYTES_MAX: Final = 4096
-"""A longer pattern takes more than 10 ms to read."""
 WAIT_MAX_S: Final = 3600.0
 """What WAIT's `0`, for ever, means here: a client that is gone must not be waited for."""
 
 SYNTAX: Final = ReplyError("ERR syntax error")
-PATTERN_TOO_LONG: Final = ReplyError(f"ERR pattern is too long: at most {PATTERN_BYTES_MAX} bytes are allowed")
 NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
 
 

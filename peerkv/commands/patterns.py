@@ -5,6 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
+
+from peerkv.resp import ReplyError
+
+PATTERN_BYTES_MAX: Final = 4096
+"""A longer pattern takes more than 10 ms to read."""
+PATTERN_TOO_LONG: Final = ReplyError(f"ERR pattern is too long: at most {PATTERN_BYTES_MAX} bytes are allowed")
 
 
 @lru_cache(maxsize=256)

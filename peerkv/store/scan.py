@@ -1,26 +1,27 @@
-"""The order in which a slot's keys are listed, and an index of slots too large to be looked at for every page."""
+"""The order in which keys of a slot and elements of a collection are listed, and an index of what is too large to be
+looked at for every page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from itertools import islice
-from typing import Final
-
-from peerkv.store.cell import Cell
+from typing import Any, Final
 
 ORDER_BITS: Final = 30
 INDEX_FROM: Final = 1024
-"""Keys of a slot from which on it is listed by an index: without one a page takes 1 us a key."""
+"""Keys from which on they are listed by an index: without one a page takes 1 us a key."""
 BUILD_KEYS: Final = 4096
 """Keys that are put into an index at a time: 5 ms."""
 BUCKET_KEYS: Final = 32
+OUTGROWN: Final = 16
+"""Times as many keys in a bucket: 0.5 ms a page."""
 IDLE_MAX: Final = 60
 """An index that nobody has asked for so long is dropped, in rounds of `Copies.age_indexes`."""
 
 
 def scan_order(key: bytes) -> int:
-    """Where a key stands in a scan of its slot: 30 bits of a hash, 1 or more, the same on every owner."""
+    """Where a key stands in a scan: 30 bits of a hash, 1 or more, the same on every owner."""
     return (int.from_bytes(blake2b(key, digest_size=4).digest(), "big") >> 2) + 1
 
 
@@ -38,36 +39,36 @@ def page_of(keys: Iterable[bytes], start: int, count: int) -> tuple[list[bytes],
 
 
 class ScanIndex:
-    """A slot's keys in buckets of neighbouring orders, built bit by bit.
+    """A large dict's keys in buckets of neighbouring orders, built bit by bit.
 
-    Who writes a slot need not know of it: keys that are new stand at the end of the slot's cells. Only what is
-    about to be removed must be told; it stays in the buckets, and a page is checked against the cells.
+    Who writes the dict need not know of it: keys that are new stand at its end. Only what is about to be removed must
+    be told; it stays in the buckets, and a page is checked against the dict.
     """
 
     __slots__ = ("_buckets", "_known", "_placed", "_removed", "_shift", "_to_place", "idle")
 
-    def __init__(self, cells: dict[bytes, Cell]) -> None:
-        bits = max(1, (len(cells) // BUCKET_KEYS).bit_length())
+    def __init__(self, keys: dict[bytes, Any]) -> None:
+        bits = max(1, (len(keys) // BUCKET_KEYS).bit_length())
         self._shift = ORDER_BITS - bits
         self._buckets: list[list[bytes]] = [[] for _ in range((1 << bits) + 1)]
         self._known = 0
-        """So many of the cells, the first ones, are in buckets or about to be."""
+        """So many of the dict's keys, the first ones, are in buckets or about to be."""
         self._to_place: list[bytes] = []
         self._placed = 0
         """How many of those are in buckets."""
         self._removed = 0
         self.idle = 0
 
-    def _note_new(self, cells: dict[bytes, Cell]) -> None:
-        new = len(cells) - self._known
+    def _note_new(self, keys: dict[bytes, Any]) -> None:
+        new = len(keys) - self._known
         if new:
-            self._to_place += reversed(list(islice(reversed(cells), new)))
-            self._known = len(cells)
+            self._to_place += reversed(list(islice(reversed(keys), new)))
+            self._known = len(keys)
 
-    def built(self, cells: dict[bytes, Cell]) -> bool:
+    def built(self, keys: dict[bytes, Any]) -> bool:
         """Build on; whether all keys are in it."""
         self.idle = 0
-        self._note_new(cells)
+        self._note_new(keys)
         upto = min(len(self._to_place), self._placed + BUILD_KEYS)
         for key in islice(self._to_place, self._placed, upto):
             self._buckets[scan_order(key) >> self._shift].append(key)
@@ -78,19 +79,22 @@ class ScanIndex:
         self._placed = 0
         return True
 
-    def about_to_remove(self, cells: dict[bytes, Cell], count: int) -> bool:
-        """So many keys that are among the cells now will not be; False: the index is of no use any more."""
-        self._note_new(cells)
+    def outgrown(self, keys: dict[bytes, Any]) -> bool:
+        """Whether the buckets have become so long that another index is better."""
+        return len(keys) > OUTGROWN * BUCKET_KEYS * len(self._buckets)
+
+    def about_to_remove(self, keys: dict[bytes, Any], count: int) -> bool:
+        """So many keys that are in the dict now will not be; False: the index is of no use any more."""
+        self._note_new(keys)
         self._known -= count
         self._removed += count
         return self._removed <= self._known + INDEX_FROM
 
-    def page(self, cells: dict[bytes, Cell], start: int, count: int) -> tuple[list[bytes], int]:
-        """As `page_of`, of the cells with a value."""
+    def page(self, is_there: Callable[[bytes], bool], start: int, count: int) -> tuple[list[bytes], int]:
+        """As `page_of`, of the keys that are there."""
         page: list[bytes] = []
         for number in range(start >> self._shift, len(self._buckets)):
-            live = {key for key in self._buckets[number] if key in cells and cells[key][1] is not None}
-            keys, resume = page_of(live, start, count - len(page))
+            keys, resume = page_of(set(filter(is_there, self._buckets[number])), start, count - len(page))
             page += keys
             if resume:
                 return page, resume

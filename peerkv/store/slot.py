@@ -234,11 +234,15 @@ class Slot:
             indexes.pop(self.number, None)
             return page_of(self._live_keys(), start, count)
         index = indexes.get(self.number)
-        if index is None:
+        if index is None or index.outgrown(self.cells):
             index = indexes[self.number] = ScanIndex(self.cells)
         if not index.built(self.cells):
             return [], max(start, 1)
-        return index.page(self.cells, start, count)
+        return index.page(self._is_there, start, count)
+
+    def _is_there(self, key: bytes) -> bool:
+        cell = self.cells.get(key)
+        return cell is not None and cell[1] is not None
 
     def _live_keys(self) -> Iterator[bytes]:
         if not self.tombstones:

@@ -1,0 +1,324 @@
+"""Commands on sets: SADD and its like, draws, and what several sets have in common or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import filterfalse, islice
+from typing import Final, TypeAlias
+
+from peerkv.commands.access import INTEGER_MAX, SYNTAX, collection_of, deadline_of, value_of
+from peerkv.commands.elements import check_draws, cursor_from, draw_count, listing, numbers_from
+from peerkv.commands.strings import STRING_BYTES_MAX
+from peerkv.commands.table import NO_KEY, Effect, Kind, command
+from peerkv.resp import CommandError, Reply, ReplyError, Set, parse_integer
+from peerkv.store.cell import Cells, Change
+from peerkv.store.values import sets
+from peerkv.store.values.sets import ADD, REMOVE, STORE
+
+READ, WRITE = Kind.READ, Kind.WRITE
+
+Members: TypeAlias = dict[bytes, None]
+
+OUT_OF_RANGE: Final = ReplyError("ERR value is out of range, must be positive")
+TOO_LARGE: Final = ReplyError(f"ERR the result would be larger than {STRING_BYTES_MAX} bytes, which cannot be stored")
+_NOTHING: Final[Members] = {}
+
+
+def _set_of(cells: Cells, key: bytes, now: int) -> sets.Set | None:
+    return collection_of(sets.Set, cells, key, now)  # type: ignore[type-abstract]
+
+
+def _members_of(cells: Cells, key: bytes, now: int) -> Members:
+    found = _set_of(cells, key, now)
+    return found.members if found is not None else _NOTHING
+
+
+def _has(cells: Cells, key: bytes, wanted: Sequence[bytes], now: int) -> list[bool]:
+    found = _set_of(cells, key, now)
+    return found.has(wanted) if found is not None else [False] * len(wanted)
+
+
+def _without(cells: Cells, key: bytes, members: Sequence[bytes], left: int, now: int) -> Change:
+    """The change that removes these, after which so many are left."""
+    return (key, (REMOVE, *members), deadline_of(cells, key, now)) if left else (key, None, 0)
+
+
+# -- one set
+
+
+@command(
+    "sadd",
+    WRITE,
+    -3,
+    "key member [member ...]",
+    "Adds members to a set, which is made if there is none.",
+    flags="denyoom fast",
+    group="set",
+)
+def sadd(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    key = request[1]
+    asked = list(dict.fromkeys(request[2:]))
+    new = [member for member, is_here in zip(asked, _has(cells, key, asked, now), strict=True) if not is_here]
+    return (((key, (ADD, *new), deadline_of(cells, key, now)),) if new else ()), len(new)
+
+
+@command(
+    "srem",
+    WRITE,
+    -3,
+    "key member [member ...]",
+    "Takes members out of a set; one without any is deleted.",
+    flags="fast",
+    group="set",
+)
+def srem(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    key = request[1]
+    found = _set_of(cells, key, now)
+    if found is None:
+        return (), 0
+    asked = list(dict.fromkeys(request[2:]))
+    gone = [member for member, is_here in zip(asked, found.has(asked), strict=True) if is_here]
+    return ((_without(cells, key, gone, len(found) - len(gone), now),) if gone else ()), len(gone)
+
+
+@command("scard", READ, 2, "key", "Tells how many members a set has.", flags="fast", group="set")
+def scard(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    found = _set_of(cells, request[1], now)
+    return (), len(found) if found is not None else 0
+
+
+@command("sismember", READ, 3, "key member", "Tells whether something is in a set.", flags="fast", group="set")
+def sismember(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return (), int(_has(cells, request[1], request[2:], now)[0])
+
+
+@command(
+    "smismember",
+    READ,
+    -3,
+    "key member [member ...]",
+    "Tells of each of several things whether it is in a set.",
+    flags="fast",
+    group="set",
+    since="6.2.0",
+)
+def smismember(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return (), list(map(int, _has(cells, request[1], request[2:], now)))
+
+
+@command("smembers", READ, 2, "key", "Returns all members of a set.", group="set")
+def smembers(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return (), Set(list(_members_of(cells, request[1], now)))
+
+
+@command(
+    "smove",
+    WRITE,
+    4,
+    "source destination member",
+    "Takes a member out of one set and adds it to another. Keys of one slot only.",
+    keys=(1, 2, 1),
+    flags="fast",
+    group="set",
+)
+def smove(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    source, target, member = request[1:]
+    found = _set_of(cells, source, now)
+    if found is None:
+        return (), 0
+    is_there = _has(cells, target, (member,), now)[0]
+    if not found.has((member,))[0]:
+        return (), 0
+    if source == target:
+        return (), 1
+    changes = [_without(cells, source, (member,), len(found) - 1, now)]
+    if not is_there:
+        changes.append((target, (ADD, member), deadline_of(cells, target, now)))
+    return changes, 1
+
+
+@command(
+    "sscan",
+    READ,
+    -3,
+    "key cursor [MATCH pattern] [COUNT count]",
+    "Lists the members of a set page by page.",
+    group="set",
+    since="2.8.0",
+)
+def sscan(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    cursor = cursor_from(request[2])
+    found = _set_of(cells, request[1], now)
+    if found is None:
+        return (), [b"0", []]
+    options = listing(request[3:])
+    members, cursor = found.page(cursor, options.most)
+    if options.matches is not None:
+        members = list(filter(options.matches, members))
+    return (), [b"%d" % cursor, members]  # type: ignore[list-item]
+
+
+# -- draws
+
+
+@command(
+    "spop",
+    WRITE,
+    -2,
+    "key [count]",
+    "Takes members that are drawn at random out of a set, and returns them.",
+    flags="fast",
+    group="set",
+    chance=True,
+)
+def spop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    *request, chance = request
+    key = request[1]
+    if len(request) == 2:
+        found = _set_of(cells, key, now)
+        if found is None:
+            return (), None
+        member = found.drawn(numbers_from(chance))
+        return (_without(cells, key, (member,), len(found) - 1, now),), member
+    if len(request) > 3:
+        return (), SYNTAX
+    count = parse_integer(request[2])
+    if count is None or count < 0:
+        return (), OUT_OF_RANGE
+    found = _set_of(cells, key, now)
+    if found is None or not count:
+        return (), Set([])
+    members = found.sample(numbers_from(chance), count)
+    return (_without(cells, key, members, len(found) - len(members), now),), Set(list(members))
+
+
+@command(
+    "srandmember",
+    READ,
+    -2,
+    "key [count]",
+    "Returns members of a set that are drawn at random; with a negative count some of them several times.",
+    group="set",
+    chance=True,
+)
+def srandmember(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    *request, chance = request
+    numbers = numbers_from(chance)
+    if len(request) == 2:
+        found = _set_of(cells, request[1], now)
+        return (), found.drawn(numbers) if found is not None else None
+    if len(request) > 3:
+        return (), SYNTAX
+    count = draw_count(request[2])
+    found = _set_of(cells, request[1], now)
+    if found is None or not count:
+        return (), []
+    if count > 0:
+        return (), list(found.sample(numbers, count))
+    check_draws(-count)
+    members = found.draws(numbers, -count)
+    return (), list(members)
+
+
+# -- several sets
+
+
+def _all_of(cells: Cells, keys: Sequence[bytes], now: int) -> list[Members]:
+    return [_members_of(cells, key, now) for key in keys]
+
+
+def _inter(found: Sequence[Members]) -> Iterable[bytes]:
+    """One by one, in the order of the smallest set."""
+    first, *others = sorted(found, key=len)
+    common: Iterable[bytes] = first
+    for other in others:
+        common = filter(other.__contains__, common)
+    return common
+
+
+def _union(found: Sequence[Members]) -> Iterable[bytes]:
+    union: Members = {}
+    for members in found:
+        union.update(members)
+    return union
+
+
+def _diff(found: Sequence[Members]) -> Iterable[bytes]:
+    first, *others = found
+    rest: Iterable[bytes] = first
+    for other in others:
+        rest = filterfalse(other.__contains__, rest)
+    return rest
+
+
+Combine: TypeAlias = Callable[[Sequence[Members]], Iterable[bytes]]
+
+
+def _combined(name: str, combine: Combine, summary: str) -> None:
+    """The two commands that answer and that store what becomes of several sets."""
+
+    @command(name, READ, -2, "key [key ...]", f"Returns {summary}.", keys=(1, -1, 1), group="set")
+    def read(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+        return (), Set(list(combine(_all_of(cells, request[1:], now))))
+
+    @command(
+        f"{name}store",
+        WRITE,
+        -3,
+        "destination key [key ...]",
+        f"Stores {summary} under a key. Keys of one slot only.",
+        keys=(1, -1, 1),
+        flags="denyoom",
+        group="set",
+    )
+    def store(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+        target = request[1]
+        members = list(combine(_all_of(cells, request[2:], now)))
+        if sum(map(len, members)) > STRING_BYTES_MAX:
+            raise CommandError(TOO_LARGE)
+        if members:
+            return ((target, (STORE, *members), 0),), len(members)
+        return (((target, None, 0),) if value_of(cells, target, now) is not None else ()), 0
+
+
+_combined("sinter", _inter, "the members that several sets have in common")
+_combined("sunion", _union, "the members that any of several sets has")
+_combined("sdiff", _diff, "the members of the first set that none of the others has")
+
+
+def _counted_keys(request: Sequence[bytes]) -> range:
+    """numkeys key [key ...]"""
+    count = parse_integer(request[1])
+    return range(2, 2 + count) if count is not None and 0 < count <= len(request) - 2 else range(0)
+
+
+@command(
+    "sintercard",
+    READ,
+    -3,
+    "numkeys key [key ...] [LIMIT limit]",
+    "Tells how many members several sets have in common, at most as many as the limit says.",
+    keys=NO_KEY,
+    keys_at=_counted_keys,
+    group="set",
+    since="7.0.0",
+)
+def sintercard(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    count = parse_integer(request[1])
+    if count is None or count < 1:
+        return (), ReplyError("ERR numkeys should be greater than 0")
+    if count > len(request) - 2:
+        return (), ReplyError("ERR Number of keys can't be greater than number of args")
+    limit = 0
+    options = iter(request[2 + count :])
+    for option in options:
+        argument = next(options, None)
+        if option.upper() != b"LIMIT" or argument is None:
+            return (), SYNTAX
+        number = parse_integer(argument)
+        if number is None or number < 0:
+            return (), ReplyError("ERR LIMIT can't be negative")
+        limit = number
+    common = _inter(_all_of(cells, request[2 : 2 + count], now))
+    reply: Reply = sum(1 for _ in islice(common, limit or INTEGER_MAX))
+    return (), reply
