@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from peerkv.commands.access import INTEGER_MAX, NOT_AN_INTEGER, SYNTAX, integer
 from peerkv.commands.patterns import PATTERN_BYTES_MAX, PATTERN_TOO_LONG, matcher
-from peerkv.resp import CommandError, ReplyError, parse_integer
+from peerkv.resp import CommandError, Reply, ReplyError, parse_integer
+from peerkv.resp.replies import size_of_replies
 
 DRAWS_MAX: Final = 1 << 20
 """Of one command, with repetitions: 0.3 s. Without them there are no more than elements."""
@@ -50,6 +51,13 @@ def check_draws(count: int) -> None:
     """Raises CommandError if so many draws with repetitions take too long."""
     if count > DRAWS_MAX:
         raise CommandError(TOO_MANY_DRAWS)
+
+
+def check_size(drawn: list[Reply]) -> list[Reply]:
+    """What was drawn. Raises CommandError if it is too long for a reply."""
+    if size_of_replies(drawn) > DRAWN_BYTES_MAX:
+        raise CommandError(TOO_MANY_DRAWS)
+    return drawn
 
 
 class Listing(NamedTuple):

@@ -7,7 +7,7 @@ from itertools import filterfalse, islice
 from typing import Final, TypeAlias
 
 from peerkv.commands.access import INTEGER_MAX, SYNTAX, collection_of, deadline_of, value_of
-from peerkv.commands.elements import check_draws, cursor_from, draw_count, listing, numbers_from
+from peerkv.commands.elements import check_draws, check_size, cursor_from, draw_count, listing, numbers_from
 from peerkv.commands.strings import STRING_BYTES_MAX
 from peerkv.commands.table import NO_KEY, Effect, Kind, command
 from peerkv.resp import CommandError, Reply, ReplyError, Set, parse_integer
@@ -216,8 +216,7 @@ def srandmember(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     if count > 0:
         return (), list(found.sample(numbers, count))
     check_draws(-count)
-    members = found.draws(numbers, -count)
-    return (), list(members)
+    return (), check_size(list(found.draws(numbers, -count)))
 
 
 # -- several sets

@@ -469,7 +469,7 @@ def _printed(number: Fraction) -> bytes:
     return f"-{text}".encode() if number < 0 and text != "0" else text.encode()
 
 
-def _float(text: bytes) -> Fraction | float | None:
+def long_double(text: bytes) -> Fraction | float | None:
     """What C reads as a long double, exactly; None for what is none or overflows. A float is infinite."""
     if len(text) > _FLOAT_BYTES_MAX or b"_" in text or text != text.strip():
         return None
@@ -502,6 +502,16 @@ def _hexadecimal(text: re.Match[bytes]) -> Fraction | None:
     return (-mantissa if text["sign"] == b"-" else mantissa) * Fraction(2) ** (power - 4 * len(rest))
 
 
+def sum_of_long_doubles(one: Fraction | float, other: Fraction | float) -> bytes:
+    """As Redis prints it. Raises CommandError if it is none."""
+    if isinstance(one, float) or isinstance(other, float):
+        raise CommandError(NOT_FINITE)
+    exact = _long_double(_long_double(one) + _long_double(other))
+    if abs(exact) >= _LONG_DOUBLES[1]:
+        raise CommandError(NOT_FINITE)
+    return _printed(exact)
+
+
 @command(
     "incrbyfloat",
     WRITE,
@@ -514,16 +524,11 @@ def _hexadecimal(text: re.Match[bytes]) -> Fraction | None:
 def incrbyfloat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     value = string_of(cells, key, now)
-    old = _float(value) if value is not None else Fraction(0)
-    amount = _float(request[2])
+    old = long_double(value) if value is not None else Fraction(0)
+    amount = long_double(request[2])
     if old is None or amount is None:
         return (), NOT_A_FLOAT
-    if isinstance(old, float) or isinstance(amount, float):
-        return (), NOT_FINITE
-    exact = _long_double(_long_double(old) + _long_double(amount))
-    if abs(exact) >= _LONG_DOUBLES[1]:
-        return (), NOT_FINITE
-    total = _printed(exact)
+    total = sum_of_long_doubles(old, amount)
     return ((key, total, deadline_of(cells, key, now)),), total
 
 
