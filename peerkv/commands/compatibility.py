@@ -9,12 +9,15 @@ from peerkv.commands.facts import Facts
 _ONE_SLOT: Final = "keys of several slots answer CROSSSLOT: share a `{tag}`"
 _WHOLE_CLUSTER: Final = "means the whole cluster, slot by slot, and is no snapshot"
 _LENGTH: Final = "a string is at most 64 MiB long"
+_STORED: Final = f"{_ONE_SLOT}; a result of at most 64 MiB"
 _PARTS: Final = "atomic per slot, not over several"
+_PAGES: Final = "at most 4,096 elements a page, whatever COUNT says; the first pages of a large one may be empty"
+_DRAWS: Final = "at most 1,048,576 draws with repetitions, 256 MiB in all"
 _THIS_NODE: Final = "tells of this node only"
 
 DIFFERS: Final[dict[str, str]] = {
-    "asking": "does nothing: there is no redirection",
     "append": _LENGTH,
+    "asking": "does nothing: there is no redirection",
     "auth": "there are no passwords: only the user `default` is known",
     "bitfield": _LENGTH,
     "bitop": _ONE_SLOT,
@@ -39,6 +42,8 @@ DIFFERS: Final[dict[str, str]] = {
     "flushall": f"{_WHOLE_CLUSTER}; ASYNC is as SYNC",
     "flushdb": f"{_WHOLE_CLUSTER}; ASYNC is as SYNC",
     "hello": "mode is `standalone`: no client need know of the cluster",
+    "hrandfield": _DRAWS,
+    "hscan": f"{_PAGES}; NOVALUES is that of Redis 7.4",
     "info": f"{_THIS_NODE}; has no fields for what is not measured here, and a section `peerkv`",
     "keys": f"{_WHOLE_CLUSTER}; a pattern of at most 4,096 bytes",
     "lcs": _ONE_SLOT,
@@ -53,10 +58,20 @@ DIFFERS: Final[dict[str, str]] = {
     "rename": _ONE_SLOT,
     "renamenx": _ONE_SLOT,
     "scan": f"{_WHOLE_CLUSTER}; at most 10,000 keys are looked at in one call, whatever COUNT says",
+    "sdiff": _ONE_SLOT,
+    "sdiffstore": _STORED,
     "select": "there is one keyspace, 0",
     "set": "knows IFEQ, too (Valkey's)",
     "setbit": _LENGTH,
     "setrange": _LENGTH,
+    "sinter": _ONE_SLOT,
+    "sintercard": _ONE_SLOT,
+    "sinterstore": _STORED,
+    "smove": _ONE_SLOT,
+    "srandmember": _DRAWS,
+    "sscan": _PAGES,
+    "sunion": _ONE_SLOT,
+    "sunionstore": _STORED,
     "time": "the time that the cluster agrees on, in milliseconds",
     "touch": _PARTS,
     "unlink": f"{_PARTS}; the same as DEL",
@@ -75,9 +90,7 @@ _REPLICATION: Final = "there are no masters and replicas, but owners of slots, w
 ABSENT: Final[dict[str, str]] = {
     # groups
     "geo": _NOT_YET,
-    "hash": _NOT_YET,
     "list": _NOT_YET,
-    "set": _NOT_YET,
     "sorted-set": _NOT_YET,
     "stream": _NOT_YET,
     "pubsub": _PUSH,

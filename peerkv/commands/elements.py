@@ -8,7 +8,7 @@ from hashlib import blake2b
 from struct import Struct
 from typing import Final, NamedTuple
 
-from peerkv.commands.access import INTEGER_MAX, NOT_AN_INTEGER, SYNTAX, integer
+from peerkv.commands.access import INTEGER_MAX, NOT_AN_INTEGER, SYNTAX, integer_between
 from peerkv.commands.patterns import PATTERN_BYTES_MAX, PATTERN_TOO_LONG, matcher
 from peerkv.resp import CommandError, Reply, ReplyError, parse_integer
 from peerkv.resp.replies import size_of_replies
@@ -39,12 +39,7 @@ def numbers_from(chance: bytes) -> Iterator[int]:
 
 def draw_count(argument: bytes) -> int:
     """How many elements are to be drawn; negative: with repetitions. Raises CommandError."""
-    count = integer(argument)
-    if count < -INTEGER_MAX:
-        raise CommandError(
-            ReplyError(f"ERR value is out of range, value must between {-INTEGER_MAX} and {INTEGER_MAX}")
-        )
-    return count
+    return integer_between(argument, -INTEGER_MAX, INTEGER_MAX)
 
 
 def check_draws(count: int) -> None:

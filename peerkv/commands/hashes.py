@@ -14,6 +14,7 @@ from peerkv.commands.access import (
     collection_of,
     deadline_of,
     integer,
+    integer_between,
     value_of,
 )
 from peerkv.commands.elements import check_draws, check_size, cursor_from, draw_count, listing, numbers_from
@@ -62,16 +63,7 @@ def _changed(cells: Cells, key: bytes, found: Hash | None, now: int, *bodies: Pa
 # -- fields
 
 
-@command(
-    "hset",
-    WRITE,
-    -4,
-    "key field value [field value ...]",
-    "Sets fields of a hash, which is made if there is none.",
-    flags="denyoom fast",
-    group="hash",
-    since="2.0.0",
-)
+@command("hset", WRITE, summary="Sets fields of a hash, which is made if there is none.")
 def hset(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     if len(request) % 2:
         return (), ReplyError("ERR wrong number of arguments for 'hset' command")
@@ -82,16 +74,7 @@ def hset(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _changed(cells, key, found, now, (PUT, *request[2:])), new
 
 
-@command(
-    "hmset",
-    WRITE,
-    -4,
-    "key field value [field value ...]",
-    "Sets fields of a hash; HSET of old.",
-    flags="denyoom fast",
-    group="hash",
-    since="2.0.0",
-)
+@command("hmset", WRITE, summary="Sets fields of a hash; HSET of old.")
 def hmset(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     if len(request) % 2:
         return (), ReplyError("ERR wrong number of arguments for 'hmset' command")
@@ -99,16 +82,7 @@ def hmset(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _changed(cells, key, _hash_of(cells, key, now), now, (PUT, *request[2:])), OK
 
 
-@command(
-    "hsetnx",
-    WRITE,
-    4,
-    "key field value",
-    "Sets a field of a hash if there is no such field.",
-    flags="denyoom fast",
-    group="hash",
-    since="2.0.0",
-)
+@command("hsetnx", WRITE, summary="Sets a field of a hash if there is no such field.")
 def hsetnx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     found = _hash_of(cells, key, now)
@@ -117,35 +91,17 @@ def hsetnx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _changed(cells, key, found, now, (PUT, *request[2:])), 1
 
 
-@command("hget", READ, 3, "key field", "Returns a field of a hash.", flags="fast", group="hash", since="2.0.0")
+@command("hget", READ, summary="Returns a field of a hash.")
 def hget(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), _values(cells, request[1], request[2:], now)[0]
 
 
-@command(
-    "hmget",
-    READ,
-    -3,
-    "key field [field ...]",
-    "Returns several fields of a hash.",
-    flags="fast",
-    group="hash",
-    since="2.0.0",
-)
+@command("hmget", READ, summary="Returns several fields of a hash.")
 def hmget(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), list(_values(cells, request[1], request[2:], now))
 
 
-@command(
-    "hdel",
-    WRITE,
-    -3,
-    "key field [field ...]",
-    "Takes fields out of a hash; one without any is deleted.",
-    flags="fast",
-    group="hash",
-    since="2.0.0",
-)
+@command("hdel", WRITE, summary="Takes fields out of a hash; one without any is deleted.")
 def hdel(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     found = _hash_of(cells, key, now)
@@ -161,64 +117,38 @@ def hdel(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _changed(cells, key, found, now, (REMOVE, *gone)), len(gone)
 
 
-@command("hlen", READ, 2, "key", "Tells how many fields a hash has.", flags="fast", group="hash", since="2.0.0")
+@command("hlen", READ, summary="Tells how many fields a hash has.")
 def hlen(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     found = _hash_of(cells, request[1], now)
     return (), len(found) - found.due(now) if found is not None else 0
 
 
-@command(
-    "hstrlen",
-    READ,
-    3,
-    "key field",
-    "Tells how long the value of a field is.",
-    flags="fast",
-    group="hash",
-    since="3.2.0",
-)
+@command("hstrlen", READ, summary="Tells how long the value of a field is.")
 def hstrlen(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), len(_values(cells, request[1], request[2:], now)[0] or b"")
 
 
-@command(
-    "hexists",
-    READ,
-    3,
-    "key field",
-    "Tells whether a hash has a field.",
-    flags="fast",
-    group="hash",
-    since="2.0.0",
-)
+@command("hexists", READ, summary="Tells whether a hash has a field.")
 def hexists(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), int(_values(cells, request[1], request[2:], now)[0] is not None)
 
 
-@command("hkeys", READ, 2, "key", "Returns all names of fields of a hash.", group="hash", since="2.0.0")
+@command("hkeys", READ, summary="Returns all names of fields of a hash.")
 def hkeys(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), list(_live(cells, request[1], now))
 
 
-@command("hvals", READ, 2, "key", "Returns all values of a hash.", group="hash", since="2.0.0")
+@command("hvals", READ, summary="Returns all values of a hash.")
 def hvals(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), list(_live(cells, request[1], now).values())
 
 
-@command("hgetall", READ, 2, "key", "Returns all fields of a hash and their values.", group="hash", since="2.0.0")
+@command("hgetall", READ, summary="Returns all fields of a hash and their values.")
 def hgetall(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), Map(list(chain.from_iterable(_live(cells, request[1], now).items())))
 
 
-@command(
-    "hscan",
-    READ,
-    -3,
-    "key cursor [MATCH pattern] [COUNT count] [NOVALUES]",
-    "Lists the fields of a hash page by page.",
-    group="hash",
-    since="2.8.0",
-)
+@command("hscan", READ, summary="Lists the fields of a hash page by page.")
 def hscan(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     cursor = cursor_from(request[2])
     found = _hash_of(cells, request[1], now)
@@ -248,16 +178,7 @@ def _counted(cells: Cells, request: Sequence[bytes], now: int, count: Callable[[
     return _changed(cells, key, found, now, (CHANGE if old is not None else PUT, field, count(old)))
 
 
-@command(
-    "hincrby",
-    WRITE,
-    4,
-    "key field increment",
-    "Adds an integer to the value of a field, which is 0 if there is none.",
-    flags="denyoom fast",
-    group="hash",
-    since="2.0.0",
-)
+@command("hincrby", WRITE, summary="Adds an integer to the value of a field, which is 0 if there is none.")
 def hincrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     amount = integer(request[3])
 
@@ -273,16 +194,7 @@ def hincrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return changes, int(changes[-1][1][-1])  # type: ignore[index]
 
 
-@command(
-    "hincrbyfloat",
-    WRITE,
-    4,
-    "key field increment",
-    "Adds a number to the value of a field, which is 0 if there is none.",
-    flags="denyoom fast",
-    group="hash",
-    since="2.6.0",
-)
+@command("hincrbyfloat", WRITE, summary="Adds a number to the value of a field, which is 0 if there is none.")
 def hincrbyfloat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     amount = long_double(request[3])
     if amount is None:
@@ -306,11 +218,7 @@ def hincrbyfloat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "hrandfield",
     READ,
-    -2,
-    "key [count [WITHVALUES]]",
-    "Returns fields of a hash that are drawn at random; with a negative count some of them several times.",
-    group="hash",
-    since="6.2.0",
+    summary="Returns fields of a hash that are drawn at random; with a negative count some of them several times.",
     chance=True,
 )
 def hrandfield(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
@@ -348,7 +256,6 @@ def _drawn(found: Hash, now: int, numbers: Iterator[int], count: int) -> list[by
 
 # -- deadlines of fields
 
-_FIELDS_COUNT: Final = "FIELDS numfields field [field ...]"
 _NOT_POSITIVE: Final = "Number of fields must be a positive integer"
 _CONDITIONS: Final = (b"NX", b"XX", b"GT", b"LT")
 
@@ -357,9 +264,7 @@ def _fields(request: Sequence[bytes], at: int, not_positive: str) -> Sequence[by
     """What stands behind FIELDS and their number. Raises CommandError."""
     if request[at].upper() != b"FIELDS":
         raise CommandError(ReplyError("ERR Mandatory argument FIELDS is missing or not at the right position"))
-    count = parse_integer(request[at + 1])
-    if count is None or count < 1:
-        raise CommandError(ReplyError(f"ERR {not_positive}"))
+    count = integer_between(request[at + 1], 1, INTEGER_MAX, not_positive)
     fields = request[at + 2 :]
     if count != len(fields):
         raise CommandError(ReplyError("ERR The `numfields` parameter must match the number of arguments"))
@@ -434,74 +339,27 @@ def _dated(request: Sequence[bytes], skew: int) -> list[bytes]:
     return [b"HPEXPIREAT", request[1], deadline, *request[3:]]
 
 
-@command(
-    "hexpire",
-    WRITE,
-    -6,
-    f"key seconds [NX | XX | GT | LT] {_FIELDS_COUNT}",
-    "Has fields of a hash expire in so many seconds.",
-    flags="denyoom fast",
-    group="hash",
-    since="7.4.0",
-)
+@command("hexpire", WRITE, summary="Has fields of a hash expire in so many seconds.")
 def hexpire(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _expire(cells, request, now, 1000, now)
 
 
-@command(
-    "hpexpire",
-    WRITE,
-    -6,
-    f"key milliseconds [NX | XX | GT | LT] {_FIELDS_COUNT}",
-    "Has fields of a hash expire in so many milliseconds.",
-    flags="denyoom fast",
-    group="hash",
-    since="7.4.0",
-)
+@command("hpexpire", WRITE, summary="Has fields of a hash expire in so many milliseconds.")
 def hpexpire(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _expire(cells, request, now, 1, now)
 
 
-@command(
-    "hexpireat",
-    WRITE,
-    -6,
-    f"key unix-time-seconds [NX | XX | GT | LT] {_FIELDS_COUNT}",
-    "Has fields of a hash expire at a Unix time in seconds.",
-    flags="denyoom fast",
-    group="hash",
-    since="7.4.0",
-    dated=_dated,
-)
+@command("hexpireat", WRITE, summary="Has fields of a hash expire at a Unix time in seconds.", dated=_dated)
 def hexpireat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _expire(cells, request, now, 1000, 0)
 
 
-@command(
-    "hpexpireat",
-    WRITE,
-    -6,
-    f"key unix-time-milliseconds [NX | XX | GT | LT] {_FIELDS_COUNT}",
-    "Has fields of a hash expire at a Unix time in milliseconds.",
-    flags="denyoom fast",
-    group="hash",
-    since="7.4.0",
-    dated=_dated,
-)
+@command("hpexpireat", WRITE, summary="Has fields of a hash expire at a Unix time in milliseconds.", dated=_dated)
 def hpexpireat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _expire(cells, request, now, 1, 0)
 
 
-@command(
-    "hpersist",
-    WRITE,
-    -5,
-    f"key {_FIELDS_COUNT}",
-    "Has fields of a hash not expire.",
-    flags="fast",
-    group="hash",
-    since="7.4.0",
-)
+@command("hpersist", WRITE, summary="Has fields of a hash not expire.")
 def hpersist(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     found = _hash_of(cells, key, now)
@@ -536,30 +394,12 @@ def _seconds(milliseconds: int) -> int:
     return (milliseconds + 999) // 1000
 
 
-@command(
-    "httl",
-    READ,
-    -5,
-    f"key {_FIELDS_COUNT}",
-    "Tells in how many seconds fields of a hash expire.",
-    flags="fast",
-    group="hash",
-    since="7.4.0",
-)
+@command("httl", READ, summary="Tells in how many seconds fields of a hash expire.")
 def httl(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _when(cells, request, now, lambda deadline: _seconds(deadline - now))
 
 
-@command(
-    "hpttl",
-    READ,
-    -5,
-    f"key {_FIELDS_COUNT}",
-    "Tells in how many milliseconds fields of a hash expire.",
-    flags="fast",
-    group="hash",
-    since="7.4.0",
-)
+@command("hpttl", READ, summary="Tells in how many milliseconds fields of a hash expire.")
 def hpttl(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _when(cells, request, now, lambda deadline: deadline - now)
 
@@ -581,15 +421,7 @@ def _when_by_wall(cells: Cells, request: Sequence[bytes], now: int, answer: Call
 
 @part(_BY_WALL + b"HEXPIRETIME", READ, ONE_KEY)
 @command(
-    "hexpiretime",
-    READ,
-    -5,
-    f"key {_FIELDS_COUNT}",
-    "Tells at which Unix time in seconds fields of a hash expire.",
-    flags="fast",
-    group="hash",
-    since="7.4.0",
-    dated=_asked_by_wall,
+    "hexpiretime", READ, summary="Tells at which Unix time in seconds fields of a hash expire.", dated=_asked_by_wall
 )
 def hexpiretime(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _when_by_wall(cells, request, now, _seconds)
@@ -599,12 +431,7 @@ def hexpiretime(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "hpexpiretime",
     READ,
-    -5,
-    f"key {_FIELDS_COUNT}",
-    "Tells at which Unix time in milliseconds fields of a hash expire.",
-    flags="fast",
-    group="hash",
-    since="7.4.0",
+    summary="Tells at which Unix time in milliseconds fields of a hash expire.",
     dated=_asked_by_wall,
 )
 def hpexpiretime(cells: Cells, request: Sequence[bytes], now: int) -> Effect:

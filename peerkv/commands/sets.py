@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import filterfalse, islice
 from typing import Final, TypeAlias
 
-from peerkv.commands.access import INTEGER_MAX, SYNTAX, collection_of, deadline_of, value_of
+from peerkv.commands.access import INTEGER_MAX, SYNTAX, collection_of, deadline_of, integer_between, value_of
 from peerkv.commands.elements import check_draws, check_size, cursor_from, draw_count, listing, numbers_from
 from peerkv.commands.strings import STRING_BYTES_MAX
-from peerkv.commands.table import NO_KEY, Effect, Kind, command
-from peerkv.resp import CommandError, Reply, ReplyError, Set, parse_integer
+from peerkv.commands.table import Effect, Kind, command
+from peerkv.resp import CommandError, Reply, ReplyError, Set
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values import sets
 from peerkv.store.values.sets import ADD, REMOVE, STORE
@@ -19,7 +19,6 @@ READ, WRITE = Kind.READ, Kind.WRITE
 
 Members: TypeAlias = dict[bytes, None]
 
-OUT_OF_RANGE: Final = ReplyError("ERR value is out of range, must be positive")
 TOO_LARGE: Final = ReplyError(f"ERR the result would be larger than {STRING_BYTES_MAX} bytes, which cannot be stored")
 _NOTHING: Final[Members] = {}
 
@@ -46,15 +45,7 @@ def _without(cells: Cells, key: bytes, members: Sequence[bytes], left: int, now:
 # -- one set
 
 
-@command(
-    "sadd",
-    WRITE,
-    -3,
-    "key member [member ...]",
-    "Adds members to a set, which is made if there is none.",
-    flags="denyoom fast",
-    group="set",
-)
+@command("sadd", WRITE, summary="Adds members to a set, which is made if there is none.")
 def sadd(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     asked = list(dict.fromkeys(request[2:]))
@@ -62,15 +53,7 @@ def sadd(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (((key, (ADD, *new), deadline_of(cells, key, now)),) if new else ()), len(new)
 
 
-@command(
-    "srem",
-    WRITE,
-    -3,
-    "key member [member ...]",
-    "Takes members out of a set; one without any is deleted.",
-    flags="fast",
-    group="set",
-)
+@command("srem", WRITE, summary="Takes members out of a set; one without any is deleted.")
 def srem(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     found = _set_of(cells, key, now)
@@ -81,46 +64,28 @@ def srem(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return ((_without(cells, key, gone, len(found) - len(gone), now),) if gone else ()), len(gone)
 
 
-@command("scard", READ, 2, "key", "Tells how many members a set has.", flags="fast", group="set")
+@command("scard", READ, summary="Tells how many members a set has.")
 def scard(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     found = _set_of(cells, request[1], now)
     return (), len(found) if found is not None else 0
 
 
-@command("sismember", READ, 3, "key member", "Tells whether something is in a set.", flags="fast", group="set")
+@command("sismember", READ, summary="Tells whether something is in a set.")
 def sismember(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), int(_has(cells, request[1], request[2:], now)[0])
 
 
-@command(
-    "smismember",
-    READ,
-    -3,
-    "key member [member ...]",
-    "Tells of each of several things whether it is in a set.",
-    flags="fast",
-    group="set",
-    since="6.2.0",
-)
+@command("smismember", READ, summary="Tells of each of several things whether it is in a set.")
 def smismember(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), list(map(int, _has(cells, request[1], request[2:], now)))
 
 
-@command("smembers", READ, 2, "key", "Returns all members of a set.", group="set")
+@command("smembers", READ, summary="Returns all members of a set.")
 def smembers(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), Set(list(_members_of(cells, request[1], now)))
 
 
-@command(
-    "smove",
-    WRITE,
-    4,
-    "source destination member",
-    "Takes a member out of one set and adds it to another. Keys of one slot only.",
-    keys=(1, 2, 1),
-    flags="fast",
-    group="set",
-)
+@command("smove", WRITE, summary="Takes a member out of one set and adds it to another. Keys of one slot only.")
 def smove(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     source, target, member = request[1:]
     found = _set_of(cells, source, now)
@@ -137,15 +102,7 @@ def smove(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return changes, 1
 
 
-@command(
-    "sscan",
-    READ,
-    -3,
-    "key cursor [MATCH pattern] [COUNT count]",
-    "Lists the members of a set page by page.",
-    group="set",
-    since="2.8.0",
-)
+@command("sscan", READ, summary="Lists the members of a set page by page.")
 def sscan(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     cursor = cursor_from(request[2])
     found = _set_of(cells, request[1], now)
@@ -161,16 +118,7 @@ def sscan(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 # -- draws
 
 
-@command(
-    "spop",
-    WRITE,
-    -2,
-    "key [count]",
-    "Takes members that are drawn at random out of a set, and returns them.",
-    flags="fast",
-    group="set",
-    chance=True,
-)
+@command("spop", WRITE, summary="Takes members that are drawn at random out of a set, and returns them.", chance=True)
 def spop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     *request, chance = request
     key = request[1]
@@ -182,9 +130,7 @@ def spop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return (_without(cells, key, (member,), len(found) - 1, now),), member
     if len(request) > 3:
         return (), SYNTAX
-    count = parse_integer(request[2])
-    if count is None or count < 0:
-        return (), OUT_OF_RANGE
+    count = integer_between(request[2], 0, INTEGER_MAX, "value is out of range, must be positive")
     found = _set_of(cells, key, now)
     if found is None or not count:
         return (), Set([])
@@ -195,10 +141,7 @@ def spop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "srandmember",
     READ,
-    -2,
-    "key [count]",
-    "Returns members of a set that are drawn at random; with a negative count some of them several times.",
-    group="set",
+    summary="Returns members of a set that are drawn at random; with a negative count some of them several times.",
     chance=True,
 )
 def srandmember(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
@@ -256,20 +199,11 @@ Combine: TypeAlias = Callable[[Sequence[Members]], Iterable[bytes]]
 def _combined(name: str, combine: Combine, summary: str) -> None:
     """The two commands that answer and that store what becomes of several sets."""
 
-    @command(name, READ, -2, "key [key ...]", f"Returns {summary}.", keys=(1, -1, 1), group="set")
+    @command(name, READ, summary=f"Returns {summary}.")
     def read(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return (), Set(list(combine(_all_of(cells, request[1:], now))))
 
-    @command(
-        f"{name}store",
-        WRITE,
-        -3,
-        "destination key [key ...]",
-        f"Stores {summary} under a key. Keys of one slot only.",
-        keys=(1, -1, 1),
-        flags="denyoom",
-        group="set",
-    )
+    @command(f"{name}store", WRITE, summary=f"Stores {summary} under a key. Keys of one slot only.")
     def store(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         target = request[1]
         members = list(combine(_all_of(cells, request[2:], now)))
@@ -285,27 +219,11 @@ _combined("sunion", _union, "the members that any of several sets has")
 _combined("sdiff", _diff, "the members of the first set that none of the others has")
 
 
-def _counted_keys(request: Sequence[bytes]) -> range:
-    """numkeys key [key ...]"""
-    count = parse_integer(request[1])
-    return range(2, 2 + count) if count is not None and 0 < count <= len(request) - 2 else range(0)
-
-
 @command(
-    "sintercard",
-    READ,
-    -3,
-    "numkeys key [key ...] [LIMIT limit]",
-    "Tells how many members several sets have in common, at most as many as the limit says.",
-    keys=NO_KEY,
-    keys_at=_counted_keys,
-    group="set",
-    since="7.0.0",
+    "sintercard", READ, summary="Tells how many members several sets have in common, at most as many as the limit says."
 )
 def sintercard(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    count = parse_integer(request[1])
-    if count is None or count < 1:
-        return (), ReplyError("ERR numkeys should be greater than 0")
+    count = integer_between(request[1], 1, INTEGER_MAX, "numkeys should be greater than 0")
     if count > len(request) - 2:
         return (), ReplyError("ERR Number of keys can't be greater than number of args")
     limit = 0
@@ -314,10 +232,7 @@ def sintercard(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         argument = next(options, None)
         if option.upper() != b"LIMIT" or argument is None:
             return (), SYNTAX
-        number = parse_integer(argument)
-        if number is None or number < 0:
-            return (), ReplyError("ERR LIMIT can't be negative")
-        limit = number
+        limit = integer_between(argument, 0, INTEGER_MAX, "LIMIT can't be negative")
     common = _inter(_all_of(cells, request[2 : 2 + count], now))
     reply: Reply = sum(1 for _ in islice(common, limit or INTEGER_MAX))
     return (), reply

@@ -15,7 +15,7 @@ from peerkv.commands.hashes import DEADLINE_MAX, DUE_MAX
 from peerkv.commands.table import find, find_part
 from peerkv.resp import CommandError, Map, Pairs, Reply, ReplyError
 from peerkv.store.values.hashes import LargeHash, SmallHash
-from peerkv.store.values.keyed import PACKED_MAX
+from peerkv.store.values.keyed import SMALL_MAX
 from tests.commands.keyspace import NOW, Ours, Theirs, plain, same, same_items
 
 SEQUENCES = [
@@ -211,7 +211,7 @@ def filled(count: int) -> Ours:
     return ours
 
 
-@pytest.mark.parametrize("size", [1, 7, PACKED_MAX, PACKED_MAX + 1, 1023, 1024, 10_000])
+@pytest.mark.parametrize("size", [1, 7, SMALL_MAX, SMALL_MAX + 1, 1023, 1024, 10_000])
 def test_every_field_is_listed_once(size: int) -> None:
     found = whole(filled(size), b"h", 100)
     assert sorted(zip(found[::2], found[1::2], strict=True)) == sorted((b"f%d" % n, b"v%d" % n) for n in range(size))

@@ -11,7 +11,7 @@ import pytest
 from peerkv.commands.elements import DRAWS_MAX, numbers_from
 from peerkv.commands.table import find, keys_of
 from peerkv.resp import Reply, ReplyError, Set
-from peerkv.store.values.keyed import PACKED_MAX
+from peerkv.store.values.keyed import SMALL_MAX
 from tests.commands.keyspace import Ours, Theirs, same, same_items
 
 SEQUENCES = [
@@ -166,13 +166,13 @@ def filled(count: int, key: bytes = b"s", prefix: bytes = b"m") -> Ours:
     return ours
 
 
-@pytest.mark.parametrize("size", [1, 7, PACKED_MAX, PACKED_MAX + 1, 1023, 1024, 10_000])
+@pytest.mark.parametrize("size", [1, 7, SMALL_MAX, SMALL_MAX + 1, 1023, 1024, 10_000])
 def test_every_member_is_listed_once(size: int) -> None:
     assert sorted(whole(filled(size), b"s", count=100)) == sorted(b"m%d" % number for number in range(size))
 
 
 def test_a_small_set_is_one_page_like_redis_s() -> None:
-    assert filled(PACKED_MAX).ask(b"SSCAN", b"s", b"0", b"COUNT", b"1")[0] == b"0"  # type: ignore[index]
+    assert filled(SMALL_MAX).ask(b"SSCAN", b"s", b"0", b"COUNT", b"1")[0] == b"0"  # type: ignore[index]
 
 
 @pytest.mark.parametrize("size", [300, 3000])

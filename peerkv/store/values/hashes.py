@@ -16,7 +16,7 @@ from typing import Any, Final
 from sortedcontainers import SortedList
 
 from peerkv.store.values import Patch, Value, each_of, patch
-from peerkv.store.values.keyed import Keyed, Large, Packed, fits, packed, size_of_dict
+from peerkv.store.values.keyed import Keyed, Large, Small, fits, marshalled, size_of_dict
 
 PUT: Final = "hset"
 CHANGE: Final = "hchange"
@@ -71,7 +71,7 @@ class Hash(Keyed):
         """With what has expired."""
 
 
-class SmallHash(Packed, Hash):
+class SmallHash(Small, Hash):
     """A few fields without deadlines; never changed."""
 
     __slots__ = ()
@@ -174,7 +174,7 @@ class LargeHash(Large, Hash):
 
 
 def _made(fields: dict[bytes, bytes]) -> Hash:
-    found = packed(fields)
+    found = marshalled(fields)
     return SmallHash(found) if found is not None else LargeHash(fields)
 
 

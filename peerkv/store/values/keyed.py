@@ -3,7 +3,7 @@ string, large ones are dicts.
 
 **Packed** is what `marshal` makes of the elements. A hash of ten fields takes 300 bytes then and not 1,400, and as the
 garbage collector does not look at it, a million of them cost it nothing; to look one field up all of it is unpacked,
-0.7 us for ten fields and 8 us for `PACKED_MAX`. It is never changed: a change makes another one. What is large stays so
+0.7 us for ten fields and 8 us for `SMALL_MAX`. It is never changed: a change makes another one. What is large stays so
 until it is empty, or copied in parts.
 
 **A dict** keeps its elements in the order in which they came, on all owners the same. What is drawn at random or listed
@@ -24,9 +24,9 @@ from typing import Any, Final
 from peerkv.store.scan import INDEX_FROM, ScanIndex, page_of
 from peerkv.store.values import Collection
 
-PACKED_MAX: Final = 128
+SMALL_MAX: Final = 128
 """Elements, as many as Redis packs (hash-max-listpack-entries). So many are listed in one page, too."""
-PACKED_BYTES_MAX: Final = 4096
+SMALL_BYTES_MAX: Final = 4096
 """Of what is packed: to be copied whenever one element changes."""
 _MARSHAL: Final = 2
 """The version that does not look for objects which it has met before: half the time."""
@@ -61,7 +61,7 @@ class Keyed(Collection):
         total = len(self)
         if count >= total:
             return list(self.names())
-        if total > PACKED_MAX and 3 * count < total:
+        if total > SMALL_MAX and 3 * count < total:
             chosen: dict[bytes, None] = {}
             while len(chosen) < count:
                 chosen[self.drawn(numbers)] = None
@@ -70,7 +70,7 @@ class Keyed(Collection):
 
     def draws(self, numbers: Iterator[int], count: int) -> list[bytes]:
         """So many names, drawn one after the other and put back."""
-        if count < 2 or len(self) > PACKED_MAX:
+        if count < 2 or len(self) > SMALL_MAX:
             return [self.drawn(numbers) for _ in range(count)]
         names = list(self.names())
         return [names[below(len(names), numbers)] for _ in range(count)]
@@ -85,7 +85,7 @@ def shuffled(names: Elements[bytes], numbers: Iterator[int], count: int) -> list
     return pool[:count]
 
 
-class Packed(Keyed, bytes):
+class Small(Keyed, bytes):
     """What `marshal` makes of the elements, and their number as one byte more."""
 
     __slots__ = ()
@@ -103,7 +103,7 @@ class Packed(Keyed, bytes):
     def page(self, _start: int, _count: int) -> tuple[list[bytes], int]:
         return list(self.names()), 0
 
-    def copy(self) -> Packed:
+    def copy(self) -> Small:
         return self
 
     @property
@@ -111,17 +111,17 @@ class Packed(Keyed, bytes):
         return self.__sizeof__()
 
 
-def packed(elements: tuple[bytes, ...] | dict[bytes, bytes]) -> bytes | None:
-    """What a `Packed` of these is made from; None: they are too large, or too many."""
-    if len(elements) > PACKED_MAX:
+def marshalled(elements: tuple[bytes, ...] | dict[bytes, bytes]) -> bytes | None:
+    """What a `Small` of these is made from; None: they are too large, or too many."""
+    if len(elements) > SMALL_MAX:
         return None
     found = marshal.dumps(elements, _MARSHAL)
-    return found + bytes((len(elements),)) if len(found) < PACKED_BYTES_MAX else None
+    return found + bytes((len(elements),)) if len(found) < SMALL_BYTES_MAX else None
 
 
 def fits(arguments: Sequence[bytes]) -> bool:
     """Whether trying to pack what has these elements is worth the time."""
-    return len(arguments) <= 2 * PACKED_MAX and sum(map(len, arguments)) < PACKED_BYTES_MAX
+    return len(arguments) <= 2 * SMALL_MAX and sum(map(len, arguments)) < SMALL_BYTES_MAX
 
 
 class Large(Keyed):
@@ -147,7 +147,7 @@ class Large(Keyed):
 
     def page(self, start: int, count: int) -> tuple[list[bytes], int]:
         held = self.held
-        if len(held) <= PACKED_MAX:
+        if len(held) <= SMALL_MAX:
             return list(held), 0
         if len(held) < INDEX_FROM:
             return page_of(held, start, count)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from peerkv.store.values import Patch, Value, each_of, patch
-from peerkv.store.values.keyed import Keyed, Large, Packed, fits, packed
+from peerkv.store.values.keyed import Keyed, Large, Small, fits, marshalled
 
 ADD: Final = "sadd"
 REMOVE: Final = "srem"
@@ -36,7 +36,7 @@ class Set(Keyed):
         return each_of(ADD, ((member,) for member in members))
 
 
-class SmallSet(Packed, Set):
+class SmallSet(Small, Set):
     """A few members; never changed."""
 
     __slots__ = ()
@@ -71,7 +71,7 @@ class LargeSet(Large, Set):
 
 
 def _made(members: dict[bytes, None]) -> Set | None:
-    found = packed(tuple(members))
+    found = marshalled(tuple(members))
     return SmallSet(found) if found is not None else LargeSet(members)
 
 
