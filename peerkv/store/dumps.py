@@ -1,0 +1,85 @@
+"""Values as payloads of Redis's DUMP, and payloads as values.
+
+A collection that is restored travels as the payload that it came in, as one patch: every owner reads it to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from struct import Struct
+from typing import Any, Final
+
+from peerkv.store.rdb import Content, content_of, payload_of
+from peerkv.store.values import Body, Collection, Patch, Value, patch, patched
+
+_ITEMS: Final = {"list": "rpush", "set": "sadd", "hash": "hset", "zset": "zset"}
+"""The patches of which a collection's parts are, by its type, ..."""
+_DEADLINES: Final = "hexpire"
+"""... and what is besides them in those of hashes."""
+_SCORE: Final = Struct(">d")
+
+
+def dumped(value: Value, now: int, skew: int) -> bytes | None:
+    """The payload of a value; None: all that it holds has expired. `skew`: how many milliseconds the wall clock, in
+    whose time payloads are, is before the cluster's."""
+    if isinstance(value, Collection):
+        content = _content_of(value, now, skew)
+        return payload_of(content) if content.items else None
+    return payload_of(Content("string", [value], []))
+
+
+def _content_of(value: Collection, now: int, skew: int) -> Content:
+    items: list[Any] = []
+    deadlines: dict[bytes, int] = {}
+    for name, *arguments in value.parts():
+        if name == _DEADLINES:
+            deadlines.update(zip(arguments[::2], arguments[1::2], strict=True))
+        else:
+            items += arguments
+    if value.TYPE == "zset":
+        scores = [score for (score,) in _SCORE.iter_unpack(b"".join(items[::2]))]
+        items = list(chain.from_iterable(zip(items[1::2], scores, strict=True)))
+    expired = {field for field, deadline in deadlines.items() if deadline <= now}
+    if expired:
+        live = [pair for pair in zip(items[::2], items[1::2], strict=True) if pair[0] not in expired]
+        items = list(chain.from_iterable(live))
+    dated = [(field, deadline + skew) for field, deadline in deadlines.items() if field not in expired]
+    return Content(value.TYPE, items, list(chain.from_iterable(dated)))
+
+
+def restoring(payload: bytes) -> Body:
+    """The body for what an intact payload holds. Raises ValueError if it holds nothing."""
+    content = content_of(payload)
+    if content.kind == "string":
+        return content.items[0]  # type: ignore[no-any-return]
+    return ("restore", payload)
+
+
+def storing(kind: str, items: Sequence[Any]) -> Body:
+    """The body for a new collection, whatever was there before; for no items, none."""
+    return ("restore", payload_of(Content(kind, list(items), []))) if items else None
+
+
+def in_time_of_cluster(payload: bytes, skew: int) -> bytes:
+    """A payload with the deadlines that are in it on the cluster's clock, if there are any."""
+    try:
+        content = content_of(payload)
+    except ValueError:
+        return payload
+    if not content.deadlines:
+        return payload
+    names, deadlines = content.deadlines[::2], content.deadlines[1::2]
+    moved = zip(names, [max(1, deadline - skew) for deadline in deadlines], strict=True)
+    return payload_of(Content(content.kind, content.items, list(chain.from_iterable(moved))))
+
+
+@patch("restore", bytes)
+def _restore(_value: Value | None, arguments: Sequence[Any]) -> Value | None:
+    content = content_of(arguments[0])
+    items = content.items
+    if content.kind == "zset":
+        items = list(chain.from_iterable(zip(map(_SCORE.pack, items[1::2]), items[::2], strict=True)))
+    first: Patch = (_ITEMS[content.kind], *items)
+    made = patched(None, first)
+    return patched(made, (_DEADLINES, *content.deadlines)) if content.deadlines else made

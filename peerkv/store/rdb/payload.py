@@ -1,0 +1,323 @@
+"""Payloads of DUMP, and what they hold."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import inf, isnan
+from typing import Any, Final
+
+from anycrc import CRC
+
+from peerkv.store.rdb.compact import of_intset, of_listpack, of_ziplist, of_zipmap
+from peerkv.store.rdb.lzf import decompressed
+
+VALUE_BYTES_MAX: Final = 64 << 20
+"""Of strings that are read. A compressed one can be 88 times as long as what it is read from."""
+
+VERSION: Final = 9
+"""Redis 5's, which is the first that has all that is written here, but for fields with deadlines, which are ..."""
+VERSION_OF_DEADLINES: Final = 12
+"""... Redis 7.4's; that is also the last that is read."""
+_FOOT_BYTES: Final = 10
+
+_crc64 = CRC(width=64, poly=0xAD93D23594C935A9, init=0, refin=True, refout=True, xorout=0).calc
+"""Jones's, as Redis has it: 0xE9C6D914C4B8D9CA for `123456789`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a value is: its type, as TYPE answers, and its elements."""
+
+    kind: str
+    items: list[Any]
+    """Of a string itself; of a list its elements; of a set its members; of a hash fields and values in turns; of a
+    sorted set members and scores (floats) in turns."""
+    deadlines: list[Any]
+    """Of a hash, fields and milliseconds in turns, for those that have one."""
+
+
+def is_intact(payload: bytes) -> bool:
+    """Whether a payload is of a version that is known here, and as it was written."""
+    if len(payload) < _FOOT_BYTES:
+        return False
+    version, crc = struct.unpack("<HQ", payload[-_FOOT_BYTES:])
+    return version <= VERSION_OF_DEADLINES and crc == _crc64(payload[:-8])
+
+
+def content_of(payload: bytes) -> Content:
+    """What an intact payload holds. Raises ValueError for what is nothing."""
+    reader = _Reader(payload[:-_FOOT_BYTES])
+    try:
+        kind, read = _READ[reader.byte()]
+        content = Content(kind, *read(reader))
+    except (IndexError, KeyError, OverflowError, struct.error) as error:
+        raise ValueError(f"cannot be read: {error}") from error
+    if kind != "string" and not content.items:
+        raise ValueError("an empty collection")
+    names = content.items[::2] if kind in ("hash", "zset") else content.items
+    if kind not in ("string", "list") and len(set(names)) < len(names):
+        raise ValueError("elements of the same name")
+    return content
+
+
+class _Reader:
+    """Takes a value from its bytes. Slices that are too short are seen where the next byte is asked for, at the latest
+    at the end."""
+
+    __slots__ = ("_at", "_bytes", "_room")
+
+    def __init__(self, value: bytes) -> None:
+        self._bytes = value
+        self._at = 0
+        self._room = VALUE_BYTES_MAX
+
+    def byte(self) -> int:
+        self._at += 1
+        return self._bytes[self._at - 1]
+
+    def take(self, count: int) -> bytes:
+        """The next so many bytes."""
+        end = self._at + count
+        if end > len(self._bytes):
+            raise ValueError("cut off")
+        taken = self._bytes[self._at : end]
+        self._at = end
+        return taken
+
+    def length(self) -> int:
+        head = self.byte()
+        if head >= 0xC0:
+            raise ValueError("a string where a length is due")
+        return self._length(head)
+
+    def _length(self, head: int) -> int:
+        if head < 0x40:
+            return head
+        if head < 0x80:
+            return (head & 0x3F) << 8 | self.byte()
+        if head not in (0x80, 0x81):
+            raise ValueError("an unknown kind of length")
+        return int.from_bytes(self.take(4 if head == 0x80 else 8))
+
+    def count(self) -> int:
+        """How many elements follow, each of a byte at least."""
+        count = self.length()
+        if count > len(self._bytes) - self._at:
+            raise ValueError("more elements than bytes")
+        return count
+
+    def string(self) -> bytes:
+        head = self.byte()
+        if head < 0xC0:
+            return self.take(head if head < 0x40 else self._length(head))
+        if head <= 0xC2:
+            return b"%d" % int.from_bytes(self.take(1 << (head & 3)), "little", signed=True)
+        if head != 0xC3:
+            raise ValueError("an unknown kind of string")
+        packed, length = self.length(), self.length()
+        self._room -= length
+        if self._room < 0:
+            raise ValueError(f"more than {VALUE_BYTES_MAX} bytes")
+        return decompressed(self.take(packed), length)
+
+    def strings(self, count: int) -> list[bytes]:
+        return [self.string() for _ in range(count)]
+
+    def double(self) -> float:
+        return _number(struct.unpack("<d", self.take(8))[0])
+
+    def spelled_double(self) -> float:
+        """As digits, with their number before them (Redis 3 and before)."""
+        count = self.byte()
+        if count >= 0xFD:
+            return _number((inf, -inf)[count - 0xFE]) if count > 0xFD else _number(float("nan"))
+        return _number(float(self.take(count)))
+
+
+def _number(score: float) -> float:
+    if isnan(score):
+        raise ValueError("a score that is not a number")
+    return score
+
+
+# -- the encodings: of each the elements, and deadlines
+
+_Elements = tuple[list[Any], list[Any]]
+
+
+def _string(reader: _Reader) -> _Elements:
+    return [reader.string()], []
+
+
+def _strings(each: int) -> Callable[[_Reader], _Elements]:
+    """A number, and so many times `each` strings."""
+    return lambda reader: (reader.strings(each * reader.count()), [])
+
+
+def _scored(score: Callable[[_Reader], float]) -> Callable[[_Reader], _Elements]:
+    def read(reader: _Reader) -> _Elements:
+        items: list[Any] = []
+        for _ in range(reader.count()):
+            items += (reader.string(), score(reader))
+        return items, []
+
+    return read
+
+
+def _compact(of: Callable[[bytes], list[bytes]], each: int = 1) -> Callable[[_Reader], _Elements]:
+    """A string that holds all elements, each of so many strings."""
+
+    def read(reader: _Reader) -> _Elements:
+        items = of(reader.string())
+        if len(items) % each:
+            raise ValueError("half an element")
+        return items, []
+
+    return read
+
+
+def _compact_scores(of: Callable[[bytes], list[bytes]]) -> Callable[[_Reader], _Elements]:
+    def read(reader: _Reader) -> _Elements:
+        items, _ = _compact(of, 2)(reader)
+        return list(chain.from_iterable(zip(items[::2], map(_score, items[1::2]), strict=True))), []
+
+    return read
+
+
+def _score(digits: bytes) -> float:
+    return _number(float(digits))
+
+
+def _quicklist(reader: _Reader) -> _Elements:
+    return [item for _ in range(reader.count()) for item in of_ziplist(reader.string())], []
+
+
+def _second_quicklist(reader: _Reader) -> _Elements:
+    items: list[Any] = []
+    for _ in range(reader.count()):
+        match reader.length():
+            case 1:
+                items.append(reader.string())
+            case 2:
+                items += of_listpack(reader.string())
+            case _:
+                raise ValueError("an unknown kind of node")
+    return items, []
+
+
+def _with_deadlines(reader: _Reader) -> _Elements:
+    """The first deadline, and with each field how much later its own is (0: it has none; 1: not at all)."""
+    first = int.from_bytes(reader.take(8), "little")
+    items: list[Any] = []
+    deadlines: list[Any] = []
+    for _ in range(reader.count()):
+        later = reader.length()
+        field = reader.string()
+        items += (field, reader.string())
+        if later:
+            deadlines += (field, first + later - 1)
+    return items, deadlines
+
+
+def _compact_with_deadlines(reader: _Reader) -> _Elements:
+    reader.take(8)
+    found, _ = _compact(of_listpack, 3)(reader)
+    items = list(chain.from_iterable(zip(found[::3], found[1::3], strict=True)))
+    deadlines = [
+        part
+        for field, deadline in zip(found[::3], map(int, found[2::3]), strict=True)
+        if deadline
+        for part in (field, deadline)
+    ]
+    return items, deadlines
+
+
+_READ: Final[dict[int, tuple[str, Callable[[_Reader], _Elements]]]] = {
+    0: ("string", _string),
+    1: ("list", _strings(1)),
+    2: ("set", _strings(1)),
+    3: ("zset", _scored(_Reader.spelled_double)),
+    4: ("hash", _strings(2)),
+    5: ("zset", _scored(_Reader.double)),
+    9: ("hash", _compact(of_zipmap, 2)),
+    10: ("list", _compact(of_ziplist)),
+    11: ("set", _compact(of_intset)),
+    12: ("zset", _compact_scores(of_ziplist)),
+    13: ("hash", _compact(of_ziplist, 2)),
+    14: ("list", _quicklist),
+    16: ("hash", _compact(of_listpack, 2)),
+    17: ("zset", _compact_scores(of_listpack)),
+    18: ("list", _second_quicklist),
+    20: ("set", _compact(of_listpack)),
+    24: ("hash", _with_deadlines),
+    25: ("hash", _compact_with_deadlines),
+}
+"""Redis's RDB_TYPE_..., less streams and modules."""
+_PLAIN: Final = {"string": 0, "list": 1, "set": 2, "hash": 4, "zset": 5}
+_PLAIN_WITH_DEADLINES: Final = 24
+
+
+# -- writing
+
+
+def _length(count: int) -> bytes:
+    if count < 0x40:
+        return bytes((count,))
+    if count < 0x4000:
+        return bytes((0x40 | count >> 8, count & 0xFF))
+    if count < 1 << 32:
+        return b"\x80" + count.to_bytes(4)
+    return b"\x81" + count.to_bytes(8)
+
+
+_LENGTHS: Final = list(map(_length, range(0x4000)))
+
+
+def _lengths(strings: Iterable[bytes]) -> list[bytes]:
+    return [_LENGTHS[count] if count < 0x4000 else _length(count) for count in map(len, strings)]
+
+
+def _each(*columns: Sequence[bytes]) -> bytes:
+    """Rows of strings: the first of every column, then the second, ..."""
+    pieces: list[Iterable[bytes]] = []
+    for column in columns:
+        pieces += (_lengths(column), column)
+    return b"".join(chain.from_iterable(zip(*pieces, strict=True)))
+
+
+def payload_of(content: Content) -> bytes:
+    """A payload that holds this."""
+    kind, items, deadlines = content.kind, content.items, content.deadlines
+    if kind == "string":
+        value = _each(items)
+    elif kind == "hash":
+        fields = items[::2]
+        value = _length(len(fields))
+        if deadlines:
+            return _with_foot(_dated(fields, items[1::2], deadlines), VERSION_OF_DEADLINES)
+        value += _each(fields, items[1::2])
+    elif kind == "zset":
+        members = items[::2]
+        scores = map(struct.Struct("<d").pack, items[1::2])
+        value = _length(len(members)) + b"".join(chain.from_iterable(zip(_lengths(members), members, scores, strict=True)))
+    else:
+        value = _length(len(items)) + _each(items)
+    return _with_foot(bytes((_PLAIN[kind],)) + value, VERSION)
+
+
+def _dated(fields: list[bytes], values: list[bytes], deadlines: list[Any]) -> bytes:
+    first = min(deadlines[1::2])
+    later = dict(zip(deadlines[::2], deadlines[1::2], strict=True))
+    pieces = [bytes((_PLAIN_WITH_DEADLINES,)), first.to_bytes(8, "little"), _length(len(fields))]
+    for field, value in zip(fields, values, strict=True):
+        deadline = later.get(field)
+        pieces += (_length(deadline - first + 1 if deadline is not None else 0), _each((field,), (value,)))
+    return b"".join(pieces)
+
+
+def _with_foot(value: bytes, version: int) -> bytes:
+    value += version.to_bytes(2, "little")
+    return value + _crc64(value).to_bytes(8, "little")
