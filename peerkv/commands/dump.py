@@ -37,9 +37,7 @@ def _in_cluster_time(request: Sequence[bytes], skew: int) -> list[bytes]:
     return dated
 
 
-@command(
-    "restore", Kind.WRITE, summary="Creates a key that holds what was serialised by DUMP.", dated=_in_cluster_time
-)
+@command("restore", Kind.WRITE, summary="Creates a key that holds what was serialised by DUMP.", dated=_in_cluster_time)
 def restore(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key, payload = request[1], request[3]
     replaces = is_absolute = False

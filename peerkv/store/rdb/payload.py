@@ -302,7 +302,9 @@ def payload_of(content: Content) -> bytes:
     elif kind == "zset":
         members = items[::2]
         scores = map(struct.Struct("<d").pack, items[1::2])
-        value = _length(len(members)) + b"".join(chain.from_iterable(zip(_lengths(members), members, scores, strict=True)))
+        value = _length(len(members)) + b"".join(
+            chain.from_iterable(zip(_lengths(members), members, scores, strict=True))
+        )
     else:
         value = _length(len(items)) + _each(items)
     return _with_foot(bytes((_PLAIN[kind],)) + value, VERSION)
