@@ -218,10 +218,16 @@ def test_a_hash_that_has_expired_is_none() -> None:
 
 SEQUENCES = [
     "dump none|dump|restore k 0 P|get k|restore k 0 P|restore k 0 P replace|restore k 0 P REPLACE ABSTTL|pexpiretime k",
-    "restore k 1900000000000 P absttl|pexpiretime k|restore k 1 P absttl replace|exists k|restore k 1 P absttl|exists k",
+    (
+        "restore k 1900000000000 P absttl|pexpiretime k|restore k 1 P absttl replace|exists k|"
+        "restore k 1 P absttl|exists k"
+    ),
     "restore k x P|restore k -1 P|restore k 0 P foo|restore k 0 P idletime|restore k 0 P idletime x|restore k 0",
     "restore k 0 P idletime -1|restore k 0 P freq 256|restore k 0 P freq -1|restore k 0 P idletime 5 freq 5|exists k",
-    "restore k 0 P freq 5 freq 7|restore k 0 P idletime 5 idletime 6 replace|restore k x W replace|restore k -1 W replace",
+    (
+        "restore k 0 P freq 5 freq 7|restore k 0 P idletime 5 idletime 6 replace|restore k x W replace|"
+        "restore k -1 W replace"
+    ),
     "restore k 0 W|restore k 0 W replace|restore k 0 B|set k 1|restore k x W|restore k 0 B replace|get k|restore k 0 E",
     "restore k 9223372036854775807 P|exists k|restore k 9223372036854775807 P absttl|pexpiretime k|restore k 0 S",
 ]

@@ -1,7 +1,7 @@
 """Strings in which Redis keeps all elements of a small collection: listpacks, and what there was before them.
 
-Each function returns the elements, integers as the digits that they stand for. Raises ValueError, IndexError or
-struct.error for what is none.
+Each function returns the elements, `most` at most, integers as the digits that they stand for. Raises ValueError,
+IndexError or struct.error for what is none.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LISTPACK_INTEGERS: Final = {0xF1: 2, 0xF2: 3, 0xF3: 4, 0xF4: 8}
 """Bytes of an integer, by the byte before it."""
 
 
-def of_listpack(packed: bytes) -> list[bytes]:
+def of_listpack(packed: bytes, most: int) -> list[bytes]:
     """The strings and integers of a listpack: (size, number of elements), the elements, each with its length behind it,
     and 0xFF."""
     size, _ = unpack_from("<IH", packed)
@@ -64,6 +64,8 @@ def of_listpack(packed: bytes) -> list[bytes]:
             add(_signed(packed, at + 1, count))
             length = 1 + count
         at += length + _bytes_behind(length)
+        if len(found) > most:
+            raise ValueError(f"more than {most} elements")
     if at + 1 != len(packed):
         raise ValueError("something behind the end")
     return found
@@ -83,7 +85,7 @@ def _bytes_behind(length: int) -> int:
 _ZIPLIST_INTEGERS: Final = {0xC0: 2, 0xD0: 4, 0xE0: 8, 0xF0: 3, 0xFE: 1}
 
 
-def of_ziplist(packed: bytes) -> list[bytes]:
+def of_ziplist(packed: bytes, most: int) -> list[bytes]:
     """The strings and integers of a ziplist: (size, where the last one is, number of elements), the elements, each with
     the length of the one before it, and 0xFF."""
     size, _, _ = unpack_from("<IIH", packed)
@@ -115,6 +117,8 @@ def of_ziplist(packed: bytes) -> list[bytes]:
                 raise ValueError("an unknown kind of element")
             add(_signed(packed, at, count))
         at += count
+        if len(found) > most:
+            raise ValueError(f"more than {most} elements")
     if at + 1 != len(packed):
         raise ValueError("something behind the end")
     return found
@@ -123,15 +127,17 @@ def of_ziplist(packed: bytes) -> list[bytes]:
 _INTSET_FORMATS: Final = {2: "<h", 4: "<i", 8: "<q"}
 
 
-def of_intset(packed: bytes) -> list[bytes]:
+def of_intset(packed: bytes, most: int) -> list[bytes]:
     """The integers of an intset: (bytes of each, how many), and they."""
     width, count = unpack_from("<II", packed)
     if width not in _INTSET_FORMATS or len(packed) != 8 + width * count:
         raise ValueError("not as long as it says")
+    if count > most:
+        raise ValueError(f"more than {most} elements")
     return [b"%d" % number for (number,) in iter_unpack(_INTSET_FORMATS[width], packed[8:])]
 
 
-def of_zipmap(packed: bytes) -> list[bytes]:
+def of_zipmap(packed: bytes, most: int) -> list[bytes]:
     """The fields and values of a zipmap (Redis 2.4 and before): a byte for their number, and behind the length of each
     value one for how much of it is not used."""
     found: list[bytes] = []
@@ -148,6 +154,8 @@ def of_zipmap(packed: bytes) -> list[bytes]:
             at += 1
         found.append(_text(packed, at, count))
         at += count + free
+        if len(found) > most:
+            raise ValueError(f"more than {most} elements")
     if at + 1 != len(packed) or len(found) & 1:
         raise ValueError("something behind the end")
     return found

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import inf, isnan
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from anycrc import CRC
 
@@ -17,13 +17,19 @@ from peerkv.store.rdb.lzf import decompressed
 VALUE_BYTES_MAX: Final = 64 << 20
 """Of strings that are read. A compressed one can be 88 times as long as what it is read from."""
 
+COMPACT_ITEMS_MAX: Final = 4 << 20
+"""Elements that are read from compact encodings: each may be two bytes there, and 50 in memory."""
+
 VERSION: Final = 9
 """Redis 5's, which is the first that has all that is written here, but for fields with deadlines, which are ..."""
 VERSION_OF_DEADLINES: Final = 12
 """... Redis 7.4's; that is also the last that is read."""
-_FOOT_BYTES: Final = 10
+_FOOT: Final = struct.Struct("<HQ")
+_FOOT_BYTES: Final = _FOOT.size
 
-_crc64 = CRC(width=64, poly=0xAD93D23594C935A9, init=0, refin=True, refout=True, xorout=0).calc
+_crc64: Final[Callable[[bytes], int]] = CRC(
+    width=64, poly=0xAD93D23594C935A9, init=0, refin=True, refout=True, xorout=0
+).calc
 """Jones's, as Redis has it: 0xE9C6D914C4B8D9CA for `123456789`."""
 
 
@@ -43,8 +49,8 @@ def is_intact(payload: bytes) -> bool:
     """Whether a payload is of a version that is known here, and as it was written."""
     if len(payload) < _FOOT_BYTES:
         return False
-    version, crc = struct.unpack("<HQ", payload[-_FOOT_BYTES:])
-    return version <= VERSION_OF_DEADLINES and crc == _crc64(payload[:-8])
+    version, crc = _FOOT.unpack(payload[-_FOOT_BYTES:])
+    return bool(version <= VERSION_OF_DEADLINES and crc == _crc64(payload[:-8]))
 
 
 def content_of(payload: bytes) -> Content:
@@ -63,16 +69,19 @@ def content_of(payload: bytes) -> Content:
     return content
 
 
-class _Reader:
-    """Takes a value from its bytes. Slices that are too short are seen where the next byte is asked for, at the latest
-    at the end."""
+_Compact: TypeAlias = Callable[[bytes, int], list[bytes]]
 
-    __slots__ = ("_at", "_bytes", "_room")
+
+class _Reader:
+    """Takes a value from its bytes, one piece after another. Raises ValueError or IndexError where they end before."""
+
+    __slots__ = ("_at", "_bytes", "_items_left", "_room")
 
     def __init__(self, value: bytes) -> None:
         self._bytes = value
         self._at = 0
         self._room = VALUE_BYTES_MAX
+        self._items_left = COMPACT_ITEMS_MAX
 
     def byte(self) -> int:
         self._at += 1
@@ -123,6 +132,12 @@ class _Reader:
             raise ValueError(f"more than {VALUE_BYTES_MAX} bytes")
         return decompressed(self.take(packed), length)
 
+    def compact(self, of: _Compact) -> list[bytes]:
+        """The elements within a string."""
+        found = of(self.string(), self._items_left)
+        self._items_left -= len(found)
+        return found
+
     def strings(self, count: int) -> list[bytes]:
         return [self.string() for _ in range(count)]
 
@@ -145,7 +160,7 @@ def _number(score: float) -> float:
 
 # -- the encodings: of each the elements, and deadlines
 
-_Elements = tuple[list[Any], list[Any]]
+_Elements: TypeAlias = tuple[list[Any], list[Any]]
 
 
 def _string(reader: _Reader) -> _Elements:
@@ -167,11 +182,11 @@ def _scored(score: Callable[[_Reader], float]) -> Callable[[_Reader], _Elements]
     return read
 
 
-def _compact(of: Callable[[bytes], list[bytes]], each: int = 1) -> Callable[[_Reader], _Elements]:
+def _compact(of: _Compact, each: int = 1) -> Callable[[_Reader], _Elements]:
     """A string that holds all elements, each of so many strings."""
 
     def read(reader: _Reader) -> _Elements:
-        items = of(reader.string())
+        items = reader.compact(of)
         if len(items) % each:
             raise ValueError("half an element")
         return items, []
@@ -179,7 +194,7 @@ def _compact(of: Callable[[bytes], list[bytes]], each: int = 1) -> Callable[[_Re
     return read
 
 
-def _compact_scores(of: Callable[[bytes], list[bytes]]) -> Callable[[_Reader], _Elements]:
+def _compact_scores(of: _Compact) -> Callable[[_Reader], _Elements]:
     def read(reader: _Reader) -> _Elements:
         items, _ = _compact(of, 2)(reader)
         return list(chain.from_iterable(zip(items[::2], map(_score, items[1::2]), strict=True))), []
@@ -192,7 +207,7 @@ def _score(digits: bytes) -> float:
 
 
 def _quicklist(reader: _Reader) -> _Elements:
-    return [item for _ in range(reader.count()) for item in of_ziplist(reader.string())], []
+    return [item for _ in range(reader.count()) for item in reader.compact(of_ziplist)], []
 
 
 def _second_quicklist(reader: _Reader) -> _Elements:
@@ -202,7 +217,7 @@ def _second_quicklist(reader: _Reader) -> _Elements:
             case 1:
                 items.append(reader.string())
             case 2:
-                items += of_listpack(reader.string())
+                items += reader.compact(of_listpack)
             case _:
                 raise ValueError("an unknown kind of node")
     return items, []
