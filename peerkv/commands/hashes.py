@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from typing import Final
@@ -15,15 +15,13 @@ from peerkv.commands.access import (
     deadline_of,
     integer,
     integer_between,
-    value_of,
 )
 from peerkv.commands.elements import check_draws, check_size, cursor_from, draw_count, listing, numbers_from
 from peerkv.commands.strings import in_cluster_time, long_double, sum_of_long_doubles
 from peerkv.commands.table import ONE_KEY, Effect, Kind, command, part
 from peerkv.resp import OK, CommandError, Map, Pairs, Reply, ReplyError, parse_integer
 from peerkv.store.cell import Cells, Change
-from peerkv.store.values import Patch
-from peerkv.store.values.hashes import CHANGE, DUE, EXPIRE, PUT, REMOVE, Hash
+from peerkv.store.values.hashes import ANEW, CHANGE, EXPIRE, PUT, REMOVE, Hash
 from peerkv.store.values.keyed import below, shuffled
 
 READ, WRITE = Kind.READ, Kind.WRITE
@@ -50,14 +48,14 @@ def _values(cells: Cells, key: bytes, fields: Sequence[bytes], now: int) -> list
     return found.values_of(fields, now) if found is not None else [None] * len(fields)
 
 
-def _changed(cells: Cells, key: bytes, found: Hash | None, now: int, *bodies: Patch) -> list[Change]:
-    """Changes of a hash, behind the removal of what has expired."""
+def _changed(
+    cells: Cells, key: bytes, found: Hash | None, now: int, name: str, *arguments: bytes | int
+) -> tuple[Change]:
+    """The change of a hash by a patch, which removes what has expired, too."""
     if found is None:
-        begun: list[Change] = [(key, None, 0)] if value_of(cells, key, now) is not None else []
-        return begun + [(key, body, 0) for body in bodies]
-    deadline = deadline_of(cells, key, now)
+        return ((key, (name, ANEW, *arguments), 0),)
     due = min(found.due(now), DUE_MAX)
-    return [(key, body, deadline) for body in (((DUE, due), *bodies) if due else bodies)]
+    return ((key, (name, due, *arguments), deadline_of(cells, key, now)),)
 
 
 # -- fields
@@ -71,7 +69,7 @@ def hset(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     found = _hash_of(cells, key, now)
     fields = list(dict.fromkeys(request[2::2]))
     new = found.values_of(fields, now).count(None) if found is not None else len(fields)
-    return _changed(cells, key, found, now, (PUT, *request[2:])), new
+    return _changed(cells, key, found, now, PUT, *request[2:]), new
 
 
 @command("hmset", WRITE, summary="Sets fields of a hash; HSET of old.")
@@ -79,7 +77,7 @@ def hmset(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     if len(request) % 2:
         return (), ReplyError("ERR wrong number of arguments for 'hmset' command")
     key = request[1]
-    return _changed(cells, key, _hash_of(cells, key, now), now, (PUT, *request[2:])), OK
+    return _changed(cells, key, _hash_of(cells, key, now), now, PUT, *request[2:]), OK
 
 
 @command("hsetnx", WRITE, summary="Sets a field of a hash if there is no such field.")
@@ -88,7 +86,7 @@ def hsetnx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     found = _hash_of(cells, key, now)
     if found is not None and found.values_of(request[2:3], now)[0] is not None:
         return (), 0
-    return _changed(cells, key, found, now, (PUT, *request[2:])), 1
+    return _changed(cells, key, found, now, PUT, *request[2:]), 1
 
 
 @command("hget", READ, summary="Returns a field of a hash.")
@@ -114,7 +112,7 @@ def hdel(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return (), 0
     if len(gone) == len(found) - found.due(now):
         return ((key, None, 0),), len(gone)
-    return _changed(cells, key, found, now, (REMOVE, *gone)), len(gone)
+    return _changed(cells, key, found, now, REMOVE, *gone), len(gone)
 
 
 @command("hlen", READ, summary="Tells how many fields a hash has.")
@@ -170,12 +168,12 @@ def hscan(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 # -- counters
 
 
-def _counted(cells: Cells, request: Sequence[bytes], now: int, count: Callable[[bytes | None], bytes]) -> list[Change]:
+def _counted(cells: Cells, request: Sequence[bytes], now: int, count: Callable[[bytes | None], bytes]) -> tuple[Change]:
     """The change of a field to what is counted from its value; the deadline that it has stays."""
     key, field = request[1], request[2]
     found = _hash_of(cells, key, now)
     old = found.values_of((field,), now)[0] if found is not None else None
-    return _changed(cells, key, found, now, (CHANGE if old is not None else PUT, field, count(old)))
+    return _changed(cells, key, found, now, CHANGE if old is not None else PUT, field, count(old))
 
 
 @command("hincrby", WRITE, summary="Adds an integer to the value of a field, which is 0 if there is none.")
@@ -191,7 +189,7 @@ def hincrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return b"%d" % (number + amount)
 
     changes = _counted(cells, request, now, count)
-    return changes, int(changes[-1][1][-1])  # type: ignore[index]
+    return changes, int(changes[0][1][-1])  # type: ignore[index]
 
 
 @command("hincrbyfloat", WRITE, summary="Adds a number to the value of a field, which is 0 if there is none.")
@@ -209,7 +207,7 @@ def hincrbyfloat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return sum_of_long_doubles(number, amount)
 
     changes = _counted(cells, request, now, count)
-    return changes, changes[-1][1][-1]  # type: ignore[index]
+    return changes, changes[0][1][-1]  # type: ignore[index]
 
 
 # -- draws
@@ -296,6 +294,10 @@ def _meets(condition: bytes, old: int, deadline: int) -> bool:
     return True
 
 
+def _flat(deadlines: Iterable[tuple[bytes, int]]) -> list[bytes | int]:
+    return [item for pair in deadlines for item in pair]
+
+
 def _expire(cells: Cells, request: Sequence[bytes], now: int, unit: int, base: int) -> Effect:
     key = request[1]
     found = _hash_of(cells, key, now)
@@ -324,10 +326,11 @@ def _expire(cells: Cells, request: Sequence[bytes], now: int, unit: int, base: i
             replies.append(1)
     if len(gone) == len(found) - found.due(now):
         return ((key, None, 0),), replies
-    bodies: list[Patch] = [(EXPIRE, *chain.from_iterable(changed.items()))] if changed else []
     if gone:
-        bodies.append((REMOVE, *gone))
-    return (_changed(cells, key, found, now, *bodies) if bodies else ()), replies
+        return _changed(cells, key, found, now, REMOVE, *gone), replies
+    if changed:
+        return _changed(cells, key, found, now, EXPIRE, *_flat(changed.items())), replies
+    return (), replies
 
 
 def _dated(request: Sequence[bytes], skew: int) -> list[bytes]:
@@ -375,7 +378,7 @@ def hpersist(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         known[field] = None if old is None else 0
     if not kept:
         return (), replies
-    return _changed(cells, key, found, now, (EXPIRE, *chain.from_iterable((field, 0) for field in kept))), replies
+    return _changed(cells, key, found, now, EXPIRE, *_flat((field, 0) for field in kept)), replies
 
 
 def _when(cells: Cells, request: Sequence[bytes], now: int, answer: Callable[[int], int]) -> Effect:

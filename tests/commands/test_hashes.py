@@ -207,7 +207,7 @@ def filled(count: int) -> Ours:
     ours = Ours()
     for first in range(0, count, 1000):
         fields = [word % number for number in range(first, min(count, first + 1000)) for word in (b"f%d", b"v%d")]
-        apply(ours, (b"h", ("hset", *fields), 0))
+        apply(ours, (b"h", ("hset", 0, *fields), 0))
     return ours
 
 
@@ -228,7 +228,7 @@ def test_all_fields_are_drawn_equally_often(size: int, expired: int, options: tu
     rng = random.Random(7)
     ours = filled(size)
     if expired:
-        apply(ours, (b"h", ("hexpire", *[item for n in range(expired) for item in (b"f%d" % n, NOW)]), 0))
+        apply(ours, (b"h", ("hexpire", 0, *[item for n in range(expired) for item in (b"f%d" % n, NOW)]), 0))
     row = find(b"HRANDFIELD")
     assert row is not None
     assert row.run is not None
@@ -483,7 +483,7 @@ def test_a_command_removes_only_so_many_expired_fields() -> None:
     """100,000 that expire at once are not 100 ms of whoever writes next; nobody sees those that are left."""
     count = 3 * DUE_MAX + 5
     ours = filled(count)
-    apply(ours, (b"h", ("hexpire", *[item for n in range(count - 1) for item in (b"f%d" % n, NOW + 5)]), 0))
+    apply(ours, (b"h", ("hexpire", 0, *[item for n in range(count - 1) for item in (b"f%d" % n, NOW + 5)]), 0))
     ours.now += 5
     value = ours.cells[b"h"][1]
     assert isinstance(value, LargeHash)
@@ -500,7 +500,7 @@ def test_a_command_removes_only_so_many_expired_fields() -> None:
 def test_a_hash_that_is_gone_is_made_anew_however_many_fields_it_had() -> None:
     count = 2 * DUE_MAX
     ours = filled(count)
-    apply(ours, (b"h", ("hexpire", *[item for n in range(count) for item in (b"f%d" % n, NOW + 5)]), NOW + SECOND))
+    apply(ours, (b"h", ("hexpire", 0, *[item for n in range(count) for item in (b"f%d" % n, NOW + 5)]), NOW + SECOND))
     ours.now += 5
     assert ours.ask(b"HSET", b"h", b"f5", b"x") == 1
     assert ours.ask(b"HGETALL", b"h") == Map([b"f5", b"x"])
@@ -592,11 +592,11 @@ def test_dates_of_fields_are_by_the_wall() -> None:
 def test_a_change_of_a_large_hash_ships_what_it_changes() -> None:
     ours = filled(10_000)
     for line, length in (
-        (b"HSET h f5 x", 3),
-        (b"HDEL h f6", 2),
-        (b"HINCRBY h n 1", 3),
-        (b"HSETNX h new x", 3),
-        (b"HEXPIRE h 10 FIELDS 1 f7", 3),
+        (b"HSET h f5 x", 4),
+        (b"HDEL h f6", 3),
+        (b"HINCRBY h n 1", 4),
+        (b"HSETNX h new x", 4),
+        (b"HEXPIRE h 10 FIELDS 1 f7", 4),
     ):
         request = line.split(b" ")
         row = find(request[0])
@@ -633,7 +633,7 @@ def test_no_command_of_bounded_reply_takes_a_turn_of_a_hash_of_100_000(deadlines
         for first in range(0, 100_000, 1000):
             numbers = range(first, first + 1000)
             expiring = [item for n in numbers for item in (b"f%d" % n, NOW + 5 + n % 2 * 10_000_000)]
-            apply(ours, (b"h", ("hexpire", *expiring), 0))
+            apply(ours, (b"h", ("hexpire", 0, *expiring), 0))
         ours.now += 5
     for line in SMALL_COMMANDS:
         row = find(line.split(b" ")[0])

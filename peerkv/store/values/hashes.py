@@ -1,8 +1,9 @@
 """Hashes: values by field, in the order in which the fields came, and the deadlines of fields that have one.
 
-A field whose deadline has passed is not there for whoever reads, and stays in memory until somebody writes: a command
-that changes a hash says first how many of its deadlines are over (the patch `hdue`), as it alone knows what time it is.
-Which those are is the same on every owner, since deadlines, and fields of one deadline, are ordered.
+A field whose deadline has passed is not there for whoever reads, and stays in memory until somebody writes. Every
+change of a hash says first how many of its deadlines are **due**, as the command alone knows what time it is: so many
+fields are no more, and then it is done to the others. Which those are is the same on every owner, since deadlines, and
+fields of one deadline, are ordered.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ PUT: Final = "hset"
 CHANGE: Final = "hchange"
 REMOVE: Final = "hdel"
 EXPIRE: Final = "hexpire"
-DUE: Final = "hdue"
+ANEW: Final = -1
+"""In place of how many are due: nothing is left of what was there."""
 
 _NONE: Final[Mapping[bytes, int]] = {}
 _DEADLINE_BYTES: Final = 150
@@ -64,7 +66,8 @@ class Hash(Keyed):
     def parts(self) -> Iterator[Patch]:
         held = self._all()
         fields, values, deadlines = list(held), list(held.values()), list(self.deadlines.items())
-        return chain(each_of(PUT, zip(fields, values, strict=True)), each_of(EXPIRE, deadlines))
+        parts = chain(each_of(PUT, zip(fields, values, strict=True)), each_of(EXPIRE, deadlines))
+        return ((name, 0, *arguments) for name, *arguments in parts)
 
     @abstractmethod
     def _all(self) -> dict[bytes, bytes]:
@@ -186,10 +189,22 @@ def _large(value: Value | None) -> LargeHash:
     return value
 
 
-@patch(PUT, each=(bytes, bytes))
+def _without_due(value: Value | None, due: int) -> Value | None:
+    """Before anything else is done."""
+    if due == ANEW:
+        return None
+    if due:
+        found = _large(value)
+        found.remove(found.first_due(due))
+    return value
+
+
+@patch(PUT, int, each=(bytes, bytes))
 def _put(value: Value | None, arguments: Sequence[Any]) -> Hash:
     """These fields have these values, and no deadlines."""
-    new = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    due, *pairs = arguments
+    value = _without_due(value, due)
+    new = dict(zip(pairs[::2], pairs[1::2], strict=True))
     if isinstance(value, LargeHash):
         if value.deadlines:
             for field in new:
@@ -200,49 +215,45 @@ def _put(value: Value | None, arguments: Sequence[Any]) -> Hash:
         raise TypeError("not a hash")
     fields = value.unpacked() if value is not None else {}
     fields.update(new)
-    return _made(fields) if fits(arguments) else LargeHash(fields)
+    return _made(fields) if fits(pairs) else LargeHash(fields)
 
 
-@patch(CHANGE, bytes, bytes)
+@patch(CHANGE, int, bytes, bytes)
 def _change(value: Value | None, arguments: Sequence[Any]) -> Value | None:
     """A field that is there has another value, and the deadline that it had."""
-    field, new = arguments
+    due, field, new = arguments
+    value = _without_due(value, due)
     if isinstance(value, LargeHash):
         if field not in value.held:
             raise ValueError("there is no such field")
         value.held[field] = new
         return value
-    return _put(value, arguments)
+    return _put(value, (0, field, new))
 
 
-@patch(REMOVE, each=(bytes,))
+@patch(REMOVE, int, each=(bytes,))
 def _remove(value: Value | None, arguments: Sequence[Any]) -> Hash | None:
     """These fields, which are there, are no more."""
+    due, *gone = arguments
+    value = _without_due(value, due)
     if isinstance(value, LargeHash):
-        value.remove(arguments)
+        value.remove(gone)
         return value
     if not isinstance(value, SmallHash):
         raise TypeError("not a hash")
     fields = value.unpacked()
-    for field in arguments:
+    for field in gone:
         del fields[field]
     return _made(fields) if fields else None
 
 
-@patch(EXPIRE, each=(bytes, int))
+@patch(EXPIRE, int, each=(bytes, int))
 def _expire(value: Value | None, arguments: Sequence[Any]) -> Hash:
     """These fields, which are there, have these deadlines; 0: none."""
-    found = _large(value)
-    if not all(map(found.held.__contains__, arguments[::2])):
+    due, *pairs = arguments
+    found = _large(_without_due(value, due))
+    if not all(map(found.held.__contains__, pairs[::2])):
         raise ValueError("there is no such field")
-    for field, deadline in zip(arguments[::2], arguments[1::2], strict=True):
+    for field, deadline in zip(pairs[::2], pairs[1::2], strict=True):
         found.set_deadline(field, deadline)
-    return found
-
-
-@patch(DUE, int)
-def _due(value: Value | None, arguments: Sequence[Any]) -> Hash:
-    """So many fields have expired and are no more, those whose deadlines come first."""
-    found = _large(value)
-    found.remove(found.first_due(arguments[0]))
     return found
