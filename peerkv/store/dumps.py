@@ -13,9 +13,9 @@ from typing import Any, Final
 from peerkv.store.rdb import Content, content_of, payload_of
 from peerkv.store.values import Body, Collection, Patch, Value, patch, patched
 
-_ITEMS: Final = {"list": "rpush", "set": "sadd", "hash": "hset", "zset": "zset"}
-"""The patches of which a collection's parts are, by its type, ..."""
-_DEADLINES: Final = "hexpire"
+_ITEMS: Final[dict[str, Patch]] = {"list": ("rpush",), "set": ("sadd",), "hash": ("hset", 0), "zset": ("zset",)}
+"""How the patches begin of which a collection's parts are, by its type, ..."""
+_DEADLINES: Final[Patch] = ("hexpire", 0)
 """... and what is besides them in those of hashes."""
 _SCORE: Final = Struct(">d")
 
@@ -32,8 +32,10 @@ def dumped(value: Value, now: int, skew: int) -> bytes | None:
 def _content_of(value: Collection, now: int, skew: int) -> Content:
     items: list[Any] = []
     deadlines: dict[bytes, int] = {}
-    for name, *arguments in value.parts():
-        if name == _DEADLINES:
+    begin = len(_ITEMS[value.TYPE])
+    for part in value.parts():
+        arguments = part[begin:]
+        if part[:begin] == _DEADLINES:
             deadlines.update(zip(arguments[::2], arguments[1::2], strict=True))
         else:
             items += arguments
@@ -80,6 +82,5 @@ def _restore(_value: Value | None, arguments: Sequence[Any]) -> Value | None:
     items = content.items
     if content.kind == "zset":
         items = list(chain.from_iterable(zip(map(_SCORE.pack, items[1::2]), items[::2], strict=True)))
-    first: Patch = (_ITEMS[content.kind], *items)
-    made = patched(None, first)
-    return patched(made, (_DEADLINES, *content.deadlines)) if content.deadlines else made
+    made = patched(None, (*_ITEMS[content.kind], *items))
+    return patched(made, (*_DEADLINES, *content.deadlines)) if content.deadlines else made
