@@ -32,6 +32,11 @@ def main() -> None:
     )
     parser.add_argument("--pipeline", type=int, nargs="*", default=[1, 16])
     parser.add_argument("--tests", default="set,get,incr")
+    parser.add_argument(
+        "--collections",
+        default="lpush,rpop,lrange_100,hset,sadd,spop,zadd,mset",
+        help="likewise, with a quarter of the requests; of these all but MSET work on one key",
+    )
     options = parser.parse_args()
     if shutil.which("redis-benchmark") is None:
         sys.exit("bench: redis-benchmark is not installed (apt install redis-tools)")
@@ -49,18 +54,21 @@ def main() -> None:
             for pipeline in options.pipeline:
                 requests = options.requests * (4 if pipeline > 1 else 1)
                 for name, port in servers.items():
-                    for test, rate in _redis_benchmark(port, options.tests, requests, pipeline).items():
+                    found = _redis_benchmark(port, options.tests, requests, pipeline)
+                    if options.collections:
+                        found |= _redis_benchmark(port, options.collections, requests // 4, pipeline)
+                    for test, rate in found.items():
                         rows.setdefault((test, pipeline), {}).setdefault(name, []).append(rate)
-                found = safe.setdefault(pipeline, {})
-                found.setdefault("redis-server", []).append(_set(servers["redis-server"], pipeline))
-                found.setdefault("redis 1+2, SET + WAIT 1", []).append(_set(primary, pipeline, wait=True))
-                found.setdefault("one node of three", []).append(_set(servers["one node of three"], pipeline))
+                row = safe.setdefault(pipeline, {})
+                row.setdefault("redis-server", []).append(_set(servers["redis-server"], pipeline))
+                row.setdefault("redis 1+2, SET + WAIT 1", []).append(_set(primary, pipeline, wait=True))
+                row.setdefault("one node of three", []).append(_set(servers["one node of three"], pipeline))
 
     print(f"\nratios to redis-server in the same run: medians of {options.rounds}, -c {CLIENTS}, {VALUE_BYTES} bytes")
     print(f"nodes: {platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}\n")
     print(f"{'':22}{'redis-server':>16}{'one node alone':>18}{'one node of three':>20}")
-    for (test, pipeline), rates in sorted(rows.items(), key=lambda row: (row[0][1], row[0][0])):
-        print(f"{test.upper():14} -P {pipeline:<4}" + _columns(rates, list(servers)))
+    for (test, pipeline), rates in sorted(rows.items(), key=lambda row: row[0][1]):
+        print(f"{test.upper().split(' (')[0]:14} -P {pipeline:<4}" + _columns(rates, list(servers)))
     names = ["redis-server", "redis 1+2, SET + WAIT 1", "one node of three"]
     print("\nas safe as can be asked for (load of bench/load.py: SET, and for Redis each SET followed by WAIT 1 0)\n")
     print(f"{'':22}{names[0]:>16}{names[1]:>26}{names[2]:>20}")

@@ -37,6 +37,9 @@ What could have changed something but did not is remembered like what did: run a
 TURN_BYTES_MAX: Final = 8 << 20
 """Values and replies that operations make in a turn; the rest of them is run in the next one. Each is kept until the
 frames are made: 25 APPENDs to 60 MiB, or 400 GETEX of 1 MiB, were one turn, and more than a frame may have."""
+CHANGE_BYTES_MAX: Final = 128 << 20
+REPLY_BYTES_MAX: Final = 64 << 20
+"""One change, and what it answers, must fit into a frame together (`frame_bytes_max`)."""
 UNCHANGING_MAX: Final = 16384
 """Forgetting one costs its successor a retry, no more."""
 
@@ -213,6 +216,9 @@ class Home:
         """What an operation has done becomes history."""
         home = self.homes[number]
         process = origin.process
+        refused = too_much(changes, reply)
+        if refused is not None:
+            changes, reply = None if changes is None else (), refused
         if changes is None:
             self._unchanging.add((process, ticket))
             if len(self._unchanging) > UNCHANGING_MAX:
@@ -443,6 +449,19 @@ def fault(request: Sequence[bytes], error: Exception) -> ReplyError:
         return error.reply
     name = request[0].decode("ascii", "replace")
     return ReplyError(f"ERR internal fault in '{name:.64}', nothing was done: {type(error).__name__}")
+
+
+def too_much(changes: Sequence[Change] | None, reply: Reply) -> ReplyError | None:
+    """What is said to an operation that would do, or answer, more than can be sent to the other owners in a frame."""
+    size = sum([size_of_body(body) for _, body, _ in changes or ()])
+    if size > CHANGE_BYTES_MAX:
+        return ReplyError(f"ERR the change would be of {size} bytes, at most {CHANGE_BYTES_MAX} are allowed")
+    size = size_of_reply(reply)
+    if size > REPLY_BYTES_MAX:
+        return ReplyError(
+            f"ERR the reply would be of {size} bytes, at most {REPLY_BYTES_MAX} are allowed: ask for a part of it"
+        )
+    return None
 
 
 def reply_of(run: Run, cells: Cells, request: Sequence[bytes], now: int) -> Reply:

@@ -19,7 +19,7 @@ from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from peerkv.agreement.columns import RUN
-from peerkv.agreement.home import Run, fault, reply_of
+from peerkv.agreement.home import Run, fault, reply_of, too_much
 from peerkv.agreement.operation import (
     Answers,
     CellAnswers,
@@ -329,7 +329,7 @@ class Reads:
             changes, reply = self._runs[request[0]](self._view.copies.cells[number], request, now)
         except Exception as error:
             return (fault(request, error),)
-        return (reply,) if changes is None else None
+        return (too_much(changes, reply) or reply,) if changes is None else None
 
     def confirmed(self, peer: Peer, confirms: list[Any]) -> None:
         """Owners' answers to our reads."""
