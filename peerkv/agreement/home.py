@@ -149,8 +149,8 @@ class Home:
                 continue
             try:
                 changes, reply = runs[request[0]](cells_of[number], request, clock)
-            except Exception as error:
-                changes, reply = None, fault(request, error)
+            except Exception as error:  # it might have changed something: that it has not is remembered
+                changes, reply = (), fault(request, error)
             if changes is None or len(changes) != 1 or type(changes[0][1]) is not bytes:
                 rows_of.clear()
                 self._made = made
@@ -209,7 +209,7 @@ class Home:
         try:
             changes, reply = self._runs[request[0]](home.slot.cells, request, self.clock.cluster_ms)
         except Exception as error:
-            changes, reply = None, fault(request, error)
+            changes, reply = (), fault(request, error)
         self._record(number, origin, ticket, changes, reply)
 
     def _record(self, number: int, origin: Peer, ticket: int, changes: Sequence[Change] | None, reply: Reply) -> None:
@@ -443,7 +443,7 @@ class Home:
 
 
 def fault(request: Sequence[bytes], error: Exception) -> ReplyError:
-    """What is said to a command that raised an exception. It has changed nothing; where none was meant, it costs its
+    """What is said to a command that raised an exception. It has changed nothing; one that is a fault of ours costs its
     client an error, and not one home after another."""
     if isinstance(error, CommandError):
         return error.reply

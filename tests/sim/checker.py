@@ -66,8 +66,8 @@ class Checked:
         self.name = name
         self.begun: dict[tuple[int, int], list[Written]] = {}
         """(slot, position) of changes in this turn, and what they have written."""
-        self.installed: dict[int, dict[bytes, Cell]] = {}
-        """Copies that were put in place in this turn."""
+        self.installed: dict[int, dict[bytes, tuple[int, Any, int]]] = {}
+        """Copies that were put in place in this turn, and what is kept of their values, which may be changed in it."""
 
     def copies(self, count: int) -> Copies:
         """In place of those that a node would make for itself."""
@@ -92,7 +92,7 @@ class Checked:
                 raise Violation(f"{self.name} is home of slot {slot} under a ballot that its copy has not promised")
         for slot, cells in installed.items():
             for key, (version, value, deadline) in cells.items():
-                self.history.cell(self.name, cluster, slot, version, (key, _kept(value), deadline))
+                self.history.cell(self.name, cluster, slot, version, (key, value, deadline))
 
     def look(self, node: Node) -> None:
         """What must hold between turns, of every slot."""
@@ -154,7 +154,7 @@ class _CellsBySlot(list[dict[bytes, Cell]]):
         for begun in [begun for begun in checked.begun if begun[0] == slot]:
             del checked.begun[begun]
         super().__setitem__(slot, _Cells(checked, slot, cells))
-        checked.installed[slot] = dict(cells)
+        checked.installed[slot] = {key: (cell[0], _kept(cell[1]), cell[2]) for key, cell in cells.items()}
 
 
 class _Cells(dict[bytes, Cell]):

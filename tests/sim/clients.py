@@ -29,10 +29,30 @@ ERA_S: Final = 3.0
 LARGE_BYTES: Final = 50_000
 SLOW_BYTES_PER_S: Final = 20_000
 """What a slow client reads of its replies."""
+KINDS: Final = (
+    *(b"n:%d", b"a:%d", b"{t0}:%d", b"{t1}:%d", b"{t2}:%d", b"{t2}:%d."),
+    *(b"{l}:%d", b"{l}:%d.", b"{h}:%d", b"{s}:%d", b"{s}:%d.", b"{z}:%d", b"{z}:%d."),
+)
+"""Keys by what they hold: numbers, texts that grow, strings, lists, hashes, sets, sorted sets; those in braces are of
+one slot."""
+WHOLE: Final[dict[bytes, tuple[bytes, ...]]] = {
+    b"{l": (b"LRANGE", b"0", b"-1"),
+    b"{h": (b"HGETALL",),
+    b"{s": (b"SMEMBERS",),
+    b"{z": (b"ZRANGE", b"0", b"-1", b"WITHSCORES"),
+}
+"""How all of what such a key holds is read."""
 STABLE: Final = tuple(b"stable:%d" % number for number in range(24))
 """Keys that are there all the time."""
 
 Request: TypeAlias = tuple[bytes, ...]
+
+
+def whole_of(key: bytes) -> Request:
+    """A request for all that a key holds."""
+    name, *rest = WHOLE.get(key[:2], (b"GET",))
+    return name, key, *rest
+
 
 NOTHING_DONE: Final = ("NOQUORUM", "CLUSTERDOWN")
 
@@ -119,7 +139,7 @@ class Client:
     def _key(self) -> bytes:
         rng = self.rng
         era = int(self.scenario.world.now / ERA_S)
-        return rng.choice((b"n:%d", b"a:%d", b"{t0}:%d", b"{t1}:%d", b"{t2}:%d", b"{t2}:%d.")) % era
+        return rng.choice(KINDS) % era
 
     def _usual(self, key: bytes) -> Request:
         rng = self.rng
@@ -135,8 +155,10 @@ class Client:
             return of(
                 (reads[0], reads[3], (b"APPEND", key, token), (b"APPEND", key, token), (b"GETRANGE", key, b"-9", b"-1"))
             )
-        other = self._key()
         beside = key[:-1] if key.endswith(b".") else key + b"."
+        if key[:2] in WHOLE:
+            return self._of_collection(key, beside, token, milliseconds)
+        other = self._key()
         return of(
             (
                 *reads,
@@ -162,6 +184,75 @@ class Client:
                 (b"RENAME", key, beside),
             )
         )
+
+    def _of_collection(self, key: bytes, beside: bytes, token: bytes, milliseconds: bytes) -> Request:
+        rng = self.rng
+        member, another = b"m%d" % rng.randrange(12), b"m%d" % rng.randrange(12)
+        amount = b"%d" % rng.randrange(-5, 6)
+        if rng.random() < 0.15:
+            of_any: tuple[Request, ...] = (
+                (b"DEL", key),
+                (b"PEXPIRE", key, milliseconds),
+                (b"PERSIST", key),
+                (b"RENAME", key, beside),
+                (b"COPY", key, beside, b"REPLACE"),
+                (b"GET", key),
+                (b"APPEND", key, member),
+                (b"TYPE", key),
+            )
+            return rng.choice(of_any)
+        of: dict[bytes, tuple[Request, ...]] = {
+            b"{l": (
+                (b"RPUSH", key, token),
+                (b"LPUSH", key, token, member),
+                (b"RPUSHX", key, member),
+                (b"LPOP", key),
+                (b"RPOP", key, b"2"),
+                (b"LSET", key, b"1", token),
+                (b"LREM", key, b"1", member),
+                (b"LINSERT", key, b"BEFORE", member, another),
+                (b"LTRIM", key, b"0", b"30"),
+                (b"LMOVE", key, beside, b"LEFT", b"RIGHT"),
+                (b"LRANGE", key, b"0", b"3"),
+                (b"LLEN", key),
+            ),
+            b"{h": (
+                (b"HSET", key, member, token),
+                (b"HSET", key, member, amount, another, amount),
+                (b"HSETNX", key, member, token),
+                (b"HINCRBY", key, member, amount),
+                (b"HDEL", key, member, another),
+                (b"HGET", key, member),
+                (b"HMGET", key, member, another),
+                (b"HLEN", key),
+            ),
+            b"{s": (
+                (b"SADD", key, member, another),
+                (b"SADD", key, token),
+                (b"SREM", key, member),
+                (b"SMOVE", key, beside, member),
+                (b"SUNIONSTORE", key, key, beside),
+                (b"SDIFFSTORE", beside, key, beside),
+                (b"SINTERCARD", b"2", key, beside),
+                (b"SISMEMBER", key, member),
+                (b"SCARD", key),
+            ),
+            b"{z": (
+                (b"ZADD", key, amount, member),
+                (b"ZADD", key, b"GT", b"CH", amount, member, amount, another),
+                (b"ZINCRBY", key, amount, member),
+                (b"ZADD", key, amount, token),
+                (b"ZREM", key, member),
+                (b"ZPOPMIN", key),
+                (b"ZPOPMAX", key, b"2"),
+                (b"ZREMRANGEBYSCORE", key, b"-2", b"0"),
+                (b"ZUNIONSTORE", key, b"2", key, beside),
+                (b"ZRANGE", key, b"0", b"2"),
+                (b"ZSCORE", key, member),
+                (b"ZCARD", key),
+            ),
+        }
+        return rng.choice((*of[key[:2]], whole_of(key)))
 
     def _rare(self) -> Request:
         if self.scenario.flushes:

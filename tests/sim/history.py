@@ -20,7 +20,7 @@ from math import inf
 from typing import Any, Final, TypeAlias
 
 from peerkv.commands.table import Kind, find_part, keys_of
-from peerkv.resp import CommandError
+from peerkv.resp import CommandError, Map, Pairs, Reply, Set, encode
 from peerkv.store.cell import Cell
 from peerkv.store.slot import Copies
 from peerkv.store.values import Collection, Patch, patched
@@ -226,7 +226,7 @@ class _Model:
             changes, reply = self._runs[index](cells, op.request, NOW_MS)
         except CommandError as error:
             changes, reply = (), error.reply
-        if op.known and op.reply is not ANY and op.reply != reply:
+        if op.known and op.reply is not ANY and op.reply != _as_seen(reply):
             return None
         if not changes:
             return state
@@ -239,6 +239,15 @@ class _Model:
             _, value, deadline = cells[key]
             after[self._places[key]] = ABSENT if value is None else (frozen(value), *_span(op, state, deadline))
         return tuple(after)
+
+
+def _as_seen(reply: Reply) -> Reply:
+    """As a client of RESP2 sees it."""
+    if isinstance(reply, (Map, Pairs, Set)):
+        reply = reply.items
+    if isinstance(reply, float):
+        return encode(reply, 2).split(b"\r\n")[1]
+    return [_as_seen(item) for item in reply] if isinstance(reply, list) else reply
 
 
 def frozen(value: Any) -> Frozen:
