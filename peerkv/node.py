@@ -222,6 +222,7 @@ class Node:
         limits = self.settings.request_bytes_max, self.settings.inline_bytes_max
         session = Session(self._session_id, address, local, now, Requests(*limits), fd=fd, last_active=now)
         self.sessions[session.id] = session
+        self.dispatcher.opened(session)
         self._statistics.connections += 1
         return session
 
@@ -267,6 +268,14 @@ class Node:
         session.closing = True
         session.backlog.clear()
         self._outbox.kills.append(session)
+
+    def pause(self, milliseconds: int, writes_only: bool) -> None:
+        """CLIENT PAUSE."""
+        self.dispatcher.pause(milliseconds, writes_only)
+
+    def unpause(self) -> None:
+        """CLIENT UNPAUSE."""
+        self.dispatcher.unpause()
 
     # -- links between peers
 
@@ -622,7 +631,7 @@ class Node:
         total = sum([size for size, _ in sizes])
         if total <= most:
             return
-        for size, session in sorted(sizes, key=_size_of, reverse=True):
+        for size, session in sorted(sizes, key=_worth, reverse=True):
             if total <= most:
                 break
             total -= size
@@ -797,5 +806,6 @@ def _myself(settings: Settings, process: int, wall: float, versions: tuple[int, 
     )
 
 
-def _size_of(entry: tuple[int, Session]) -> int:
-    return entry[0]
+def _worth(entry: tuple[int, Session]) -> tuple[bool, int]:
+    """How much is won by closing it; who asked not to be closed (CLIENT NO-EVICT) comes last."""
+    return not entry[1].no_evict, entry[0]

@@ -7,27 +7,25 @@ from typing import Final
 
 from peerkv import reports
 from peerkv.clients import server
-from peerkv.clients.session import Services, Session
+from peerkv.clients.session import Services, Session, Voice
 from peerkv.commands import catalogue
-from peerkv.commands.table import Command, arity_error, help_of, subcommand_of
-from peerkv.resp import OK, Reply, ReplyError, Verbatim, parse_integer
+from peerkv.commands.access import INTEGER_MAX
+from peerkv.commands.catalogue import named
+from peerkv.commands.table import Command, arity_error
+from peerkv.resp import OK, Reply, ReplyError, Set, Verbatim, parse_integer
 
 SYNTAX: Final = ReplyError("ERR syntax error")
 NO_REPLY: Final = ReplyError("no reply")
 """CLIENT REPLY OFF and SKIP answer nothing, not even this."""
+NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
 CLIENT_TYPES: Final = (b"NORMAL", b"MASTER", b"REPLICA", b"SLAVE", b"PUBSUB")
+NO_TRACKING: Final = ReplyError("ERR CLIENT TRACKING is not supported here: nothing is sent that was not asked for")
 WRONG_PASSWORD: Final = ReplyError("WRONGPASS invalid username-password pair or user is disabled.")
 NAME_BYTES_MAX: Final = 512
 
 
 def run(services: Services, session: Session, command: Command, request: Sequence[bytes]) -> Reply:
-    """Answer a command of kind SESSION."""
-    if command.subcommands and len(request) > 1:
-        subcommand = subcommand_of(command, request)
-        if isinstance(subcommand, ReplyError):
-            return subcommand
-        if subcommand.name.endswith("|help"):
-            return help_of(command)
+    """Answer a command of kind SESSION; what it says of a subcommand is known to fit."""
     match command.name:
         case "ping":
             if len(request) > 2:
@@ -89,7 +87,7 @@ def _hello(session: Session, request: Sequence[bytes]) -> Reply:
         if version not in (2, 3):
             return ReplyError("NOPROTO unsupported protocol version")
         protocol = version
-    name = None
+    name = user = None
     options = iter(request[2:])
     for option in options:
         match option.upper():
@@ -97,8 +95,6 @@ def _hello(session: Session, request: Sequence[bytes]) -> Reply:
                 user, password = next(options, None), next(options, None)
                 if user is None or password is None:
                     return _hello_syntax(option)
-                if user != b"default":
-                    return WRONG_PASSWORD
             case b"SETNAME":
                 name = next(options, None)
                 if name is None:
@@ -107,6 +103,8 @@ def _hello(session: Session, request: Sequence[bytes]) -> Reply:
                     return _bad_name("Client names")
             case _:
                 return _hello_syntax(option)
+    if user not in (None, b"default"):
+        return WRONG_PASSWORD
     session.protocol = protocol
     if name is not None:
         session.name = name
@@ -128,7 +126,7 @@ def _hello_syntax(option: bytes) -> ReplyError:
 def _select(request: Sequence[bytes]) -> Reply:
     index = parse_integer(request[1])
     if index is None:
-        return ReplyError("ERR value is not an integer or out of range")
+        return NOT_AN_INTEGER
     if index != 0:
         return ReplyError("ERR DB index is out of range: there is one keyspace here, 0")
     return OK
@@ -137,7 +135,9 @@ def _select(request: Sequence[bytes]) -> Reply:
 def _reset(session: Session) -> None:
     session.protocol = 2
     session.name = b""
-    session.muted = session.skips = session.any_copy = False
+    session.any_copy = session.no_evict = session.no_touch = False
+    session.aloud = session.voice is Voice.MUTED
+    session.become(voice=Voice.SPEAKS)
 
 
 # -- CLIENT
@@ -170,52 +170,110 @@ def _client(services: Services, session: Session, request: Sequence[bytes]) -> R
             return _list(services, options)
         case [b"KILL", *options] if options:
             return _kill(services, session, options)
-        case [b"NO-EVICT" | b"NO-TOUCH", switch] if switch.upper() in (b"ON", b"OFF"):
+        case [b"NO-EVICT" | b"NO-TOUCH" as what, switch] if switch.upper() in (b"ON", b"OFF"):
+            setattr(session, what.decode().lower().replace("-", "_"), switch.upper() == b"ON")
             return OK
         case [b"REPLY", switch]:
             return _reply_mode(session, switch)
+        case [b"PAUSE", *arguments]:
+            return _pause(services, arguments) if len(arguments) < 3 else _unknown_form(request)
+        case [b"UNPAUSE"]:
+            services.unpause()
+            return OK
+        case [b"UNBLOCK", *arguments]:
+            return _unblock(services, arguments) if len(arguments) < 3 else _unknown_form(request)
         case [b"GETREDIR"]:
             return -1
-        case [b"UNPAUSE"]:
-            return OK
-        case [b"TRACKING" | b"PAUSE" | b"CACHING" as subcommand, *_]:
-            return ReplyError(f"ERR CLIENT {subcommand.decode()} is not supported here")
+        case [b"TRACKINGINFO"]:
+            return {b"flags": Set([b"off"]), b"redirect": -1, b"prefixes": []}
+        case [b"TRACKING", switch, *_]:
+            return OK if switch.upper() == b"OFF" else NO_TRACKING if switch.upper() == b"ON" else SYNTAX
+        case [b"CACHING", *_]:
+            return ReplyError(
+                "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode"
+                " enabled"
+            )
         case _:
             return SYNTAX
 
 
 def _set_info(session: Session, attribute: bytes, value: bytes) -> Reply:
-    match attribute.upper():
-        case b"LIB-NAME":
-            if not _is_name(value):
-                return _bad_name("lib-name")
-            session.library = value
-        case b"LIB-VER":
-            if not _is_name(value):
-                return _bad_name("lib-ver")
-            session.library_version = value
-        case _:
-            return ReplyError(f"ERR Unrecognized option '{attribute.decode('utf-8', 'surrogateescape')}'")
+    attributes = {b"LIB-NAME": "library", b"LIB-VER": "library_version"}
+    said = attribute.decode("utf-8", "surrogateescape")
+    if attribute.upper() not in attributes:
+        return ReplyError(f"ERR Unrecognized option '{said}'")
+    if not _is_name(value):
+        return _bad_name(said)
+    setattr(session, attributes[attribute.upper()], value)
     return OK
 
 
 def _reply_mode(session: Session, switch: bytes) -> Reply:
     match switch.upper():
         case b"ON":
-            session.muted = session.skips = False
+            session.become(voice=Voice.SPEAKS)
+            session.aloud = True
             return OK
         case b"OFF":
-            session.muted = True
+            session.become(voice=Voice.MUTED)
             return NO_REPLY
         case b"SKIP":
-            session.skips = not session.muted
+            if session.voice is not Voice.MUTED:
+                session.become(voice=Voice.SKIPS)
             return NO_REPLY
         case _:
             return SYNTAX
 
 
+def _pause(services: Services, arguments: Sequence[bytes]) -> Reply:
+    mode = arguments[1].upper() if len(arguments) > 1 else b"ALL"
+    if mode not in (b"ALL", b"WRITE"):
+        return ReplyError("ERR CLIENT PAUSE mode must be WRITE or ALL")
+    milliseconds = parse_integer(arguments[0])
+    if milliseconds is None:
+        return ReplyError("ERR timeout is not an integer or out of range")
+    if milliseconds < 0:
+        return ReplyError("ERR timeout is negative")
+    if milliseconds > INTEGER_MAX - services.clock.cluster_ms:
+        return ReplyError("ERR timeout is out of range")
+    services.pause(milliseconds, mode == b"WRITE")
+    return OK
+
+
+def _unblock(services: Services, arguments: Sequence[bytes]) -> Reply:
+    reason = arguments[1].upper() if len(arguments) > 1 else b"TIMEOUT"
+    if reason not in (b"TIMEOUT", b"ERROR"):
+        return ReplyError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+    number = parse_integer(arguments[0])
+    if number is None:
+        return NOT_AN_INTEGER
+    found = services.sessions.get(number)
+    if found is None or not found.blocked:
+        return 0
+    found.unblock = reason.decode().lower()
+    return 1
+
+
+def _unknown_form(request: Sequence[bytes]) -> ReplyError:
+    """What Redis says where there are more arguments than any form of a subcommand has."""
+    said = request[1].decode("utf-8", "surrogateescape")
+    return ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{said:.128}'. Try CLIENT HELP.")
+
+
+def _flags(session: Session) -> str:
+    flags = (
+        ("b", session.blocked),
+        ("c", session.closing),
+        ("r", session.any_copy),
+        ("e", session.no_evict),
+        ("T", session.no_touch),
+    )
+    return "".join([flag for flag, holds in flags if holds]) or "N"
+
+
 def _described(services: Services, session: Session) -> bytes:
     now = services.clock.now
+    last = named(session.last)
     fields: tuple[tuple[str, object], ...] = (
         ("id", session.id),
         ("addr", session.address),
@@ -224,7 +282,7 @@ def _described(services: Services, session: Session) -> bytes:
         ("name", session.name.decode()),
         ("age", int(now - session.opened)),
         ("idle", int(now - session.last_active)),
-        ("flags", "N"),
+        ("flags", _flags(session)),
         ("db", 0),
         ("sub", 0),
         ("psub", 0),
@@ -232,7 +290,7 @@ def _described(services: Services, session: Session) -> bytes:
         ("multi", -1),
         ("qbuf", session.requests.unfinished),
         ("omem", session.unread),
-        ("cmd", session.last_command or "NULL"),
+        ("cmd", last.name if last is not None else "NULL"),
         ("user", "default"),
         ("redir", -1),
         ("resp", session.protocol),
@@ -253,9 +311,9 @@ def _list(services: Services, options: Sequence[bytes]) -> Reply:
             chosen = chosen if kind == b"NORMAL" else ()
         case [b"ID", _, *_]:
             ids = [parse_integer(option) for option in options[1:]]
-            if any(number is None or number < 1 for number in ids):
+            if None in ids:
                 return ReplyError("ERR Invalid client ID")
-            chosen = [session for session in chosen if session.id in ids]
+            chosen = [services.sessions[number] for number in ids if number in services.sessions]
         case _:
             return SYNTAX
     return Verbatim(b"".join(_described(services, session) + b"\n" for session in chosen))
@@ -270,26 +328,28 @@ def _kill(services: Services, session: Session, options: Sequence[bytes]) -> Rep
             return ReplyError("ERR No such client")
         _end(services, session, found[0])
         return OK
-    if len(options) % 2:
-        return SYNTAX
+    wanted: dict[str, object] = {}
     spares_me = True
-    chosen = sessions
-    for name, value in zip(options[::2], options[1::2], strict=True):
+    parts = iter(options)
+    for name in parts:
+        value = next(parts, None)
+        if value is None:
+            return SYNTAX
         text = value.decode("utf-8", "surrogateescape")
         match name.upper():
             case b"ID":
                 number = parse_integer(value)
                 if number is None or number < 1:
                     return ReplyError("ERR client-id should be greater than 0")
-                chosen = [other for other in chosen if other.id == number]
+                wanted["id"] = number
             case b"ADDR":
-                chosen = [other for other in chosen if other.address == text]
+                wanted["address"] = text
             case b"LADDR":
-                chosen = [other for other in chosen if other.local == text]
+                wanted["local"] = text
             case b"TYPE":
-                if text.upper().encode() not in CLIENT_TYPES:
+                if value.upper() not in CLIENT_TYPES:
                     return ReplyError(f"ERR Unknown client type '{text}'")
-                chosen = chosen if text.lower() == "normal" else []
+                sessions = sessions if value.upper() == b"NORMAL" else []
             case b"USER":
                 if text != "default":
                     return ReplyError(f"ERR No such user '{text}'")
@@ -299,6 +359,7 @@ def _kill(services: Services, session: Session, options: Sequence[bytes]) -> Rep
                 spares_me = text.lower() == "yes"
             case _:
                 return SYNTAX
+    chosen = [other for other in sessions if all(getattr(other, what) == value for what, value in wanted.items())]
     killed = [other for other in chosen if not (spares_me and other is session)]
     for other in killed:
         _end(services, session, other)

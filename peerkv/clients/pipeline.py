@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING, Final
 
 from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.home import Home, fault, reply_of
-from peerkv.agreement.operation import Operations
+from peerkv.agreement.operation import Operation, Operations, Pause
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.clients.connection import NO_REPLY
 from peerkv.clients.connection import run as run_session
-from peerkv.clients.session import Services, Session
+from peerkv.clients.session import Services, Session, Voice
 from peerkv.clients.whole import Whole
+from peerkv.commands.catalogue import named
 from peerkv.commands.table import (
     CHANCE_BYTES,
     SPELLED,
@@ -40,6 +41,7 @@ from peerkv.commands.table import (
     arity_error,
     find,
     find_part,
+    help_of,
     keys_of,
     subcommand_of,
     unknown,
@@ -96,6 +98,10 @@ ALONE: Final = -2
 """... or: no other one is answered together with it."""
 UNDER_WAY_MAX: Final = 1024
 """Slots remembered of a client that is never idle, before those are dropped of which nothing is under way."""
+PAUSE_LOOK_S: Final = 0.1
+"""How often it is seen whether clients are paused still, and until when."""
+NO_COMMANDS: Final = (b"post", b"host:")
+"""A browser was tricked into sending commands in the body of an HTTP request: it is cut off, as by Redis."""
 CROSSSLOT: Final = ReplyError("CROSSSLOT Keys in request don't hash to the same slot")
 
 
@@ -220,6 +226,9 @@ class Dispatcher:
         self._units = TURN_UNITS
         """Left in this turn."""
         self._whole = Whole(services, view, replica, coordinator, rng)
+        self._pause: tuple[float, bool] | None = None
+        """Until when clients are paused, and whether only in what writes."""
+        self._awaits_unpause = False
 
     # -- a client's buffer
 
@@ -293,15 +302,21 @@ class Dispatcher:
         plain, positions, cells_of, mask = copies.plain, copies.positions, copies.cells, self._view.mask
         written, reading = session.written, session.reading
         now, skew = self._clock.cluster_ms, self._clock.skew_ms
-        quiet = session.muted or session.skips
+        ordinary = session.ordinary
         changed = 0
         self.commands += len(requests)
+        session.last = requests[-1][0]
         for index, request in enumerate(requests):
-            if quiet:
-                _silence(session, batch, index)
-                quiet = session.muted
+            if not ordinary:
+                if self._must_wait(session, batch, index, requests):
+                    return None
+                ordinary = session.ordinary
             command = SPELLED.get(request[0]) or find(request[0])
             if command is None:
+                if request[0].lower() in NO_COMMANDS:
+                    self._services.kill(session)
+                    self._break_here(session, batch, index, requests)
+                    return None
                 batch.deliver(index, unknown(request))
                 continue
             arity = command.arity
@@ -361,7 +376,7 @@ class Dispatcher:
                 goes_on, rest = self._run_other(session, command, request, batch, index, requests)
                 if not goes_on:
                     return rest
-                quiet = session.muted or session.skips
+                ordinary = session.ordinary
         if not batch.left:
             self.finished(session)
         return None
@@ -391,6 +406,7 @@ class Dispatcher:
                 answer.deliver(0, reply)
                 return False, requests[index + 1 :]
             batch.deliver(index, reply)
+            session.last = requests[-1][0] if index + 1 < len(requests) else session.last
             if session.closing:
                 self._break_here(session, batch, index + 1, requests)
                 return False, None
@@ -501,7 +517,7 @@ class Dispatcher:
     def go_on(self, session: Session) -> None:
         """See whether a session's backlog can be run further, now or in the next turn; whatever stands in its way
         comes here again when it has gone."""
-        if session.queued or not session.held:
+        if session.queued or not session.held or session.stopped:
             return
         spreading = session.spreading
         if session.ordered:
@@ -570,7 +586,8 @@ class Dispatcher:
     def _stall(self, session: Session, batch: Batch, index: int, requests: list[list[bytes]]) -> None:
         """The rest has to wait until all before it has ended."""
         session.held = session.ordered = True
-        session.skips = session.skips or bool(index < len(requests) and batch.silent and index in batch.silent)
+        if session.voice is Voice.SPEAKS and index < len(requests) and batch.silent and index in batch.silent:
+            session.become(voice=Voice.SKIPS)
         session.backlog = self._break_here(session, batch, index, requests)
 
     def _break_here(self, session: Session, batch: Batch, index: int, requests: list[list[bytes]]) -> list[list[bytes]]:
@@ -586,7 +603,54 @@ class Dispatcher:
         batch.left -= len(batch.replies) - count
         del batch.replies[count:]
 
+    # -- clients that are paused
+
+    def pause(self, milliseconds: int, writes_only: bool) -> None:
+        """Have clients wait with what they ask for, or only with what writes, for so long. Of two pauses the longer and
+        the stricter one holds."""
+        until = self._clock.now + milliseconds / 1000
+        if self._pause is not None:
+            until, writes_only = max(until, self._pause[0]), writes_only and self._pause[1]
+        self._pause = until, writes_only
+        for session in self._services.sessions.values():
+            session.become(gated=True)
+        if not self._awaits_unpause:
+            self._awaits_unpause = True
+            self._operations.start(self._clock.now, self._await_unpause())
+
+    def unpause(self) -> None:
+        """Go on with what was held up."""
+        self._pause = None
+        for session in self._services.sessions.values():
+            session.become(gated=False)
+            if session.stopped:
+                session.stopped = False
+                self.go_on(session)
+
+    def opened(self, session: Session) -> None:
+        """A client has connected."""
+        if self._pause is not None:
+            session.become(gated=True)
+
+    def _await_unpause(self) -> Operation:
+        while self._pause is not None and self._clock.now < self._pause[0]:
+            yield Pause(min(self._pause[0] - self._clock.now, PAUSE_LOOK_S))
+        self._awaits_unpause = False
+        self.unpause()
+
     # -- one command
+
+    def _must_wait(self, session: Session, batch: Batch, index: int, requests: list[list[bytes]]) -> bool:
+        """The next command of a connection that is no ordinary one: whether it must wait, with all behind it."""
+        if session.gated and self._pause is not None and _is_gated(requests[index], writes_only=self._pause[1]):
+            session.stopped = True
+            self._stall(session, batch, index, requests)
+            return True
+        if session.voice is not Voice.SPEAKS:
+            batch.silent = {*(batch.silent or ()), index}
+        if session.voice is Voice.SKIPS:
+            session.become(voice=Voice.SPEAKS)
+        return False
 
     def _without_keys(self, command: Command, request: Sequence[bytes]) -> Reply:
         """A request that should have keys, and has none, is wrong, or asks for help: it is run for that."""
@@ -701,19 +765,35 @@ class Dispatcher:
     def _run_session(
         self, session: Session, command: Command, request: Sequence[bytes], batch: Batch, index: int
     ) -> Reply:
-        was_muted = session.muted
-        session.last_command = command.name
+        reply: Reply = None
+        if command.subcommands and len(request) > 1:
+            subcommand = subcommand_of(command, request)
+            if isinstance(subcommand, ReplyError):
+                return subcommand
+            if subcommand.name.endswith("|help"):
+                return help_of(command)
+            session.last = subcommand.name.encode()
         reply = run_session(self._services, session, command, request)
         if reply is NO_REPLY:
             batch.silent = {*(batch.silent or ()), index}
-        elif was_muted and not session.muted and batch.silent:  # CLIENT REPLY ON is answered
-            batch.silent.discard(index)
+        elif session.aloud:
+            session.aloud = False
+            if batch.silent:
+                batch.silent.discard(index)
         return reply
 
 
-def _silence(session: Session, batch: Batch, index: int) -> None:
-    batch.silent = {*(batch.silent or ()), index}
-    session.skips = False
+def _is_gated(request: Sequence[bytes], *, writes_only: bool) -> bool:
+    """Whether a pause holds a request up. Who looks after the cluster, or ends the pause, is let through."""
+    row = find(request[0])
+    if row is None:
+        return not writes_only
+    if row.name == "peerkv" or (row.name == "client" and len(request) > 1 and request[1].upper() == b"UNPAUSE"):
+        return False
+    if not writes_only:
+        return True
+    facts = named(b"|".join(request[:2])) if row.subcommands else row.facts
+    return facts is not None and "write" in facts.flags
 
 
 def _asks_cluster(request: Sequence[bytes]) -> bool:

@@ -1,9 +1,15 @@
-"""One client connection without its socket, and what its commands need of the node."""
+"""One client connection without its socket, and what its commands need of the node.
+
+Nearly every connection is an ordinary one: what it asks for is run, and answered. Whatever makes it another (its
+replies are not wanted, clients are paused) goes through `Session.become`, so that the pipeline has one thing to look at
+for each command, `ordinary`, however many there are.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Final, Protocol
 
 from peerkv import reports
@@ -16,6 +22,15 @@ from peerkv.steward import Steward
 
 WINDOW_FIRST: Final = 16
 """Requests of a new connection that may be under way, until it is known how large its replies are."""
+
+
+class Voice(Enum):
+    """Whether replies are wanted (CLIENT REPLY)."""
+
+    SPEAKS = "on"
+    SKIPS = "skip"
+    """Not that of the next command."""
+    MUTED = "off"
 
 
 @dataclass(slots=True, eq=False)
@@ -35,17 +50,24 @@ class Session:
     name: bytes = b""
     library: bytes = b""
     library_version: bytes = b""
-    muted: bool = False
-    """CLIENT REPLY OFF."""
-    skips: bool = False
-    """CLIENT REPLY SKIP: the next command is not answered."""
+    ordinary: bool = True
+    """Nothing below stands in the way of its next command."""
+    voice: Voice = Voice.SPEAKS
+    aloud: bool = False
+    """What has just been run ended its silence, and is answered."""
+    gated: bool = False
+    """Clients are paused (CLIENT PAUSE); its next command may have to wait."""
     closing: bool = False
     """Nothing more is read; closed once what it asked for is answered."""
-    last_command: str = ""
+    last: bytes = b""
+    """The name of the last command that came, as it was spelled, or of its last subcommand in full."""
     last_active: float = 0.0
-    commands: int = 0
-    input_bytes: int = 0
-    output_bytes: int = 0
+    no_evict: bool = False
+    no_touch: bool = False
+    blocked: bool = False
+    """It waits in a command that CLIENT UNBLOCK can end, ..."""
+    unblock: str = ""
+    """... and is to be ended by that as if by its timeout (`timeout`), or by an error (`error`)."""
 
     # For the pipeline: what is under way.
     batches: deque[Any] = field(default_factory=deque)
@@ -58,6 +80,8 @@ class Session:
     """Requests that are not run yet."""
     held: bool = False
     """There is a backlog."""
+    stopped: bool = False
+    """It waits for the end of the pause."""
     ordered: bool = False
     """It waits for the end of all that is under way."""
     paused: bool = False
@@ -80,6 +104,12 @@ class Session:
     """READONLY: where no quorum can be reached one copy will do, however old."""
     last_slot: int = -1
     """The slot written last, for WAIT."""
+
+    def become(self, *, voice: Voice | None = None, gated: bool | None = None) -> None:
+        """Be another kind of connection than it was."""
+        self.voice = self.voice if voice is None else voice
+        self.gated = self.gated if gated is None else gated
+        self.ordinary = self.voice is Voice.SPEAKS and not self.gated
 
 
 class Services(Protocol):
@@ -104,6 +134,10 @@ class Services(Protocol):
     def reset_statistics(self) -> None: ...
 
     def kill(self, session: Session) -> None: ...
+
+    def pause(self, milliseconds: int, writes_only: bool) -> None: ...
+
+    def unpause(self) -> None: ...
 
     def drain(self, now: float) -> None: ...
 

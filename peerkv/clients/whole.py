@@ -52,6 +52,7 @@ WAIT_MAX_S: Final = 3600.0
 
 SYNTAX: Final = ReplyError("ERR syntax error")
 NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
+UNBLOCKED: Final = ReplyError("UNBLOCKED client unblocked via CLIENT UNBLOCK")
 
 
 class Cleared(Sink):
@@ -178,8 +179,23 @@ class Whole:
             return ReplyError("ERR timeout is negative")
         patience = min(milliseconds / 1000, WAIT_MAX_S) if milliseconds else WAIT_MAX_S
         number = max(0, session.last_slot)
-        until = self._services.clock.now + patience
-        return (yield from await_copies(self._view, self._replica, number, copies, until, self._services.clock))
+        clock = self._services.clock
+        asking = await_copies(self._view, self._replica, number, copies, clock.now + patience, clock)
+        session.blocked, session.unblock = True, ""
+        try:
+            answers = None
+            while True:
+                step = asking.send(answers)  # type: ignore[arg-type]
+                if session.unblock == "error":
+                    return UNBLOCKED
+                if session.unblock:
+                    asking = await_copies(self._view, self._replica, number, 0, clock.now, clock)
+                    return (yield from asking)
+                answers = yield step
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
+        finally:
+            session.blocked = False
 
     def _cluster(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         """CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT."""

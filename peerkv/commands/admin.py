@@ -55,7 +55,8 @@ known(
     "client",
     SESSION,
     "Tells about and changes connections.",
-    subcommands="getname getredir help id info kill list no-evict no-touch reply setinfo setname",
+    subcommands="caching getname getredir help id info kill list no-evict no-touch pause reply setinfo setname tracking"
+    " trackinginfo unblock unpause",
 )
 known(
     "command",

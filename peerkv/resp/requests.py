@@ -229,10 +229,6 @@ class Requests:
         if words is None:
             self._fail("unbalanced quotes in request")
             return None
-        if words and words[0].lower() in (b"post", b"host:"):
-            # A browser was tricked into sending commands in the body of an HTTP request: Redis closes here, too.
-            self._fail("HTTP is not spoken here")
-            return None
         return words
 
     def _fail(self, reason: str) -> None:

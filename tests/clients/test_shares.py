@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,73 +10,11 @@ import pytest
 from peerkv.clients import pipeline
 from peerkv.clients.connection import run as run_session
 from peerkv.clients.pipeline import PIECE_ARGUMENTS, SHARE_UNITS, SMALL, TURN_UNITS, UNREAD_MAX
-from peerkv.clients.session import Session
 from peerkv.commands.table import COMMANDS, SPELLED
-from peerkv.node import Node
-from peerkv.resp import Prepared, Replies, Reply, ReplyError, encode_request
+from peerkv.resp import Prepared, Reply, ReplyError
 from peerkv.ring.keys import slot_of
-from peerkv.settings import Settings
 from peerkv.store.cell import Cells
-
-
-class Alone:
-    """A node by itself, turn by turn."""
-
-    def __init__(self, **settings: int) -> None:
-        self.node = Node(Settings(**settings), random.Random(1), 0.0, 1_700_000_000.0)
-        self.now = self.wake_at = 0.0
-        self.clients: dict[int, Client] = {}
-        self.turn()
-
-    def turn(self) -> None:
-        self.now += 0.001
-        self.node.wake(self.now)
-        outbox = self.node.take(self.now)
-        self.wake_at = outbox.wake_at
-        for session, data in outbox.replies:
-            self.clients[session.id].write(data)
-        for session, held in outbox.holds:
-            self.clients[session.id].held = held
-
-    def turns(self) -> int:
-        """Until nothing is left to do; how many."""
-        count = 1
-        self.turn()
-        while self.node.more or self.wake_at <= self.now + 0.001:
-            count += 1
-            assert count < 100_000
-            self.turn()
-        return count
-
-
-class Client:
-    def __init__(self, alone: Alone) -> None:
-        self.alone = alone
-        self.session: Session = alone.node.open(alone.now, "client", "node")
-        alone.clients[self.session.id] = self
-        self.replies: list[Reply] = []
-        self.held = False
-        self.reads = True
-        self.unread = 0
-        self._parser = Replies()
-
-    def send(self, *requests: Sequence[bytes]) -> None:
-        self.alone.node.receive(self.alone.now, self.session, b"".join(map(encode_request, requests)))
-
-    def ask(self, *requests: Sequence[bytes]) -> list[Reply]:
-        self.replies = []
-        self.send(*requests)
-        self.alone.turns()
-        return self.replies
-
-    def write(self, data: bytes) -> None:
-        self.replies += self._parser.feed(data)
-        self.unread = 0 if self.reads else self.unread + len(data)
-        self.alone.node.wrote(self.alone.now, self.session, self.unread)
-
-    def read(self) -> None:
-        self.unread = 0
-        self.alone.node.wrote(self.alone.now, self.session, 0)
+from tests.clients.alone import Alone, Client
 
 
 @pytest.fixture
