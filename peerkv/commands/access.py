@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from math import inf, isinf
 from typing import Final, TypeVar
 
-from peerkv.commands.table import KeysAt
 from peerkv.resp import CommandError, ReplyError, parse_integer
 from peerkv.store.cell import Cells, is_live
 from peerkv.store.values import Collection, Value
@@ -76,6 +77,46 @@ def integer_between(argument: bytes, least: int, most: int, error: str = "") -> 
     raise CommandError(ReplyError(f"ERR value is out of range, value must between {least} and {most}"))
 
 
+_NUMBER: Final = re.compile(
+    rb"""
+      (?P<blank> [ \t\n\v\f\r]* )
+      [+-]?
+      (?: (?P<infinite> inf (?: inity )? )
+        | (?P<hexadecimal> 0x (?: (?P<nibbles> [0-9a-f]+ \.? [0-9a-f]* | \. [0-9a-f]+ ) (?: p [+-]? [0-9]+ )? ) )
+        | (?P<digits> [0-9]+ \.? [0-9]* | \. [0-9]+ ) (?: e [+-]? [0-9]+ )?
+      )
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def read_double(text: bytes) -> tuple[float, bool] | None:
+    """All of a text as C's strtod reads it: the number, and whether a double can hold it (what is too large becomes
+    infinite, what is too small 0). None: it is no number."""
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return None
+    if not found["hexadecimal"]:
+        number = float(text)
+    else:
+        try:
+            number = float.fromhex(text.decode("ascii"))
+        except OverflowError:
+            number = -inf if text.lstrip().startswith(b"-") else inf
+    if found["infinite"]:
+        return number, True
+    zero = not (found["nibbles"] or found["digits"]).strip(b"0.")
+    return number, zero if number == 0 else not isinf(number)
+
+
+def double(argument: bytes, error: ReplyError = NOT_A_FLOAT) -> float:
+    """An argument that is to be a number, infinite ones among them. Raises CommandError."""
+    found = read_double(argument)
+    if found is None or not found[1] or argument[:1].isspace():
+        raise CommandError(error)
+    return found[0]
+
+
 def span(start: int, stop: int, length: int) -> tuple[int, int]:
     """Indexes as LRANGE and its like mean them (negative: from the end; `stop` is one of them), as a slice of so many
     elements; an empty one is (0, 0)."""
@@ -84,11 +125,13 @@ def span(start: int, stop: int, length: int) -> tuple[int, int]:
     return (first, last + 1) if first <= last else (0, 0)
 
 
-def keys_counted(place: int, *others: int) -> KeysAt:
-    """Where the keys are of a command that says how many there are, at this place; single ones may be at others."""
-
-    def places(request: Sequence[bytes]) -> Sequence[int]:
-        count = parse_integer(request[place]) if place < len(request) else None
-        return (*others, *range(place + 1, min(place + 1 + max(count or 0, 0), len(request))))
-
-    return places
+def count_option(options: Sequence[bytes]) -> int:
+    """What COUNT says at the end of LMPOP and ZMPOP, once at most."""
+    if not options:
+        return 1
+    if len(options) < 2 or options[0].upper() != b"COUNT":
+        raise CommandError(SYNTAX)
+    count = integer_between(options[1], 1, INTEGER_MAX, "count should be greater than 0")
+    if len(options) > 2:
+        raise CommandError(SYNTAX)
+    return count

@@ -11,13 +11,13 @@ from peerkv.commands.access import (
     NO_SUCH_KEY,
     SYNTAX,
     collection_of,
+    count_option,
     deadline_of,
     integer,
     integer_between,
-    keys_counted,
     span,
 )
-from peerkv.commands.table import COMMANDS, NO_KEY, Effect, Kind, arity_error, command
+from peerkv.commands.table import COMMANDS, Effect, Kind, arity_error, command
 from peerkv.resp import OK, CommandError, Reply, ReplyError
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values.lists import List
@@ -54,53 +54,23 @@ def _push(cells: Cells, request: Sequence[bytes], now: int, *, only_existing: bo
 @command(
     "lpush",
     WRITE,
-    -3,
-    "key element [element ...]",
-    "Puts elements before the first one of a list, one after another. Creates the list if there is none.",
-    flags="denyoom fast",
-    group="list",
+    summary="Puts elements before the first of a list, which is made if there is none.",
 )
 def lpush(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _push(cells, request, now)
 
 
-@command(
-    "rpush",
-    WRITE,
-    -3,
-    "key element [element ...]",
-    "Puts elements behind the last one of a list. Creates the list if there is none.",
-    flags="denyoom fast",
-    group="list",
-)
+@command("rpush", WRITE, summary="Puts elements behind the last of a list, which is made if there is none.")
 def rpush(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _push(cells, request, now)
 
 
-@command(
-    "lpushx",
-    WRITE,
-    -3,
-    "key element [element ...]",
-    "Puts elements before the first one of a list that exists.",
-    flags="denyoom fast",
-    group="list",
-    since="2.2.0",
-)
+@command("lpushx", WRITE, summary="Puts elements before the first of a list that exists.")
 def lpushx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _push(cells, request, now, only_existing=True)
 
 
-@command(
-    "rpushx",
-    WRITE,
-    -3,
-    "key element [element ...]",
-    "Puts elements behind the last one of a list that exists.",
-    flags="denyoom fast",
-    group="list",
-    since="2.2.0",
-)
+@command("rpushx", WRITE, summary="Puts elements behind the last of a list that exists.")
 def rpushx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _push(cells, request, now, only_existing=True)
 
@@ -131,28 +101,12 @@ def _pop(cells: Cells, request: Sequence[bytes], now: int, *, left: bool) -> Eff
     return (change,), elements[0] if count is None else elements
 
 
-@command(
-    "lpop",
-    WRITE,
-    -2,
-    "key [count]",
-    "Removes the first elements of a list and returns them.",
-    flags="fast",
-    group="list",
-)
+@command("lpop", WRITE, summary="Removes the first elements of a list and returns them.")
 def lpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _pop(cells, request, now, left=True)
 
 
-@command(
-    "rpop",
-    WRITE,
-    -2,
-    "key [count]",
-    "Removes the last elements of a list and returns them, the last one first.",
-    flags="fast",
-    group="list",
-)
+@command("rpop", WRITE, summary="Removes the last elements of a list and returns them, the last one first.")
 def rpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _pop(cells, request, now, left=False)
 
@@ -160,14 +114,7 @@ def rpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "lmpop",
     WRITE,
-    -4,
-    "numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
-    "Removes elements of the first list that is there and returns them with its key. Keys of one slot only.",
-    keys=NO_KEY,
-    flags="movablekeys",
-    group="list",
-    since="7.0.0",
-    keys_at=keys_counted(1),
+    summary="Pops elements of the first list that is there. Keys of one slot only.",
 )
 def lmpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     behind = 2 + integer_between(request[1], 1, INTEGER_MAX, "numkeys should be greater than 0")
@@ -181,18 +128,6 @@ def lmpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
             change, elements = _taken(cells, key, found, count, now, left=left)
             return (change,), [key, elements]
     return (), None
-
-
-def count_option(options: Sequence[bytes]) -> int:
-    """What COUNT says at the end of LMPOP and ZMPOP, once at most."""
-    if not options:
-        return 1
-    if len(options) < 2 or options[0].upper() != b"COUNT":
-        raise CommandError(SYNTAX)
-    count = integer_between(options[1], 1, INTEGER_MAX, "count should be greater than 0")
-    if len(options) > 2:
-        raise CommandError(SYNTAX)
-    return count
 
 
 def _move(cells: Cells, request: Sequence[bytes], now: int, *, from_left: bool, to_left: bool) -> Effect:
@@ -213,13 +148,7 @@ def _move(cells: Cells, request: Sequence[bytes], now: int, *, from_left: bool, 
 @command(
     "lmove",
     WRITE,
-    5,
-    "source destination <LEFT | RIGHT> <LEFT | RIGHT>",
-    "Moves an element from one end of a list to one end of another, and returns it. Keys of one slot only.",
-    keys=(1, 2, 1),
-    flags="denyoom",
-    group="list",
-    since="6.2.0",
+    summary="Moves an element from an end of a list to an end of another. Keys of one slot only.",
 )
 def lmove(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _move(cells, request, now, from_left=_is_left(request[3]), to_left=_is_left(request[4]))
@@ -228,13 +157,7 @@ def lmove(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "rpoplpush",
     WRITE,
-    3,
-    "source destination",
-    "Moves the last element of a list before the first of another, and returns it. Keys of one slot only.",
-    keys=(1, 2, 1),
-    flags="denyoom",
-    group="list",
-    since="1.2.0",
+    summary="Moves the last element of a list before the first of another. Keys of one slot only.",
 )
 def rpoplpush(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _move(cells, request, now, from_left=False, to_left=True)
@@ -243,19 +166,19 @@ def rpoplpush(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 # -- looking at a list
 
 
-@command("llen", READ, 2, "key", "Returns how many elements a list has.", flags="fast", group="list")
+@command("llen", READ, summary="Returns how many elements a list has.")
 def llen(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), len(_list_of(cells, request[1], now) or ())
 
 
-@command("lrange", READ, 4, "key start stop", "Returns a range of the elements of a list.", group="list")
+@command("lrange", READ, summary="Returns a range of the elements of a list.")
 def lrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     start, stop = integer(request[2]), integer(request[3])
     found = _list_of(cells, request[1], now)
     return (), [*found.between(*span(start, stop, len(found)))] if found is not None else []
 
 
-@command("lindex", READ, 3, "key index", "Returns the element of a list at an index.", group="list")
+@command("lindex", READ, summary="Returns the element of a list at an index.")
 def lindex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     found = _list_of(cells, request[1], now)
     if found is None:
@@ -265,15 +188,7 @@ def lindex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), found.at(index) if 0 <= index < len(found) else None
 
 
-@command(
-    "lpos",
-    READ,
-    -3,
-    "key element [RANK rank] [COUNT num-matches] [MAXLEN len]",
-    "Returns at which indexes of a list an element stands.",
-    group="list",
-    since="6.0.6",
-)
+@command("lpos", READ, summary="Returns at which indexes of a list an element stands.")
 def lpos(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     rank, count, most = 1, -1, 0
     options = iter(request[3:])
@@ -310,15 +225,7 @@ def lpos(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 # -- changes within a list
 
 
-@command(
-    "lset",
-    WRITE,
-    4,
-    "key index element",
-    "Puts another element in the place of one of a list.",
-    flags="denyoom",
-    group="list",
-)
+@command("lset", WRITE, summary="Puts another element in the place of one of a list.")
 def lset(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     found = _list_of(cells, key, now)
@@ -331,16 +238,7 @@ def lset(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return ((key, ("lset", index, request[3]), deadline_of(cells, key, now)),), OK
 
 
-@command(
-    "linsert",
-    WRITE,
-    5,
-    "key <BEFORE | AFTER> pivot element",
-    "Puts an element before or behind another of a list, the first of its kind.",
-    flags="denyoom",
-    group="list",
-    since="2.2.0",
-)
+@command("linsert", WRITE, summary="Puts an element before or behind another of a list.")
 def linsert(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key, where = request[1], request[2].upper()
     if where not in (b"BEFORE", b"AFTER"):
@@ -359,10 +257,7 @@ def linsert(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "lrem",
     WRITE,
-    4,
-    "key count element",
-    "Removes the first (or, if count is negative, the last) elements of a kind from a list; 0: all of them.",
-    group="list",
+    summary="Removes elements that are equal to one from a list.",
 )
 def lrem(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key, element = request[1], request[3]
@@ -379,7 +274,7 @@ def lrem(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return ((key, ("lrem", -count if wanted < 0 else count, element), deadline_of(cells, key, now)),), count
 
 
-@command("ltrim", WRITE, 4, "key start stop", "Removes all elements of a list but those of a range.", group="list")
+@command("ltrim", WRITE, summary="Removes all elements of a list but those of a range.")
 def ltrim(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     start, stop = integer(request[2]), integer(request[3])

@@ -15,6 +15,7 @@ from peerkv.resp.replies import (
     encode_all,
     size_of_replies,
     size_of_reply,
+    text_of_double,
 )
 from peerkv.resp.requests import Requests, encode_request, parse_integer, split_words
 
@@ -37,4 +38,5 @@ __all__ = [
     "size_of_replies",
     "size_of_reply",
     "split_words",
+    "text_of_double",
 ]

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
+from math import copysign, isfinite
 from typing import Final, TypeAlias
 
 
@@ -184,7 +185,7 @@ def _encode_into(add: Callable[[bytes], None], reply: Reply, protocol: int) -> N
         case int():
             add(b":%d\r\n" % reply)
         case float():
-            text = repr(reply).removesuffix(".0").encode()
+            text = text_of_double(reply)
             add(b",%b\r\n" % text if protocol == 3 else b"$%d\r\n%b\r\n" % (len(text), text))
         case list():
             add(b"*%d\r\n" % len(reply))
@@ -216,6 +217,35 @@ def _encode_into(add: Callable[[bytes], None], reply: Reply, protocol: int) -> N
             add(reply.encoded(protocol))
         case ReplyError():
             add(b"-%b\r\n" % _one_line(reply.text))
+
+
+_INTEGRAL_MAX: Final = float(1 << 62)
+
+
+def text_of_double(number: float) -> bytes:
+    """As Redis 7.2 prints one: the shortest text that means this number, integers of less than 63 bits without an
+    exponent, others where there are few zeros or digits behind the point."""
+    if -_INTEGRAL_MAX <= number <= _INTEGRAL_MAX and number.is_integer():
+        return b"%d" % int(number) if number or copysign(1, number) > 0 else b"-0"
+    text = repr(number)
+    if not isfinite(number) or ("e" not in text and len(text) - text.index(".") <= 7):
+        return text.encode()
+    sign = "-" if number < 0 else ""
+    mantissa, _, exponent = text.removeprefix("-").partition("e")
+    whole, _, decimals = mantissa.partition(".")
+    written = (whole + decimals).lstrip("0")
+    digits = written.rstrip("0")
+    power = int(exponent or 0) - len(decimals) + len(written) - len(digits)
+    count = len(digits)
+    magnitude = power + count - 1
+    if power >= 0 and magnitude < count + 7:
+        text = digits + "0" * power
+    elif power < 0 and (power > -7 or abs(magnitude) < 4):
+        point = count + power
+        text = f"{digits[:point]}.{digits[point:]}" if point > 0 else "0." + "0" * -point + digits
+    else:
+        text = f"{digits[0]}{'.' if count > 1 else ''}{digits[1:]}e{magnitude:+d}"
+    return f"{sign}{text}".encode()
 
 
 def _one_line(text: str) -> bytes:

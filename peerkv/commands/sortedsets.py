@@ -1,0 +1,703 @@
+"""Commands on sorted sets that do not wait for a member."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, filterfalse, islice
+from math import isnan
+from typing import Final, NamedTuple, TypeAlias
+
+from peerkv.commands.access import (
+    INTEGER_MAX,
+    SYNTAX,
+    WRONG_TYPE,
+    collection_of,
+    count_option,
+    deadline_of,
+    double,
+    integer,
+    integer_between,
+    read_double,
+    span,
+    value_of,
+)
+from peerkv.commands.elements import check_draws, check_size, cursor_from, draw_count, listing, numbers_from
+from peerkv.commands.sets import TOO_LARGE
+from peerkv.commands.strings import STRING_BYTES_MAX
+from peerkv.commands.table import COMMANDS, Effect, Kind, arity_error, command
+from peerkv.resp import CommandError, Pairs, Reply, ReplyError, text_of_double
+from peerkv.store.cell import Cells, Change
+from peerkv.store.values import size_of_body
+from peerkv.store.values.sets import Set
+from peerkv.store.values.sortedsets import Ordered, SortedSet, packed_score
+
+READ, WRITE = Kind.READ, Kind.WRITE
+NOT_A_NUMBER: Final = ReplyError("ERR resulting score is not a number (NaN)")
+NOT_A_SCORE_RANGE: Final = ReplyError("ERR min or max is not a float")
+NOT_A_MEMBER_RANGE: Final = ReplyError("ERR min or max not valid string range item")
+
+Ranks: TypeAlias = tuple[int, int]
+"""From one rank up to another."""
+Range: TypeAlias = Callable[[SortedSet], Ranks]
+
+
+def sorted_set_of(cells: Cells, key: bytes, now: int) -> SortedSet | None:
+    """What a key that lives holds. Raises CommandError if it is no sorted set."""
+    return collection_of(SortedSet, cells, key, now)  # type: ignore[type-abstract]
+
+
+def listed(found: Ordered, *, with_scores: bool, backwards: bool = False) -> Reply:
+    """Members, and perhaps their scores, as a reply."""
+    members, scores = found
+    if backwards:
+        members, scores = members[::-1], scores[::-1]
+    if not with_scores:
+        return list(members)
+    return Pairs(list(chain.from_iterable(zip(members, scores, strict=True))))
+
+
+def stored(cells: Cells, key: bytes, found: Ordered, now: int) -> Effect:
+    """The effect of a command that puts its result where something else may be."""
+    members, scores = found
+    if members:
+        body = ("znew", *chain.from_iterable(zip(map(packed_score, scores), members, strict=True)))
+        if size_of_body(body) > STRING_BYTES_MAX:
+            raise CommandError(TOO_LARGE)
+        return ((key, body, 0),), len(members)
+    return (((key, None, 0),) if value_of(cells, key, now) is not None else ()), 0
+
+
+# -- scores
+
+
+class _Options(NamedTuple):
+    """Of ZADD."""
+
+    only_new: bool
+    only_existing: bool
+    only_greater: bool
+    only_less: bool
+    counts_changed: bool
+    increments: bool
+
+
+def _add(cells: Cells, key: bytes, words: Sequence[bytes], options: _Options, now: int) -> Effect:
+    """`words`: scores, each with its member."""
+    given = [double(word) for word in words[::2]]
+    found = sorted_set_of(cells, key, now)
+    old_scores = found.scores() if found is not None and len(given) > 1 else {}
+    single = found if len(given) == 1 else None
+    changed: dict[bytes, float] = {}
+    added = updated = 0
+    last: float | None = None
+    for score, member in zip(given, words[1::2], strict=True):
+        old = changed.get(member)
+        if old is None:
+            old = single.score(member) if single is not None else old_scores.get(member)
+        last = None
+        if options.only_existing if old is None else options.only_new:
+            continue
+        if old is not None:
+            if options.increments:
+                score += old
+                if isnan(score):
+                    return (), NOT_A_NUMBER
+            if (options.only_less and score >= old) or (options.only_greater and score <= old):
+                continue
+        last = score
+        if old is None:
+            added += 1
+        elif score != old:
+            updated += 1
+        else:
+            continue
+        changed[member] = score + 0.0  # there is one zero
+    reply: Reply = last if options.increments else added + updated if options.counts_changed else added
+    if not changed:
+        return (), reply
+    arguments = chain.from_iterable((packed_score(score), member) for member, score in changed.items())
+    return ((key, ("zset", *arguments), deadline_of(cells, key, now)),), reply
+
+
+@command(
+    "zadd",
+    WRITE,
+    summary="Gives members scores in a sorted set, which is made if there is none.",
+)
+def zadd(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    known = (b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR")
+    first = 2
+    given: set[bytes] = set()
+    while first < len(request) and (option := request[first].upper()) in known:
+        given.add(option)
+        first += 1
+    options = _Options(*[option in given for option in known])
+    words = request[first:]
+    if not words or len(words) % 2:
+        return (), SYNTAX
+    if options.only_new and options.only_existing:
+        return (), ReplyError("ERR XX and NX options at the same time are not compatible")
+    if options.only_new + options.only_greater + options.only_less > 1:
+        return (), ReplyError("ERR GT, LT, and/or NX options at the same time are not compatible")
+    if options.increments and len(words) > 2:
+        return (), ReplyError("ERR INCR option supports a single increment-element pair")
+    return _add(cells, request[1], words, options, now)
+
+
+@command("zincrby", WRITE, summary="Adds to the score of a member of a sorted set; of a new one it is 0.")
+def zincrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    options = _Options(False, False, False, False, False, increments=True)
+    return _add(cells, request[1], request[2:], options, now)
+
+
+@command("zrem", WRITE, summary="Removes members from a sorted set.")
+def zrem(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    key = request[1]
+    found = sorted_set_of(cells, key, now)
+    if found is None:
+        return (), 0
+    members = [member for member in dict.fromkeys(request[2:]) if found.score(member) is not None]
+    if not members:
+        return (), 0
+    if len(members) == len(found):
+        return ((key, None, 0),), len(members)
+    return ((key, ("zrem", *members), deadline_of(cells, key, now)),), len(members)
+
+
+@command("zcard", READ, summary="Returns how many members a sorted set has.")
+def zcard(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return (), len(sorted_set_of(cells, request[1], now) or ())
+
+
+@command("zscore", READ, summary="Returns the score of a member of a sorted set.")
+def zscore(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    found = sorted_set_of(cells, request[1], now)
+    return (), found.score(request[2]) if found is not None else None
+
+
+@command("zmscore", READ, summary="Returns the scores of members of a sorted set.")
+def zmscore(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    found = sorted_set_of(cells, request[1], now)
+    scores = found.scores() if found is not None else {}
+    return (), [scores.get(member) for member in request[2:]]
+
+
+def _rank(cells: Cells, request: Sequence[bytes], now: int, *, backwards: bool) -> Effect:
+    if len(request) > 4:
+        return (), arity_error(COMMANDS["zrevrank" if backwards else "zrank"])
+    with_score = len(request) == 4
+    if with_score and request[3].upper() != b"WITHSCORE":
+        return (), SYNTAX
+    found = sorted_set_of(cells, request[1], now)
+    score = found.score(request[2]) if found is not None else None
+    if found is None or score is None:
+        return (), None
+    rank = found.rank(request[2])
+    if backwards:
+        rank = len(found) - 1 - rank
+    return (), [rank, score] if with_score else rank
+
+
+@command("zrank", READ, summary="Returns the rank of a member of a sorted set, the lowest score first.")
+def zrank(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _rank(cells, request, now, backwards=False)
+
+
+@command("zrevrank", READ, summary="Returns the rank of a member of a sorted set, the highest score first.")
+def zrevrank(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _rank(cells, request, now, backwards=True)
+
+
+# -- ranges
+
+
+def _bound(argument: bytes) -> tuple[float, bool]:
+    """(score, whether it is not in the range), as C reads it: up to a zero byte, and nothing is 0."""
+    text = argument.split(b"\0", 1)[0]
+    excluded = text.startswith(b"(")
+    text = text[excluded:]
+    found = read_double(text) if text else (0.0, True)
+    if found is None:
+        raise CommandError(NOT_A_SCORE_RANGE)
+    return found[0], excluded
+
+
+def by_score(least: bytes, most: bytes) -> Range:
+    """A range of scores, `(` before one that is not in it. Raises CommandError."""
+    return between_scores(*_bound(least), *_bound(most))
+
+
+def between_scores(low: float, low_excluded: bool, high: float, high_excluded: bool) -> Range:
+    """The ranks of a range of scores."""
+
+    def ranks(found: SortedSet) -> Ranks:
+        start = found.upto(low) if low_excluded else found.below(low)
+        return start, max(start, found.below(high) if high_excluded else found.upto(high))
+
+    return ranks
+
+
+def _member_bound(argument: bytes, *, least: bool) -> Callable[[SortedSet], int]:
+    """How many members stand before a bound."""
+    sign, text = argument[:1], argument[1:]
+    if sign in (b"-", b"+") and text[:1] in (b"", b"\0"):
+        return lambda found: 0 if sign == b"-" else len(found)
+    if sign not in (b"(", b"["):
+        raise CommandError(NOT_A_MEMBER_RANGE)
+    if least == (sign == b"["):
+        return lambda found: found.below_member(text)
+    return lambda found: found.upto_member(text)
+
+
+def by_member(least: bytes, most: bytes) -> Range:
+    """A range of members by their bytes: `[` before one that is in it, `(` before one that is not, `-` and `+` for the
+    ends. Raises CommandError."""
+    low, high = _member_bound(least, least=True), _member_bound(most, least=False)
+
+    def ranks(found: SortedSet) -> Ranks:
+        start = low(found)
+        return start, max(start, high(found))
+
+    return ranks
+
+
+def by_rank(start: bytes, stop: bytes) -> Range:
+    """A range of ranks, negative ones from the end. Raises CommandError."""
+    first, last = integer(start), integer(stop)
+    return lambda found: span(first, last, len(found))
+
+
+class _Wanted(NamedTuple):
+    """What ZRANGE and its like ask for."""
+
+    ranks: Range
+    backwards: bool
+    with_scores: bool
+    by_rank: bool
+    offset: int
+    limit: int
+    """Negative: all."""
+
+
+_KINDS: Final = {b"BYSCORE": by_score, b"BYLEX": by_member}
+
+
+def _wanted(
+    words: Sequence[bytes], *, by: bytes | None = None, backwards: bool | None = None, stores: bool = False
+) -> _Wanted:
+    """`min max [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]`, as far as it is not given by the command's
+    name. Raises CommandError."""
+    with_scores, offset, limit = False, 0, -1
+    options = iter(range(2, len(words)))
+    for at in options:
+        option = words[at].upper()
+        if option == b"WITHSCORES" and not stores:
+            with_scores = True
+        elif option == b"LIMIT" and len(words) - at > 2:
+            offset, limit = integer(words[next(options)]), integer(words[next(options)])
+        elif option == b"REV" and backwards is None:
+            backwards = True
+        elif option in _KINDS and by is None:
+            by = option
+        else:
+            raise CommandError(SYNTAX)
+    by, backwards = by or b"", bool(backwards)
+    if limit != -1 and not by:
+        raise CommandError(
+            ReplyError("ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX")
+        )
+    if with_scores and by == b"BYLEX":
+        raise CommandError(ReplyError("ERR syntax error, WITHSCORES not supported in combination with BYLEX"))
+    least, most = words[1::-1] if backwards and by else words[:2]
+    return _Wanted(_KINDS.get(by, by_rank)(least, most), backwards, with_scores, not by, offset, limit)
+
+
+def _range(cells: Cells, key: bytes, wanted: _Wanted, now: int) -> Ordered:
+    """In ascending order, whatever is wanted."""
+    found = sorted_set_of(cells, key, now)
+    if found is None:
+        return (), ()
+    start, stop = wanted.ranks(found)
+    if wanted.by_rank:
+        if wanted.backwards:
+            start, stop = len(found) - stop, len(found) - start
+    elif wanted.offset < 0:
+        return (), ()
+    else:
+        most = wanted.limit if wanted.limit >= 0 else len(found)
+        if wanted.backwards:
+            stop -= wanted.offset
+            start = max(start, stop - most)
+        else:
+            start += wanted.offset
+            stop = min(stop, start + most)
+    return found.between(start, stop) if start < stop else ((), ())
+
+
+def _ranged(cells: Cells, request: Sequence[bytes], now: int, by: bytes | None, backwards: bool | None) -> Effect:
+    wanted = _wanted(request[2:], by=by, backwards=backwards)
+    found = _range(cells, request[1], wanted, now)
+    return (), listed(found, with_scores=wanted.with_scores, backwards=wanted.backwards)
+
+
+@command("zrange", READ, summary="Returns a range of the members of a sorted set.")
+def zrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _ranged(cells, request, now, None, None)
+
+
+@command("zrangestore", WRITE, summary="Stores a range of the members of a sorted set. Keys of one slot only.")
+def zrangestore(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    wanted = _wanted(request[3:], stores=True)
+    return stored(cells, request[1], _range(cells, request[2], wanted, now), now)
+
+
+@command("zrevrange", READ, summary="Returns a range of the members of a sorted set, the highest score first.")
+def zrevrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _ranged(cells, request, now, b"", True)
+
+
+@command("zrangebyscore", READ, summary="Returns the members of a sorted set in a range of scores.")
+def zrangebyscore(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _ranged(cells, request, now, b"BYSCORE", False)
+
+
+@command(
+    "zrevrangebyscore",
+    READ,
+    summary="Returns the members of a sorted set in a range of scores, the highest score first.",
+)
+def zrevrangebyscore(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _ranged(cells, request, now, b"BYSCORE", True)
+
+
+@command("zrangebylex", READ, summary="Returns the members between two strings, of a sorted set of one score.")
+def zrangebylex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _ranged(cells, request, now, b"BYLEX", False)
+
+
+@command(
+    "zrevrangebylex",
+    READ,
+    summary="Returns the members between two strings, of a sorted set of one score, the last first.",
+)
+def zrevrangebylex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _ranged(cells, request, now, b"BYLEX", True)
+
+
+def _counted(cells: Cells, key: bytes, ranks: Range, now: int) -> Effect:
+    found = sorted_set_of(cells, key, now)
+    if found is None:
+        return (), 0
+    start, stop = ranks(found)
+    return (), stop - start
+
+
+@command("zcount", READ, summary="Returns how many members have scores in a range.")
+def zcount(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _counted(cells, request[1], by_score(*request[2:]), now)
+
+
+@command("zlexcount", READ, summary="Returns how many members are between two strings, of a sorted set of one score.")
+def zlexcount(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _counted(cells, request[1], by_member(*request[2:]), now)
+
+
+def _cut(cells: Cells, key: bytes, found: SortedSet, ranks: Ranks, now: int) -> Sequence[Change]:
+    """The change that removes some ranks."""
+    start, stop = ranks
+    if start == stop:
+        return ()
+    if stop - start == len(found):
+        return ((key, None, 0),)
+    return ((key, ("zcut", start, stop), deadline_of(cells, key, now)),)
+
+
+def _removed(cells: Cells, key: bytes, ranks: Range, now: int) -> Effect:
+    found = sorted_set_of(cells, key, now)
+    if found is None:
+        return (), 0
+    start, stop = ranks(found)
+    return _cut(cells, key, found, (start, stop), now), stop - start
+
+
+@command("zremrangebyrank", WRITE, summary="Removes the members of a sorted set in a range of ranks.")
+def zremrangebyrank(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _removed(cells, request[1], by_rank(*request[2:]), now)
+
+
+@command("zremrangebyscore", WRITE, summary="Removes the members of a sorted set in a range of scores.")
+def zremrangebyscore(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _removed(cells, request[1], by_score(*request[2:]), now)
+
+
+@command(
+    "zremrangebylex",
+    WRITE,
+    summary="Removes the members between two strings, of a sorted set of one score.",
+)
+def zremrangebylex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _removed(cells, request[1], by_member(*request[2:]), now)
+
+
+# -- pops
+
+
+def _popped(
+    cells: Cells, key: bytes, found: SortedSet, count: int, now: int, *, lowest: bool
+) -> tuple[Sequence[Change], Ordered]:
+    """The change that removes members from an end, and which they are, in ascending order."""
+    length = len(found)
+    ranks = (0, min(count, length)) if lowest else (max(0, length - count), length)
+    return _cut(cells, key, found, ranks, now), found.between(*ranks)
+
+
+def _pop(cells: Cells, request: Sequence[bytes], now: int, *, lowest: bool) -> Effect:
+    if len(request) > 3:
+        return (), SYNTAX
+    count = None
+    if len(request) == 3:
+        count = integer_between(request[2], 0, INTEGER_MAX, "value is out of range, must be positive")
+    found = sorted_set_of(cells, request[1], now)
+    if found is None or count == 0:
+        return (), []
+    changes, taken = _popped(cells, request[1], found, 1 if count is None else count, now, lowest=lowest)
+    reply = listed(taken, with_scores=True, backwards=not lowest)
+    return changes, reply.items if count is None and isinstance(reply, Pairs) else reply
+
+
+@command("zpopmin", WRITE, summary="Removes the members with the lowest scores and returns them.")
+def zpopmin(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _pop(cells, request, now, lowest=True)
+
+
+@command(
+    "zpopmax",
+    WRITE,
+    summary="Removes the members with the highest scores and returns them, the highest first.",
+)
+def zpopmax(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return _pop(cells, request, now, lowest=False)
+
+
+@command(
+    "zmpop",
+    WRITE,
+    summary="Pops members of the first sorted set that is there. Keys of one slot only.",
+)
+def zmpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    behind = 2 + integer_between(request[1], 1, INTEGER_MAX, "numkeys should be greater than 0")
+    if behind >= len(request):
+        return (), SYNTAX
+    end = request[behind].upper()
+    if end not in (b"MIN", b"MAX"):
+        return (), SYNTAX
+    count = count_option(request[behind + 1 :])
+    for key in request[2:behind]:
+        found = sorted_set_of(cells, key, now)
+        if found is not None:
+            changes, (members, scores) = _popped(cells, key, found, count, now, lowest=end == b"MIN")
+            taken: list[Reply] = [[member, score] for member, score in zip(members, scores, strict=True)]
+            return changes, [key, taken if end == b"MIN" else taken[::-1]]
+    return (), None
+
+
+# -- draws and pages
+
+
+@command(
+    "zrandmember",
+    READ,
+    summary="Returns members of a sorted set that are drawn at random; with a negative count some several times.",
+    chance=True,
+)
+def zrandmember(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    *request, chance = request
+    numbers = numbers_from(chance)
+    if len(request) == 2:
+        found = sorted_set_of(cells, request[1], now)
+        return (), found.drawn(numbers) if found is not None else None
+    count = draw_count(request[2])
+    with_scores = len(request) == 4 and request[3].upper() == b"WITHSCORES"
+    if len(request) > 3 and not with_scores:
+        return (), SYNTAX
+    if with_scores and abs(count) > INTEGER_MAX // 2:
+        return (), ReplyError("ERR value is out of range")
+    found = sorted_set_of(cells, request[1], now)
+    if found is None or not count:
+        return (), []
+    check_draws(-count)
+    members = found.draws(numbers, -count) if count < 0 else found.sample(numbers, count)
+    if not with_scores:
+        return (), check_size([*members])
+    scores = found.scores()
+    return (), Pairs(check_size([word for member in members for word in (member, scores[member])]))
+
+
+@command("zscan", READ, summary="Lists the members of a sorted set, and their scores, page by page.")
+def zscan(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    cursor = cursor_from(request[2])
+    found = sorted_set_of(cells, request[1], now)
+    if found is None:
+        return (), [b"0", []]
+    options = listing(request[3:])
+    members, cursor = found.page(cursor, options.most)
+    scores = found.scores()
+    page: list[Reply] = []
+    for member in filter(options.matches, members) if options.matches is not None else members:
+        page += (member, text_of_double(scores[member]))
+    return (), [b"%d" % cursor, page]
+
+
+# -- several at once
+
+Scores: TypeAlias = dict[bytes, float]
+
+
+class _Operands(NamedTuple):
+    """What ZUNION and its like work on."""
+
+    sets: list[Scores]
+    weights: list[float]
+    aggregate: bytes
+    with_scores: bool
+    limit: int
+
+
+def _scores_of(cells: Cells, keys: Sequence[bytes], now: int) -> list[Scores]:
+    """What sorted sets hold, and sets, whose members have the score 1."""
+    found: list[Scores] = []
+    for key in keys:
+        value = value_of(cells, key, now)
+        if value is None:
+            found.append({})
+        elif isinstance(value, SortedSet):
+            found.append(value.scores())
+        elif isinstance(value, Set):
+            found.append(dict.fromkeys(value.names(), 1.0))
+        else:
+            raise CommandError(WRONG_TYPE)
+    return found
+
+
+def _operands(cells: Cells, request: Sequence[bytes], now: int, at: int) -> _Operands:
+    """`numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM | MIN | MAX] [WITHSCORES] [LIMIT limit]`, as far as a
+    command has it; `numkeys` stands at a place. Raises CommandError."""
+    name = request[0].decode("ascii").lower()
+    count = integer(request[at])
+    if count < 1:
+        raise CommandError(ReplyError(f"ERR at least 1 input key is needed for '{name}' command"))
+    words = request[at + 1 :]
+    if count > len(words):
+        raise CommandError(SYNTAX)
+    sets = _scores_of(cells, words[:count], now)
+    weights, aggregate, with_scores, limit = [1.0] * count, b"SUM", False, 0
+    combines = "card" not in name and "diff" not in name
+    options = iter(range(count, len(words)))
+    for place in options:
+        option, left = words[place].upper(), len(words) - place - 1
+        if option == b"WEIGHTS" and combines and left >= count:
+            weights = [
+                double(words[next(options)], ReplyError("ERR weight value is not a float")) for _ in range(count)
+            ]
+        elif option == b"AGGREGATE" and combines and left:
+            aggregate = words[next(options)].upper()
+            if aggregate not in (b"SUM", b"MIN", b"MAX"):
+                raise CommandError(SYNTAX)
+        elif option == b"WITHSCORES" and "store" not in name and "card" not in name:
+            with_scores = True
+        elif option == b"LIMIT" and "card" in name and left:
+            limit = integer_between(words[next(options)], 0, INTEGER_MAX, "LIMIT can't be negative")
+        else:
+            raise CommandError(SYNTAX)
+    return _Operands(sets, weights, aggregate, with_scores, limit)
+
+
+def _number(score: float) -> float:
+    """What is no number counts as 0: infinity without a weight, or infinity less infinity."""
+    return 0.0 if isnan(score) else score
+
+
+def _sum(one: float, other: float) -> float:
+    return _number(one + other)
+
+
+_AGGREGATES: Final[dict[bytes, Callable[[float, float], float]]] = {
+    b"SUM": _sum,
+    b"MIN": min,
+    b"MAX": max,
+}
+
+
+def _by_size(operands: _Operands) -> list[tuple[Scores, float]]:
+    """The sets with their weights, the smallest first."""
+    return sorted(zip(operands.sets, operands.weights, strict=True), key=lambda pair: len(pair[0]))
+
+
+def _common(sets: Sequence[Scores]) -> Iterator[bytes]:
+    """The members of the first that all others have, too."""
+    members: Iterator[bytes] = iter(sets[0])
+    for other in sets[1:]:
+        members = filter(other.__contains__, members)
+    return members
+
+
+def _ordered(scores: Scores) -> Ordered:
+    order = sorted([(score + 0.0, member) for member, score in scores.items()])
+    return [member for _, member in order], [score for score, _ in order]
+
+
+def _union(operands: _Operands) -> Ordered:
+    combined = _AGGREGATES[operands.aggregate]
+    scores: Scores = {}
+    for found, weight in _by_size(operands):
+        for member, score in found.items():
+            weighted = _number(score * weight)
+            scores[member] = combined(scores[member], weighted) if member in scores else weighted
+    return _ordered(scores)
+
+
+def _intersection(operands: _Operands) -> Ordered:
+    combined = _AGGREGATES[operands.aggregate]
+    (first, first_weight), *others = _by_size(operands)
+    scores: Scores = {}
+    for member in _common([first, *[found for found, _ in others]]):
+        score = _number(first[member] * first_weight)
+        for found, weight in others:
+            score = combined(score, found[member] * weight)
+        scores[member] = score
+    return _ordered(scores)
+
+
+def _difference(operands: _Operands) -> Ordered:
+    first, *others = operands.sets
+    members: Iterator[bytes] = iter(first)
+    for other in others:
+        members = filterfalse(other.__contains__, members)
+    return _ordered({member: first[member] for member in members})
+
+
+def _combined(name: str, combine: Callable[[_Operands], Ordered], summary: str) -> None:
+    """The two commands that answer and that store what becomes of several sorted sets."""
+
+    @command(name, READ, summary=f"Returns {summary}. Keys of one slot only.")
+    def read(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+        operands = _operands(cells, request, now, 1)
+        return (), listed(combine(operands), with_scores=operands.with_scores)
+
+    @command(f"{name}store", WRITE, summary=f"Stores {summary}. Keys of one slot only.")
+    def store(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+        return stored(cells, request[1], combine(_operands(cells, request, now, 2)), now)
+
+
+_combined("zunion", _union, "the members that any of several sorted sets has")
+_combined("zinter", _intersection, "the members that several sorted sets have in common")
+_combined("zdiff", _difference, "the members of the first sorted set that none of the others has")
+
+
+@command(
+    "zintercard", READ, summary="Returns how many members several sorted sets have in common. Keys of one slot only."
+)
+def zintercard(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    operands = _operands(cells, request, now, 1)
+    members = _common(sorted(operands.sets, key=len))
+    return (), sum(1 for _ in islice(members, min(operands.limit, INTEGER_MAX) or None))
