@@ -77,10 +77,12 @@ ALL: dict[str, list[bytes]] = {
 
 
 def ordered(kind: str, reply: Reply) -> Reply:
-    """What there is at a key, in an order of its own."""
+    """What there is at a key, in an order of its own; scores as numbers, which Redis 7.0 prints with more digits."""
     reply = plain(reply)
     if kind in ("string", "list") or not isinstance(reply, list):
         return reply
+    if kind == "zset":
+        reply[1::2] = map(float, reply[1::2])  # type: ignore[arg-type]
     return sorted(zip(*[iter(reply)] * (1 if kind == "set" else 2), strict=True))  # type: ignore[type-var]
 
 
