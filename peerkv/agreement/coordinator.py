@@ -38,6 +38,7 @@ TOLD_MAX: Final = 5
 """An operation follows so many words of where the home is; then it waits between its attempts."""
 CROWDED_LOOK: Final = 64
 """Operations looked at to find the oldest that is merely under way."""
+FAILED_LEAST: Final = 256
 PURSUED_MAX: Final = 4
 """So many times `in_flight_max` may be under way in all, those included that are pursued."""
 BUSY_PATIENCE: Final = 3
@@ -114,6 +115,11 @@ class Coordinator:
         self._given_up: dict[int, int] = {}
         """Per slot the last operation of unknown outcome: whatever comes behind it waits until our mark has passed it
         (protocol rule O5)."""
+        self._failed: dict[int, int] = {}
+        """Operations that have ended without an outcome beside earlier ones that have not ended, and the ones that they
+        were to follow: what was to follow them follows those."""
+        self._failed_kept = 0
+        """How many there were when those were dropped last that say nothing any more."""
         self._budget = Budget()
         self._earned = 0
         self.reads = Reads(
@@ -143,7 +149,7 @@ class Coordinator:
         ticket = self._counter << TICKET_SLOT_BITS | number
         pending = self.pending
         if after and after not in pending:
-            after = 0
+            after = self._still_before(after)
         target = self.view.targets[number]
         pending[ticket] = (request, sink, index, after, target, self._clock.now)
         if reads:
@@ -171,6 +177,12 @@ class Coordinator:
             return False
         del self._given_up[number]
         return True
+
+    def _still_before(self, after: int) -> int:
+        """What was to follow the operation `after`, which has ended, is to follow this one, which has not; 0: none."""
+        while after and after not in self.pending:
+            after = self._failed.get(after, 0)
+        return after
 
     def _sent_as(self, after: int) -> int:
         """Under which ticket the operation of that ticket was sent last."""
@@ -288,7 +300,7 @@ class Coordinator:
             return
         request, _, _, after, _, _ = write
         if after and after not in self.pending:
-            after = 0
+            after = self._still_before(after)
         number = ticket & TICKET_SLOT
         if self._given_up and not self._may_follow(number):
             self._later(ticket, pursuit, RETRY_FIRST_S * (1 << min(pursuit.attempts, 5)))
@@ -347,6 +359,11 @@ class Coordinator:
     def _fail(self, ticket: int, write: Write, pursuit: Pursuit) -> None:
         del self.pending[ticket]
         self._pursued.pop(ticket, None)
+        self._failed[ticket] = write[3]
+        if len(self._failed) >= 2 * self._failed_kept + FAILED_LEAST:
+            mark = self.mark
+            self._failed = {failed: before for failed, before in self._failed.items() if before >= mark}
+            self._failed_kept = len(self._failed)
         number = ticket & TICKET_SLOT
         undecided = pursuit.undecided > 0
         reading = self._readings.get(ticket)

@@ -606,6 +606,46 @@ def test_t5_an_epoch_leaves_slots_where_their_home_stays() -> None:
     assert SLOT in owners.members[2].home.homes
 
 
+def test_o3_what_follows_an_operation_that_has_failed_follows_the_one_before_it() -> None:
+    """Of SET a, SET b, SET c on one connection, sent while no quorum was in reach, the second was given up first; then
+    the third was done at once, and the first, still pursued, on top of it (seed 600267 before clients used
+    collections)."""
+    owners = Owners()
+    first, second, third = owners.members
+    written(owners, b"")
+    owners.cut_apart(third, second)
+    owners.cut_apart(third, first)
+    got = Got()
+    one = third.write(got, 0, b"APPEND", b"k", b"1")
+    two = third.coordinator.write(SLOT, (b"APPEND", b"k", b"2"), got, 1, one)
+    three = third.coordinator.write(SLOT, (b"APPEND", b"k", b"3"), got, 2, two)
+    coordinator = third.coordinator
+    pursuit = coordinator._pursuit(two, coordinator.pending[two])
+    pursuit.undecided = 0
+    coordinator._fail(two, coordinator.pending[two], pursuit)
+    assert coordinator._still_before(two) == one
+    four = coordinator.write(SLOT, (b"APPEND", b"k", b"4"), got, 3, two)
+    assert coordinator.pending[four][3] == one
+    target = coordinator.view.order[SLOT][0]
+    target.forwards.clear()
+    coordinator._send_again(three, coordinator.pending[three], target)
+    assert target.forwards[1::3] == [one]
+
+
+def test_o3_failures_are_remembered_as_long_as_they_say_something() -> None:
+    owners = Owners()
+    third = owners.members[2]
+    coordinator = third.coordinator
+    got = Got()
+    before = 0
+    for index in range(2000):
+        before = coordinator.write(SLOT, (b"APPEND", b"k", b"x"), got, index, before)
+        coordinator._fail(
+            before, coordinator.pending[before], coordinator._pursuit(before, coordinator.pending[before])
+        )
+    assert len(coordinator._failed) <= 600
+
+
 def test_o5_what_was_given_up_is_not_done_behind_what_came_later() -> None:
     """A client was told UNCERTAIN, and sent something else, which was done; then what it had sent first came through at
     an owner that was to take the slot over for it, and was done on top of that."""
