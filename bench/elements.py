@@ -18,6 +18,7 @@ KINDS: Final[dict[str, tuple[bytes, Callable[[int], list[bytes]]]]] = {
     "list of 10 bytes": (b"RPUSH", lambda number: [b"el%08d" % number]),
     "set of 10 bytes": (b"SADD", lambda number: [b"el%08d" % number]),
     "set of integers": (b"SADD", lambda number: [b"%d" % (1_000_000 + number)]),
+    "sorted set of 10 bytes": (b"ZADD", lambda number: [b"%d" % number, b"el%08d" % number]),
     "hash, 10 and 10 bytes": (b"HSET", lambda number: [b"fi%08d" % number, b"va%08d" % number]),
 }
 """A command that adds elements, and what it takes of each."""
