@@ -1,5 +1,17 @@
 """What Redis commands mean: a table, and pure functions of a slot's cells. Knows nothing of distribution."""
 
-from peerkv.commands import admin, bitmaps, dump, hashes, hyperloglogs, keys, lists, sets, sortedsets, strings
+from peerkv.commands import admin, bitmaps, dump, hashes, hyperloglogs, keys, lists, objects, sets, sortedsets, strings
 
-__all__ = ["admin", "bitmaps", "dump", "hashes", "hyperloglogs", "keys", "lists", "sets", "sortedsets", "strings"]
+__all__ = [
+    "admin",
+    "bitmaps",
+    "dump",
+    "hashes",
+    "hyperloglogs",
+    "keys",
+    "lists",
+    "objects",
+    "sets",
+    "sortedsets",
+    "strings",
+]
