@@ -7,7 +7,7 @@ import random
 import pytest
 
 from peerkv.store.values import patched
-from peerkv.store.values.strings import Common, splicing_all
+from peerkv.store.values.strings import Common, spliced, splicing_all
 
 
 def by_table(one: bytes, other: bytes) -> tuple[int, list[tuple[int, int, int]]]:
@@ -52,3 +52,13 @@ def test_several_splices_are_done_one_after_another() -> None:
         made = patched(value, body) if type(body) is tuple else body
         assert made == b"axy" + bytes(length - 3) + bytes(5) + b"c"
         assert (type(body) is tuple) is (length > 512)
+
+
+@pytest.mark.parametrize("length", [0, 5, 600, 20_000])
+def test_long_strings_are_spliced_like_short_ones(length: int) -> None:
+    value = bytes(range(1, 251)) * (length // 250 + 1)
+    value = value[:length]
+    for offset in (0, 1, length // 2, max(0, length - 2), length, length + 7):
+        plain = bytearray(value.ljust(offset + 3, b"\0"))
+        plain[offset : offset + 3] = b"xyz"
+        assert spliced(value, offset, b"xyz") == plain
