@@ -1,6 +1,19 @@
 """What Redis commands mean: a table, and pure functions of a slot's cells. Knows nothing of distribution."""
 
-from peerkv.commands import admin, bitmaps, dump, hashes, hyperloglogs, keys, lists, objects, sets, sortedsets, strings
+from peerkv.commands import (
+    admin,
+    bitmaps,
+    dump,
+    hashes,
+    hyperloglogs,
+    keys,
+    lists,
+    objects,
+    sets,
+    sort,
+    sortedsets,
+    strings,
+)
 
 __all__ = [
     "admin",
@@ -12,6 +25,7 @@ __all__ = [
     "lists",
     "objects",
     "sets",
+    "sort",
     "sortedsets",
     "strings",
 ]

@@ -85,6 +85,8 @@ DIFFERS: Final[dict[str, str]] = {
     "sscan": _PAGES,
     "sunion": _ONE_SLOT,
     "sunionstore": _STORED,
+    "sort": f"BY and GET patterns need a {{tag}} before the `*`, that of the key; {_ONE_SLOT}",
+    "sort_ro": "BY and GET patterns need a {tag} before the `*`, that of the key",
     "time": "the time that the cluster agrees on, in milliseconds",
     "touch": _PARTS,
     "unlink": f"{_PARTS}; the same as DEL",

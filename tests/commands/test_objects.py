@@ -66,9 +66,15 @@ def test_lists_and_sets_may_be_listpacks(line: bytes, encoding: bytes) -> None:
 
 
 SEQUENCES = [
-    "object encoding none|object freq none|object idletime none|object refcount none|object encoding|object encoding k k",
+    (
+        "object encoding none|object freq none|object idletime none|object refcount none|object encoding|"
+        "object encoding k k"
+    ),
     "set k 12345678|object freq k|object idletime k|object refcount k|object foo k|object ENCODING k|object",
-    "memory usage none|memory usage|memory usage none samples 0|memory usage none samples -1|memory usage none samples x",
+    (
+        "memory usage none|memory usage|memory usage none samples 0|memory usage none samples -1|"
+        "memory usage none samples x"
+    ),
     "memory usage none foo|memory usage none samples|memory usage none samples 1 samples 2|memory foo|memory",
 ]
 
