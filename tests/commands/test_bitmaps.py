@@ -118,6 +118,9 @@ SHAPES = [
     b"BITFIELD k OVERFLOW w SET t p i INCRBY t p i SET t p i GET t p",
     b"BITFIELD k OVERFLOW w INCRBY t p i OVERFLOW w INCRBY t p i",
     b"BITFIELD_RO k GET t p",
+    b"BITFIELD_RO k SET t p i",
+    b"RPUSH k v",
+    b"DEL k",
     b"DEL k",
 ]
 
@@ -130,12 +133,16 @@ def test_chance_finds_no_difference(theirs: Theirs, seed: int) -> None:
         request = [rng.choice(WORDS.get(word, [word])) for word in rng.choice(SHAPES).split()]
         key = request[1]
         mine, other = ours.ask(*request), theirs.ask(*request)
-        if request[0] in (b"BITCOUNT", b"BITPOS") and isinstance(mine, ReplyError) and other in (0, -1):
+        if (
+            request[0] in (b"BITCOUNT", b"BITPOS")
+            and isinstance(mine, ReplyError)
+            and (other in (0, -1) or (isinstance(other, ReplyError) and other.text.startswith("WRONGTYPE")))
+        ):
             continue  # 7.0 looks at the arguments when it needs them, see above
         assert same(mine, other), f"{request}: {mine!r}, Redis says {other!r}"
         if request[0] == b"BITOP":
             key = request[2]
-        assert ours.ask(b"GET", key) == theirs.ask(b"GET", key), request
+        assert same(ours.ask(b"GET", key), theirs.ask(b"GET", key)), request
 
 
 @pytest.mark.parametrize("bit", [b"0", b"1"])

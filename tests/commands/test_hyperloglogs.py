@@ -24,6 +24,10 @@ SEQUENCES = [
     "pfadd a 1|expireat a 1900000000|pfadd a 2|pfmerge a b|expiretime a|pfmerge n|exists n|pfcount n|type n",
     "set s abc|pfadd s 1|pfcount s|pfcount none s|pfmerge a s|pfmerge s|set s ''|pfcount s",
     "set s HYLL|pfadd s 1|set s HYLL000000000000|pfadd s 1|pfcount s|pfmerge s s|append s x|pfadd s 1",
+    (
+        "rpush l 1|pfadd l 1|pfcount l|pfcount none l|pfmerge a l|pfmerge l a|pfadd a 1|set s x|"
+        "pfcount a s l|pfcount a l s"
+    ),
     "pfadd|pfcount|pfmerge|pfadd a ''|pfcount a|pfadd a ''",
 ]
 

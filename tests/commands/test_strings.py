@@ -51,6 +51,8 @@ SHAPES = [
     b"LCS k k l",
     b"LCS k k l l l",
     b"PEXPIRETIME k",
+    b"RPUSH k v",
+    b"DEL k",
     b"DEL k",
 ]
 
@@ -67,7 +69,7 @@ def test_chance_finds_no_difference(theirs: Theirs, seed: int) -> None:
         assert same(mine, other), f"{request}: {mine!r}, Redis says {other!r}"
         for key in (b"a", b"b"):
             assert ours.ask(b"PEXPIRETIME", key) == theirs.ask(b"PEXPIRETIME", key), request
-            assert ours.ask(b"GET", key) == theirs.ask(b"GET", key), request
+            assert same(ours.ask(b"GET", key), theirs.ask(b"GET", key)), request
 
 
 def relative(request: list[bytes]) -> bool:
@@ -123,6 +125,9 @@ def test_set_if_equal() -> None:
     assert ours.ask(b"TTL", b"a") == 50
     assert ours.ask(*b"SET a 4 IFEQ 3 KEEPTTL".split()) == "OK"
     assert ours.ask(b"TTL", b"a") == 50
+    ours.ask(*b"RPUSH l 1".split())
+    wrong = "WRONGTYPE Operation against a key holding the wrong kind of value"
+    assert ours.ask(*b"SET l 1 IFEQ 1".split()) == ReplyError(wrong)
     for line in (b"SET a 1 IFEQ", b"SET a 1 NX IFEQ 1", b"SET a 1 IFEQ 1 XX", b"SET a 1 IFEQ 1 IFEQ 1"):
         assert ours.ask(*line.split()) == ReplyError("ERR syntax error")
     assert ours.ask(b"GET", b"a") == b"4"
@@ -135,6 +140,8 @@ def test_delete_if_equal() -> None:
     ours.ask(*b"SET a 1".split())
     assert ours.ask(*b"DELIFEQ a 2".split()) == 0
     assert ours.ask(*b"DELIFEQ a 1".split()) == 1
+    ours.ask(*b"RPUSH l 1".split())
+    assert isinstance(ours.ask(*b"DELIFEQ l 1".split()), ReplyError)
     assert ours.ask(b"EXISTS", b"a") == 0
 
 
