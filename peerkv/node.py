@@ -118,7 +118,8 @@ class Node:
     ) -> None:
         """`wall`: seconds since 1970, for cluster time until a cluster has been met, and to order this name's lives.
         `versions`: the oldest and the newest wire version to speak."""
-        self.settings = settings
+        self.settings = settings = replace(settings)
+        """Our own, as some can be changed; see `settings.LIVE`."""
         self.versions = versions
         self.clock = clock = Clock(now, wall)
         self.process = rng.getrandbits(62) | 1
@@ -622,6 +623,8 @@ class Node:
         self.replica.recent.trim(self.view.marks, self.links.gone(), at_leisure=True)
         self.links.watch()
         self._relieve()
+        if self.settings.client_timeout:
+            self._close_silent()
 
     def _relieve(self) -> None:
         """Close connections of clients that have the most unread and unfinished where all of them together have more
@@ -641,6 +644,14 @@ class Node:
                 f" those of all clients are more than {most}",
             )
             self.kill(session)
+
+    def _close_silent(self) -> None:
+        """Close connections of clients that have said nothing for too long, and wait for nothing."""
+        since = self.clock.now - self.settings.client_timeout
+        silent = [session for session in self.sessions.values() if session.last_active < since]
+        for session in silent:
+            if not session.batches and not session.held:
+                self.kill(session)
 
     def take(self, now: float) -> Outbox:
         """End of a turn: everything that is to be done because of the inputs since the last one."""

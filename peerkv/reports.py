@@ -44,6 +44,8 @@ class Usage:
     """0: not known, and not told: somebody may send it a signal."""
     system: str = ""
     """Kernel, its release, machine."""
+    clients_possible: int = 1 << 30
+    """With the files that it may open."""
 
 
 @dataclass(slots=True)

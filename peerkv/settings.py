@@ -1,4 +1,7 @@
-"""Every knob of a node, with its unit and where its default comes from; built by `config`, read by everybody."""
+"""Every knob of a node, with its unit and where its default comes from; built by `config`, read by everybody.
+
+Those of `LIVE` may be changed while the node runs (CONFIG SET): whoever goes by them reads them here each time.
+"""
 
 from __future__ import annotations
 
@@ -119,6 +122,8 @@ class Settings:
 
     clients_max: int = 10_000
     """Beyond it a client is told so and closed. Fewer where the process may not open so many files."""
+    client_timeout: int = 0
+    """Seconds of silence after which a client that waits for nothing is closed; 0: never."""
     tcp_keepalive: int = 300
     """Seconds of silence after which a connection's other side is asked whether it is there, as in Redis; three times
     a third of that without an answer close it."""
@@ -143,6 +148,11 @@ class Settings:
         if not self.peer_port and self.port:
             object.__setattr__(self, "peer_port", self.port + PEER_PORT_OFFSET)
 
+    def change(self, name: str, value: object) -> None:
+        """Change what may be changed while a node runs."""
+        assert name in LIVE, f"{name} holds for a node's whole life"
+        object.__setattr__(self, name, value)
+
     @property
     def announced(self) -> Seed:
         """Where others find this node."""
@@ -151,6 +161,29 @@ class Settings:
         peer_port = self.announce_peer_port or (usual if self.announce_port else self.peer_port)
         host = self.announce_host or self.host
         return (host, port) if peer_port == usual else (host, port, peer_port)
+
+
+LIVE: Final = frozenset(
+    {
+        "client_output_bytes_max",
+        "client_timeout",
+        "clients_bytes_max",
+        "clients_max",
+        "follow_least",
+        "forget_after",
+        "in_flight_max",
+        "in_flight_min",
+        "leave_grace",
+        "link_backlog_bytes_max",
+        "log_level",
+        "queue_time",
+        "read_hedge",
+        "request_timeout",
+        "round_patience",
+        "tcp_keepalive",
+        "write_hedge",
+    }
+)
 
 
 def peer_address(seed: Seed) -> tuple[str, int]:

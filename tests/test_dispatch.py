@@ -200,3 +200,38 @@ def test_wall_time_is_right_soon_after_the_clocks_are(monkeypatch: pytest.Monkey
     (told,) = Talk(world, "db3").ask((b"TIME",))
     assert abs(int(told[0]) - host.node.clock.cluster_ms // 1000 - years) < 5
     assert host.node.clock.own_skew_ms == 0
+
+
+KINDS = {
+    b"string": [(b"SET", b"%b:string"), (b"APPEND", b"%b:appended")],
+    b"list": [(b"RPUSH", b"%b:list")],
+    b"set": [(b"SADD", b"%b:set")],
+}
+
+
+def test_scan_finds_keys_of_a_type_wherever_they_are(world: World) -> None:
+    """It knew strings only."""
+    everybody = [Talk(world, name) for name in ("db1", "db2", "db3")]
+    everybody[0].ask((b"FLUSHALL",))
+    expected: dict[bytes, set[bytes]] = {kind: set() for kind in (*KINDS, b"hash")}
+    for number in range(12):
+        for kind, requests in KINDS.items():
+            for name, key in requests:
+                everybody[0].send((name, key % (b"%d" % number), b"x"))
+                expected[kind].add(key % (b"%d" % number))
+        everybody[0].send((b"HSET", b"%d:hash" % number, b"f", b"v"))
+        expected[b"hash"].add(b"%d:hash" % number)
+    everybody[0].ask((b"SET", b"gone", b"1", b"PX", b"1"))
+    world.run(world.now + 1.0)
+    for talk in everybody:
+        for kind in (*expected, b"STRING", b"zset", b"nothing"):
+            found: set[bytes] = set()
+            cursor = b"0"
+            while True:
+                (reply,) = talk.ask((b"SCAN", cursor, b"COUNT", b"20", b"TYPE", kind))
+                assert isinstance(reply, list)
+                cursor, keys = reply  # type: ignore[assignment]
+                found |= set(keys)  # type: ignore[arg-type]
+                if cursor == b"0":
+                    break
+            assert found == expected.get(kind.lower(), set()), kind

@@ -60,6 +60,16 @@ def run(services: Services, session: Session, command: Command, request: Sequenc
             return reports.info(services.settings, services.process, services.statistics(), request[1:])
         case "config":
             return server.config(services, request)
+        case "slowlog":
+            return server.slowlog(services, request)
+        case "latency":
+            return server.latency(request)
+        case "acl":
+            return server.acl(request)
+        case "module":
+            return []
+        case "role":
+            return [b"master", 0, []]
         case "time":
             seconds, milliseconds = divmod(services.clock.cluster_ms + services.clock.skew_ms, 1000)
             return [b"%d" % seconds, b"%d" % (milliseconds * 1000)]
@@ -176,12 +186,12 @@ def _client(services: Services, session: Session, request: Sequence[bytes]) -> R
         case [b"REPLY", switch]:
             return _reply_mode(session, switch)
         case [b"PAUSE", *arguments]:
-            return _pause(services, arguments) if len(arguments) < 3 else _unknown_form(request)
+            return _pause(services, arguments) if len(arguments) < 3 else server.unknown_form(request)
         case [b"UNPAUSE"]:
             services.unpause()
             return OK
         case [b"UNBLOCK", *arguments]:
-            return _unblock(services, arguments) if len(arguments) < 3 else _unknown_form(request)
+            return _unblock(services, arguments) if len(arguments) < 3 else server.unknown_form(request)
         case [b"GETREDIR"]:
             return -1
         case [b"TRACKINGINFO"]:
@@ -252,12 +262,6 @@ def _unblock(services: Services, arguments: Sequence[bytes]) -> Reply:
         return 0
     found.unblock = reason.decode().lower()
     return 1
-
-
-def _unknown_form(request: Sequence[bytes]) -> ReplyError:
-    """What Redis says where there are more arguments than any form of a subcommand has."""
-    said = request[1].decode("utf-8", "surrogateescape")
-    return ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{said:.128}'. Try CLIENT HELP.")
 
 
 def _flags(session: Session) -> str:

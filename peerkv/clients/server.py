@@ -1,55 +1,110 @@
-"""CONFIG, and CLUSTER as far as no other node need be asked."""
+"""Commands of the node: CONFIG, SLOWLOG, LATENCY, ACL, and CLUSTER as far as no other node need be asked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 from peerkv import reports
+from peerkv.clients import parameters
 from peerkv.clients.session import Services
-from peerkv.commands.patterns import matcher
-from peerkv.resp import OK, Reply, ReplyError
+from peerkv.commands import catalogue
+from peerkv.commands.slowlog import SLOWLOG
+from peerkv.resp import OK, Reply, ReplyError, Verbatim, parse_integer
 from peerkv.ring.keys import slot_of
-from peerkv.settings import Settings
 
+SLOWLOG_COUNT: Final = 10
 SYNTAX: Final = ReplyError("ERR syntax error")
-
-
-def _parameters(settings: Settings) -> dict[bytes, bytes]:
-    """What clients and tools ask a Redis for, as far as it means something here."""
-    return {
-        b"appendonly": b"no",
-        b"bind": settings.host.encode(),
-        b"cluster-enabled": b"no",
-        b"databases": b"1",
-        b"maxclients": b"%d" % settings.clients_max,
-        b"maxmemory": b"0",
-        b"maxmemory-policy": b"noeviction",
-        b"notify-keyspace-events": b"",
-        b"port": b"%d" % settings.port,
-        b"proto-max-bulk-len": b"%d" % settings.request_bytes_max,
-        b"save": b"",
-        b"tcp-keepalive": b"%d" % settings.tcp_keepalive,
-        b"timeout": b"0",
-    }
 
 
 def config(services: Services, request: Sequence[bytes]) -> Reply:
     """CONFIG and its subcommands."""
     match [request[1].upper(), *request[2:]]:
-        case [b"GET", *patterns] if patterns:
-            matchers = [matcher(pattern.lower()) for pattern in patterns]
-            parameters = _parameters(services.settings)
-            return {name: value for name, value in parameters.items() if any(match(name) for match in matchers)}
+        case [b"GET", *patterns]:
+            return parameters.get(services, patterns)
+        case [b"SET", *arguments]:
+            return parameters.set_(services, arguments)
         case [b"RESETSTAT"]:
             services.reset_statistics()
             return OK
         case [b"REWRITE"]:
             return ReplyError("ERR The server is running without a config file")
-        case [b"SET", _, _, *_]:
-            return ReplyError("ERR CONFIG SET is not supported: change cluster.ini and restart the node")
         case _:
             return SYNTAX
+
+
+def slowlog(services: Services, request: Sequence[bytes]) -> Reply:
+    """SLOWLOG and its subcommands."""
+    match [request[1].upper(), *request[2:]]:
+        case [b"LEN"]:
+            return len(SLOWLOG.entries)
+        case [b"RESET"]:
+            SLOWLOG.entries.clear()
+            return OK
+        case [b"GET", *arguments] if len(arguments) < 2:
+            count = parse_integer(arguments[0]) if arguments else SLOWLOG_COUNT
+            if count is None or count < -1:
+                return ReplyError("ERR count should be greater than or equal to -1")
+            skew = services.clock.skew_ms
+            chosen = islice(SLOWLOG.entries, count if count >= 0 else None)
+            return [
+                [slow.id, (slow.at + skew) // 1000, slow.microseconds, list(slow.request), b"", b""] for slow in chosen
+            ]
+        case _:
+            return unknown_form(request)
+
+
+def latency(request: Sequence[bytes]) -> Reply:
+    """LATENCY and its subcommands: as of a Redis whose latency monitor is off."""
+    match [request[1].upper(), *request[2:]]:
+        case [b"LATEST"] | [b"HISTORY", _]:
+            return []
+        case [b"RESET", *_]:
+            return 0
+        case [b"HISTOGRAM", *_]:
+            return {}
+        case [b"DOCTOR"]:
+            return Verbatim(
+                b"Latency is not monitored here. SLOWLOG GET tells which commands took long on this node.\n"
+            )
+        case [b"GRAPH", event]:
+            return ReplyError(f"ERR No samples available for event '{event.decode('utf-8', 'surrogateescape')}'")
+        case _:
+            return unknown_form(request)
+
+
+CATEGORIES: Final = (
+    *("keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap", "hyperloglog", "geo"),
+    *("stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous", "connection", "transaction", "scripting"),
+)
+
+
+def acl(request: Sequence[bytes]) -> Reply:
+    """ACL and its subcommands: there is one user, who may do everything."""
+    match [request[1].upper(), *request[2:]]:
+        case [b"WHOAMI"]:
+            return b"default"
+        case [b"USERS"]:
+            return [b"default"]
+        case [b"LIST"]:
+            return [b"user default on nopass sanitize-payload ~* &* +@all"]
+        case [b"CAT"]:
+            return [category.encode() for category in CATEGORIES]
+        case [b"CAT", category]:
+            name = category.decode("utf-8", "surrogateescape")
+            if name.lower() not in CATEGORIES:
+                return ReplyError(f"ERR Unknown category '{name:.128}'")
+            return [facts.name.encode() for facts in catalogue.served() if name.lower() in facts.categories]
+        case _:
+            return unknown_form(request)
+
+
+def unknown_form(request: Sequence[bytes]) -> ReplyError:
+    """What Redis says where there are more arguments than any form of a subcommand has."""
+    said = request[1].decode("utf-8", "surrogateescape")
+    name = request[0].decode("ascii").upper()
+    return ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{said:.128}'. Try {name} HELP.")
 
 
 def cluster(services: Services, request: Sequence[bytes]) -> Reply:

@@ -118,6 +118,7 @@ class Services(Protocol):
     settings: Settings
     clock: Clock
     process: int
+    usage: reports.Usage
     sessions: dict[int, Session]
     steward: Steward
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,7 @@ from peerkv.agreement.survey import (
 from peerkv.agreement.view import View
 from peerkv.clients.session import Services, Session
 from peerkv.commands.patterns import PATTERN_BYTES_MAX, PATTERN_TOO_LONG, matcher
-from peerkv.commands.table import COMMANDS, help_of, subcommand_of
+from peerkv.commands.table import COMMANDS, find_part, help_of, subcommand_of
 from peerkv.resp import OK, Prepared, Reply, ReplyError, encode_all, parse_integer
 from peerkv.ring.topology import describe_epoch
 from peerkv.settings import address_text
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 SCAN_ORDER_BITS: Final = 30
 """A SCAN cursor is slot << 30 | where in the slot; see `store.scan.scan_order`."""
+CURSOR_MAX: Final = (1 << 64) - 1
 LIST_COUNT: Final = 10_000
 """The most keys that one SCAN returns."""
 KEYS_COUNT: Final = 1000
@@ -55,8 +57,8 @@ NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range"
 UNBLOCKED: Final = ReplyError("UNBLOCKED client unblocked via CLIENT UNBLOCK")
 
 
-class Cleared(Sink):
-    """The ends of what FLUSHALL has had done; it looks by itself."""
+class Told(Sink):
+    """The replies to what such a command has asked for; it looks by itself."""
 
     __slots__ = ()
 
@@ -81,6 +83,7 @@ class Whole:
             "scan": self._scan,
             "randomkey": self._randomkey,
             "wait": self._wait,
+            "debug": self._debug,
             "peerkv": self._peerkv,
             "cluster": self._cluster,
         }
@@ -110,7 +113,7 @@ class Whole:
         clear = (b"PEERKV.CLEAR", b"", b"%d" % FLUSH_KEYS)
         for numbers in _groups(counts, FLUSH_KEYS):
             while numbers:
-                cleared = Cleared(len(numbers))
+                cleared = Told(len(numbers))
                 for index, number in enumerate(numbers):
                     self._coordinator.write(number, clear, cleared, index)
                 while cleared.left:
@@ -152,8 +155,35 @@ class Whole:
         if pattern is not None:
             matches = matcher(pattern)
             keys = [key for key in keys if matches(key)]
+        if of_type is not None:
+            found = yield from self._of_type(of_type.decode("utf-8", "surrogateescape"), keys)
+            if isinstance(found, ReplyError):
+                return found
+            keys = found
         following = slot << SCAN_ORDER_BITS | start if slot < len(self._view.slots) else 0
-        return [b"%d" % following, list(keys) if of_type in (None, b"string") else []]
+        return [b"%d" % following, list(keys)]
+
+    def _of_type(self, wanted: str, keys: list[bytes]) -> Asking[list[bytes] | ReplyError]:
+        """Those of a type, by what a majority of each key's owners says."""
+        row = find_part(b"PEERKV.TYPES")
+        assert row is not None
+        assert row.run is not None
+        of_slot: dict[int, list[bytes]] = {}
+        for key in keys:
+            of_slot.setdefault(self._view.slot_of(key), []).append(key)
+        told = Told(len(of_slot))
+        for index, (number, group) in enumerate(of_slot.items()):
+            now = self._services.clock.cluster_ms
+            self._coordinator.reads.read(number, [b"PEERKV.TYPES", *group], row.run, now, told, index, group)
+        while told.left:
+            yield Pause(0.001)
+        found: list[bytes] = []
+        for reply, group in zip(told.replies, of_slot.values(), strict=True):
+            if isinstance(reply, ReplyError):
+                return reply
+            assert isinstance(reply, list)
+            found += [key for key, kind in zip(group, reply, strict=True) if kind == wanted]
+        return found
 
     def _randomkey(self, _session: Session, _request: Sequence[bytes]) -> Asking[Reply]:
         counts = yield from count_keys(self._view, self._replica)
@@ -196,6 +226,17 @@ class Whole:
             return ended.value  # type: ignore[no-any-return]
         finally:
             session.blocked = False
+
+    def _debug(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+        if request[1].upper() != b"SLEEP" or len(request) != 3:
+            return ReplyError("ERR DEBUG SLEEP seconds is all that there is of DEBUG here")
+        try:
+            seconds = float(request[2])
+        except ValueError:
+            seconds = 0.0  # as Redis reads it
+        if seconds > 0:
+            yield Pause(min(seconds, WAIT_MAX_S))
+        return OK
 
     def _cluster(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         """CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT."""
@@ -405,15 +446,16 @@ def _groups(counts: Sequence[int], most: int) -> list[list[int]]:
 
 def _scan_options(request: Sequence[bytes]) -> tuple[int, int, bytes | None, bytes | None] | ReplyError:
     """(cursor, count, pattern, type) of a SCAN."""
-    cursor = parse_integer(request[1])
-    if cursor is None or cursor < 0:
+    cursor = _cursor(request[1])
+    if cursor is None:
         return ReplyError("ERR invalid cursor")
     count = 10
     pattern = of_type = None
-    options = request[2:]
-    if len(options) % 2:
-        return SYNTAX
-    for name, value in zip(options[::2], options[1::2], strict=True):
+    options = iter(request[2:])
+    for name in options:
+        value = next(options, None)
+        if value is None:
+            return SYNTAX
         match name.upper():
             case b"COUNT":
                 parsed = parse_integer(value)
@@ -431,3 +473,17 @@ def _scan_options(request: Sequence[bytes]) -> tuple[int, int, bytes | None, byt
             case _:
                 return SYNTAX
     return cursor, count, pattern, of_type
+
+
+_CURSOR: Final = re.compile(rb"([+-]?)([0-9]{1,64})|")
+
+
+def _cursor(said: bytes) -> int | None:
+    """A number as strtoul reads it, as Redis does: nothing is 0, and what is negative counts from the largest one."""
+    found = _CURSOR.fullmatch(said)
+    if found is None:
+        return None
+    number = int(found[2] or b"0")
+    if number > CURSOR_MAX:
+        return None
+    return CURSOR_MAX + 1 - number if found[1] == b"-" and number else number

@@ -15,6 +15,7 @@ _OF_THE_CLUSTER: Final[dict[str, str]] = {
     "randomkey": "Returns a random key name of the cluster.",
     "flushall": "Removes all keys of the cluster.",
     "flushdb": "Removes all keys of the cluster.",
+    "debug": "SLEEP has this connection wait, and nobody else.",
     "wait": "Blocks until the last write of this connection is on more owners than a majority.",
 }
 for _name, _summary in _OF_THE_CLUSTER.items():
@@ -41,6 +42,7 @@ _OF_THE_CONNECTION: Final[dict[str, str]] = {
     "info": "Returns information and statistics about this node.",
     "lolwut": "Displays the version.",
     "time": "Returns the cluster's time.",
+    "role": "Returns that of a master without replicas.",
     "waitaof": "Always an error: there is no append-only file.",
 }
 for _name, _summary in _OF_THE_CONNECTION.items():
@@ -68,6 +70,15 @@ known(
 known(
     "config",
     SESSION,
-    "Tells the configuration.",
+    "Tells the configuration, and changes what can be changed.",
     subcommands="get help resetstat rewrite set",
 )
+known("slowlog", SESSION, "Tells which commands took long on this node.", subcommands="get help len reset")
+known(
+    "latency",
+    SESSION,
+    "As of a server that does not monitor its latency.",
+    subcommands="doctor graph help histogram history latest reset",
+)
+known("acl", SESSION, "Tells of the one user there is.", subcommands="cat help list users whoami")
+known("module", SESSION, "Tells that no module is loaded.", subcommands="help list")

@@ -13,6 +13,7 @@ _STORED: Final = f"{_ONE_SLOT}; a result of at most 64 MiB"
 _PARTS: Final = "atomic per slot, not over several"
 _PAGES: Final = "at most 4,096 elements a page, whatever COUNT says; the first pages of a large one may be empty"
 _DRAWS: Final = "at most 1,048,576 draws with repetitions, 256 MiB in all"
+_UNMONITORED: Final = "as in a Redis with `latency-monitor-threshold 0` and `latency-tracking no`"
 _THIS_NODE: Final = "tells of this node only"
 
 DIFFERS: Final[dict[str, str]] = {
@@ -40,6 +41,7 @@ DIFFERS: Final[dict[str, str]] = {
     "config|set": "parameters that can be changed at run time; others only to what they are",
     "copy": f"{_ONE_SLOT}; `DB 0` only",
     "dbsize": _WHOLE_CLUSTER,
+    "debug": "SLEEP only, which has the connection wait, and nobody else",
     "del": _PARTS,
     "dump": "in encodings that Redis 5 and later read; fields with deadlines need 7.4",
     "exists": _PARTS,
@@ -50,6 +52,12 @@ DIFFERS: Final[dict[str, str]] = {
     "hscan": f"{_PAGES}; NOVALUES is that of Redis 7.4",
     "info": f"{_THIS_NODE}; has no fields for what is not measured here, and a section `peerkv`",
     "keys": f"{_WHOLE_CLUSTER}; a pattern of at most 4,096 bytes",
+    "latency|doctor": "says that latency is not monitored",
+    "latency|graph": _UNMONITORED,
+    "latency|histogram": _UNMONITORED,
+    "latency|history": _UNMONITORED,
+    "latency|latest": _UNMONITORED,
+    "latency|reset": _UNMONITORED,
     "lcs": _ONE_SLOT,
     "lmove": _ONE_SLOT,
     "lmpop": _ONE_SLOT,
@@ -65,6 +73,7 @@ DIFFERS: Final[dict[str, str]] = {
     "pfcount": f"never writes the estimate into the key; {_ONE_SLOT}",
     "pfmerge": _ONE_SLOT,
     "randomkey": "of the whole cluster",
+    "role": "always that of a master without replicas",
     "readonly": "matters only where no quorum can be reached: any copy answers then, be it old",
     "rename": _ONE_SLOT,
     "renamenx": _ONE_SLOT,
@@ -87,6 +96,7 @@ DIFFERS: Final[dict[str, str]] = {
     "sunionstore": _STORED,
     "sort": f"BY and GET patterns need a {{tag}} before the `*`, that of the key; {_ONE_SLOT}",
     "sort_ro": "BY and GET patterns need a {tag} before the `*`, that of the key",
+    "slowlog|get": f"{_THIS_NODE}; what cannot take long (GET, SET, ...) is not measured; the client is not known",
     "time": "the time that the cluster agrees on, in milliseconds",
     "touch": _PARTS,
     "unlink": f"{_PARTS}; the same as DEL",
@@ -127,23 +137,24 @@ ABSENT: Final[dict[str, str]] = {
     **dict.fromkeys(("blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"), _BLOCKS),
     **dict.fromkeys(("bgrewriteaof", "bgsave", "lastsave", "save"), _IN_MEMORY),
     **dict.fromkeys(("failover", "psync", "replconf", "replicaof", "slaveof", "sync"), _REPLICATION),
-    "acl": "there are no users and no passwords: keep the ports inside",
+    **dict.fromkeys(
+        [f"acl|{name}" for name in ("deluser", "dryrun", "genpass", "getuser", "load", "log", "save", "setuser")],
+        "there is one user, who needs no password: keep the ports inside",
+    ),
+    **dict.fromkeys([f"module|{name}" for name in ("load", "loadex", "unload")], "modules are not loaded"),
     "cluster|count-failure-reports": "members' deaths are agreed on by gossip, without reports that could be counted",
     "cluster|replicas": _REPLICATION,
     "cluster|slaves": _REPLICATION,
-    "debug": "for Redis's own tests",
     "memory|doctor": "INFO and PEERKV STATUS tell how a node is",
     "memory|malloc-stats": "there is no allocator of its own",
     "memory|purge": "there is no allocator of its own",
     "memory|stats": "INFO tells what is measured",
     "migrate": "keys are where the cluster puts them; DUMP and RESTORE copy them elsewhere",
-    "module": "modules are not loaded",
     "monitor": _PUSH,
     "move": "there is one keyspace, 0",
     "pfdebug": "for Redis's own tests",
     "pfselftest": "for Redis's own tests",
     "restore-asking": "between servers of Redis",
-    "role": "not yet",
     "shutdown": "PEERKV LEAVE hands the node's share back first; so does SIGTERM",
     "swapdb": "there is one keyspace, 0",
     # what is served in other versions of this page

@@ -11,7 +11,7 @@ from peerkv.commands.strings import in_cluster_time, merge_parts
 from peerkv.commands.table import Effect, Kind, Spread, command, known, part
 from peerkv.resp import OK, Reply, ReplyError, parse_integer
 from peerkv.store.cell import Cells, Change
-from peerkv.store.values import COPY, MOVE
+from peerkv.store.values import COPY, MOVE, Collection, Value
 from peerkv.store.values.strings import kept
 
 READ, WRITE = Kind.READ, Kind.WRITE
@@ -31,6 +31,12 @@ def _del_part(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @part(b"PEERKV.EXISTS", READ)
 def _exists_part(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), int(value_of(cells, request[1], now) is not None)
+
+
+@part(b"PEERKV.TYPES", READ)
+def _types_part(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    """SCAN TYPE, of keys of one slot."""
+    return (), [_type(value_of(cells, key, now)) for key in request[1:]]
 
 
 @part(b"PEERKV.CLEAR", WRITE)
@@ -56,10 +62,13 @@ known("touch", Kind.SPREAD, "Returns the number of existing keys out of those sp
 
 @command("type", READ, 2, "key", "Determines the type of value stored at a key.", flags="fast", group="generic")
 def type_(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    value = value_of(cells, request[1], now)
+    return (), _type(value_of(cells, request[1], now))
+
+
+def _type(value: Value | None) -> str:
     if value is None:
-        return (), "none"
-    return (), "string" if type(value) is bytes else value.TYPE  # type: ignore[union-attr]
+        return "none"
+    return value.TYPE if isinstance(value, Collection) else "string"
 
 
 # -- expiry

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from peerkv.commands.facts import FACTS, Facts, located
+from peerkv.commands.slowlog import may_take_long, measured
 from peerkv.resp import Reply, ReplyError
 from peerkv.store.cell import Cells, Change
 
@@ -174,7 +175,7 @@ def command(
             facts.usage or usage,
             facts.group,
             facts.since,
-            run,
+            measured(run, int(chance)) if may_take_long(facts) else run,
             dated,
             subcommands=tuple(subcommands.split()),
             keys_at=keys_at,

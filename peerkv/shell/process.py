@@ -99,4 +99,5 @@ def usage() -> Usage:
         used.ru_stime,
         os.getpid(),
         f"{system.sysname} {system.release} {system.machine}",
+        clients_possible(),
     )

@@ -22,6 +22,7 @@ from typing import Final
 import trio
 
 from peerkv import __version__
+from peerkv.commands.slowlog import SLOWLOG
 from peerkv.node import Node, Outbox
 from peerkv.settings import Settings, address_text, seed_text
 from peerkv.shell.clients import Clients
@@ -95,6 +96,8 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[Serving] = t
             if is_outgoing(port):
                 log.warning("%s %d: %s", key, port, _OUTGOING)
         node = Node(settings, rng, trio.current_time(), time.time())
+        SLOWLOG.stopwatch = time.perf_counter_ns
+        settings = node.settings
         for text in _introduction(settings):
             log.info("%s", escaped(text))
         async with trio.open_nursery() as nursery:
@@ -278,8 +281,12 @@ class _Server:
         """Close connections to the peer port that say nothing; listen again where descriptors had run out; see what
         this process uses, and what the wall clock says."""
         node = self._loop.node
+        level = node.settings.log_level
         while True:
             node.usage = usage()
+            if node.settings.log_level != level:
+                level = node.settings.log_level
+                log.setLevel(_LEVELS[level])
             node.wall(trio.current_time(), time.time())
             self._tell_ready()
             self._turn()
