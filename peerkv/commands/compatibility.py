@@ -47,6 +47,13 @@ DIFFERS: Final[dict[str, str]] = {
     "exists": _PARTS,
     "flushall": f"{_WHOLE_CLUSTER}; ASYNC is as SYNC",
     "flushdb": f"{_WHOLE_CLUSTER}; ASYNC is as SYNC",
+    "geopos": "coordinates with as many digits as a double has, and not always 17",
+    "georadius": f"coordinates as by GEOPOS; {_STORED}",
+    "georadius_ro": "coordinates as by GEOPOS",
+    "georadiusbymember": f"coordinates as by GEOPOS; {_STORED}",
+    "georadiusbymember_ro": "coordinates as by GEOPOS",
+    "geosearch": "coordinates as by GEOPOS",
+    "geosearchstore": _STORED,
     "hello": "mode is `standalone`: no client need know of the cluster",
     "hrandfield": _DRAWS,
     "hscan": f"{_PAGES}; NOVALUES is that of Redis 7.4",
@@ -125,9 +132,6 @@ _REPLICATION: Final = "there are no masters and replicas, but owners of slots, w
 
 ABSENT: Final[dict[str, str]] = {
     # groups
-    "geo": _NOT_YET,
-    "list": _NOT_YET,
-    "sorted-set": _NOT_YET,
     "stream": _NOT_YET,
     "pubsub": _PUSH,
     "scripting": "not yet: a script may name keys of any slots",

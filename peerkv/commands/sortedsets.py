@@ -70,27 +70,28 @@ def stored(cells: Cells, key: bytes, found: Ordered, now: int) -> Effect:
 # -- scores
 
 
-class _Options(NamedTuple):
+class Options(NamedTuple):
     """Of ZADD."""
 
-    only_new: bool
-    only_existing: bool
-    only_greater: bool
-    only_less: bool
-    counts_changed: bool
-    increments: bool
+    only_new: bool = False
+    only_existing: bool = False
+    only_greater: bool = False
+    only_less: bool = False
+    counts_changed: bool = False
+    increments: bool = False
 
 
-def _add(cells: Cells, key: bytes, words: Sequence[bytes], options: _Options, now: int) -> Effect:
-    """`words`: scores, each with its member."""
-    given = [double(word) for word in words[::2]]
+def add(
+    cells: Cells, key: bytes, given: Sequence[float], members: Sequence[bytes], options: Options, now: int
+) -> Effect:
+    """Give members their scores."""
     found = sorted_set_of(cells, key, now)
     old_scores = found.scores() if found is not None and len(given) > 1 else {}
     single = found if len(given) == 1 else None
     changed: dict[bytes, float] = {}
     added = updated = 0
     last: float | None = None
-    for score, member in zip(given, words[1::2], strict=True):
+    for score, member in zip(given, members, strict=True):
         old = changed.get(member)
         if old is None:
             old = single.score(member) if single is not None else old_scores.get(member)
@@ -131,7 +132,7 @@ def zadd(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     while first < len(request) and (option := request[first].upper()) in known:
         given.add(option)
         first += 1
-    options = _Options(*[option in given for option in known])
+    options = Options(*[option in given for option in known])
     words = request[first:]
     if not words or len(words) % 2:
         return (), SYNTAX
@@ -141,13 +142,12 @@ def zadd(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return (), ReplyError("ERR GT, LT, and/or NX options at the same time are not compatible")
     if options.increments and len(words) > 2:
         return (), ReplyError("ERR INCR option supports a single increment-element pair")
-    return _add(cells, request[1], words, options, now)
+    return add(cells, request[1], [double(word) for word in words[::2]], words[1::2], options, now)
 
 
 @command("zincrby", WRITE, summary="Adds to the score of a member of a sorted set; of a new one it is 0.")
 def zincrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    options = _Options(False, False, False, False, False, increments=True)
-    return _add(cells, request[1], request[2:], options, now)
+    return add(cells, request[1], [double(request[2])], request[3:], Options(increments=True), now)
 
 
 @command("zrem", WRITE, summary="Removes members from a sorted set.")

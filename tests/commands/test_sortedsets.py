@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from math import isclose
 
 import pytest
 
@@ -143,13 +144,14 @@ zadd z 5 c 6 d | zpopmin z | zremrangebyrank z 0 0 | expiretime z | zpopmin z | 
 """
 
 
-def numeric(ours: Reply, theirs: Reply) -> bool:
+def numeric(ours: Reply, theirs: Reply, tolerance: float = 0.0) -> bool:
     """As `same`, but that a double is a number, however it is printed."""
     if isinstance(ours, float):
-        return isinstance(theirs, bytes) and float(theirs) == ours
+        return isinstance(theirs, bytes) and isclose(float(theirs), ours, rel_tol=0.0, abs_tol=tolerance)
     items = ours if isinstance(ours, list) else getattr(ours, "items", None)
     if isinstance(items, list):
-        return isinstance(theirs, list) and len(items) == len(theirs) and all(map(numeric, items, theirs))
+        alike = isinstance(theirs, list) and len(items) == len(theirs)
+        return alike and all(numeric(*pair, tolerance) for pair in zip(items, theirs, strict=True))  # type: ignore[arg-type]
     return same(ours, theirs)
 
 
