@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from peerkv.agreement.coordinator import Coordinator
+from peerkv.agreement.home import reply_of
+from peerkv.agreement.journal import Journal
 from peerkv.agreement.progress import Progress
 from peerkv.agreement.reads import Budget, Reads
 from peerkv.agreement.replica import Replica
@@ -19,6 +21,7 @@ from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
 from peerkv.steward import Steward
 from peerkv.store.slot import Slot
+from peerkv.store.values import COPY, MOVE, patched
 from tests.sim.burst import run_burst
 from tests.sim.loss import run_loss
 from tests.sim.scenario import run_seed
@@ -31,14 +34,56 @@ def read_from_one_owner(patch: pytest.MonkeyPatch) -> None:
     """A read is answered by our own copy alone (R1)."""
     whole = Reads.read
 
-    def read(self: Reads, number: int, request: Any, run: Any, now: int, sink: Any, index: int) -> bool:
+    def read(
+        self: Reads, number: int, request: Any, run: Any, now: int, sink: Any, index: int, keys: Any = None
+    ) -> bool:
         slot = self._view.slots[number]
         if slot is None:
-            return whole(self, number, request, run, now, sink, index)
-        sink.deliver(index, run(slot.cells, request, now)[1])
+            return whole(self, number, request, run, now, sink, index, keys)
+        sink.deliver(index, reply_of(run, slot.cells, request, now))
         return True
 
     patch.setattr(Reads, "read", read)
+
+
+def take_one_strangers_word(patch: pytest.MonkeyPatch) -> None:
+    """Who has no copy believes the one owner that runs its request, whatever the other one says (R1)."""
+
+    def counts(_self: Reads, read: Any, _versions: list[int], reply: Any) -> bool:
+        read.reply = reply if reply is not None else read.reply
+        read.need -= 1
+        if not read.need:
+            read.ended = True
+            read.sink.deliver(read.index, read.reply)
+        return True
+
+    patch.setattr(Reads, "_counts", counts)
+
+
+def apply_a_patch_twice(patch: pytest.MonkeyPatch) -> None:
+    """An owner that is sent a change by which a value is changed in place does that to it twice (A2)."""
+    whole = Replica._apply
+
+    def apply(self: Replica, slot: Slot, to: int, key: Any, body: Any, deadline: int) -> None:
+        if type(body) is tuple and body[0] not in (COPY, MOVE) and key in slot.cells:
+            patched(slot.cells[key][1], body)
+        whole(self, slot, to, key, body, deadline)
+
+    patch.setattr(Replica, "_apply", apply)
+
+
+def send_again_from_the_wrong_place(patch: pytest.MonkeyPatch) -> None:
+    """Who has missed changes is sent those that are a position further on, as if they were these (F6)."""
+    whole = Journal.since
+
+    def since(self: Journal, number: int, position: int, upto: int, rows_max: int = 2048) -> Any:
+        found = whole(self, number, position, upto, rows_max)
+        for _, columns in found[0] if found is not None else ():
+            for column in columns[2:5]:
+                column.append(column.pop(0))
+        return found
+
+    patch.setattr(Journal, "since", since)
 
 
 def accept_in_spite_of_a_promise(patch: pytest.MonkeyPatch) -> None:
@@ -134,10 +179,13 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
     ("mutant", "first"),
     [
         (read_from_one_owner, 1),
+        (take_one_strangers_word, 50),
+        (apply_a_patch_twice, 1),
+        (send_again_from_the_wrong_place, 1),
         (accept_in_spite_of_a_promise, 5),
         (promise_without_keeping_it, 1),
         (forget_what_was_run, 7),
-        (take_any_position_for_history, 43),
+        (take_any_position_for_history, 13),
         (take_over_without_the_furthest_copy, 12),
         (report_before_a_majority_has_it, 9),
         (ask_the_old_owners_only, 12),
@@ -188,7 +236,7 @@ def test_a_quorum_without_the_intersection_is_caught(patch: pytest.MonkeyPatch) 
 def test_a_founding_beside_a_living_member_is_caught(patch: pytest.MonkeyPatch) -> None:
     """The seed has a member that lives on while the others are restarted."""
     found_anew_although_a_member_lives(patch)
-    assert run_loss(6, 20.0).problems
+    assert run_loss(12, 20.0).problems
 
 
 def kept_by_those_who_take_over() -> set[bytes]:
