@@ -281,7 +281,9 @@ class Replica:
             number = next(iter(self.queue))
             home = self.queue.pop(number)
             slot = self.view.slots[number]
-            if slot is not None and number not in self.fetching:
+            if slot is None or number in self.fetching:
+                continue
+            if slot.promised & MEMBER_MASK == home.number:  # otherwise it is home no more: who is will ask
                 self.fetching.add(number)
                 yield from self.catch_up(number, slot.promised, home)
         self._fetchers -= 1
@@ -436,7 +438,8 @@ class Replica:
         if slot is None:
             return
         epoch = self.view.epoch
-        staged = _Staged(whole, 0 if whole else slot.position)
+        began = slot.position
+        staged = _Staged(whole, 0 if whole else began)
         since, within = staged.since, list[Any]()
         while True:
             held = [item for entry in staged.held.items() for item in entry]
@@ -453,13 +456,16 @@ class Replica:
                     return
                 if slot.position >= page.position:
                     return
-                staged = _Staged(False, slot.position)
-                since, within = slot.position, []
+                began = slot.position
+                staged = _Staged(False, began)
+                since, within = began, []
                 continue
             if not isinstance(page, Page):
                 return  # the source is gone
-            if not staged.whole and slot.position != staged.since:
-                return  # an ACCEPT fitted in the meantime
+            if slot.position != began and not (staged.whole and _leads_on(page, slot.position)):
+                return  # an ACCEPT fitted in the meantime, or another copy was installed
+            if page.last and page.position < slot.position and ballot & MEMBER_MASK != source.number:
+                return  # only the home knows that what we have beyond its copy was never chosen
             if page.whole and not staged.whole:
                 staged = _Staged(True, 0)
             try:
@@ -549,6 +555,11 @@ class Replica:
             tickets = self.recent.tickets_of(slot.number, self.view.me.process)
             mine = self.recent[self.view.me.process]
             self._settle(tickets, [mine[ticket] for ticket in tickets])
+
+
+def _leads_on(page: Page, position: int) -> bool:
+    """Whether a whole copy that is on its way will hold what ours has accepted meanwhile: a copy never goes back."""
+    return not page.last or (page.position >= position and not (page.position ^ position) >> SEQUENCE_BITS)
 
 
 def _rows(flat: list[Any], width: int) -> Iterator[tuple[Any, ...]]:

@@ -259,6 +259,35 @@ def test_h2_nothing_is_reported_before_a_majority_has_it() -> None:
     assert got.replies[1] == b"ab"
 
 
+def test_f3_no_older_copy_takes_the_place_of_what_was_run() -> None:
+    """An owner that waited to fetch from the home took the slot over meanwhile, and ran something; then its turn came
+    (seed 700022)."""
+    owners = Owners()
+    first, _, third = owners.members
+    written(owners, b"a")
+    owners.cut_apart(third, first)
+    third.replica.queue[SLOT] = third.peer(first)
+    third.start(third.takeover.take_over([SLOT]))
+    owners.pass_time(0.3)
+    assert SLOT in third.home.homes
+    got = Got()
+    third.write(got, 0, b"APPEND", b"k", b"b")
+    owners.pass_time(0.3)
+    assert got.replies[0] == b"ab"
+    owners.cut.clear()
+    for here, there in ((first, third), (third, first)):
+        here.peer(there).up = True
+        here.peer(there).silent = False
+        here.view.links_changed()
+    position = third.slot.position
+    third.start(third.replica._work_off_queue())
+    third.start(third.replica.fetch(SLOT, third.slot.promised, third.peer(first)))
+    first.slot.promised = third.slot.promised
+    owners.pass_time(2.0)
+    assert third.slot.position >= position
+    assert values(owners) == [b"ab"] * 3
+
+
 def test_o3_an_operation_is_not_run_before_the_one_that_it_follows() -> None:
     owners = Owners()
     home, _, third = owners.members
