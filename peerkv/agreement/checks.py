@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from peerkv.resp.replies import Map, Pairs, ReplyError, Set
+from peerkv.resp.replies import Map, NullArray, Pairs, ReplyError, Set
 from peerkv.store.cell import BALLOT_MAX, SEQUENCE_BITS
 from peerkv.store.values import checked
 
@@ -21,7 +21,7 @@ _BYTES: Final = frozenset({bytes})
 _VALUES: Final = frozenset({bytes, type(None)})
 _INTEGERS: Final = frozenset({int})
 _ATOMS: Final = frozenset({type(None), int, bytes, str, bool, float, ReplyError})
-_COMPOUND: Final = frozenset({Map, Pairs, Set})
+_COMPOUND: Final = frozenset({Map, NullArray, Pairs, Set})
 REPLY_DEPTH_MAX: Final = 8
 _FEW: Final = 32
 

@@ -18,7 +18,7 @@ from peerkv.commands.access import (
     span,
 )
 from peerkv.commands.table import COMMANDS, Effect, Kind, arity_error, command
-from peerkv.resp import OK, CommandError, Reply, ReplyError
+from peerkv.resp import NULL_ARRAY, OK, CommandError, Reply, ReplyError
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values.lists import List
 
@@ -94,7 +94,7 @@ def _pop(cells: Cells, request: Sequence[bytes], now: int, *, left: bool) -> Eff
     count = integer_between(request[2], 0, INTEGER_MAX, NOT_POSITIVE) if len(request) == 3 else None
     found = _list_of(cells, request[1], now)
     if found is None:
-        return (), None
+        return (), None if count is None else NULL_ARRAY
     if count == 0:
         return (), []
     change, elements = _taken(cells, request[1], found, 1 if count is None else count, now, left=left)
@@ -127,7 +127,7 @@ def lmpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         if found is not None:
             change, elements = _taken(cells, key, found, count, now, left=left)
             return (change,), [key, elements]
-    return (), None
+    return (), NULL_ARRAY
 
 
 def _move(cells: Cells, request: Sequence[bytes], now: int, *, from_left: bool, to_left: bool) -> Effect:
@@ -265,8 +265,11 @@ def lrem(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     found = _list_of(cells, key, now)
     if found is None:
         return (), 0
-    most = min(abs(wanted), len(found)) or None
-    count = sum(1 for _ in islice(found.places(element, backwards=wanted < 0), most))
+    count, most = 0, abs(wanted) or len(found)
+    for _, often in found.holding(element, backwards=wanted < 0):
+        count = min(count + often, most)
+        if count == most:
+            break
     if not count:
         return (), 0
     if count == len(found):

@@ -25,7 +25,7 @@ from peerkv.commands.elements import check_draws, check_size, cursor_from, draw_
 from peerkv.commands.sets import TOO_LARGE
 from peerkv.commands.strings import STRING_BYTES_MAX
 from peerkv.commands.table import COMMANDS, Effect, Kind, arity_error, command
-from peerkv.resp import CommandError, Pairs, Reply, ReplyError, text_of_double
+from peerkv.resp import NULL_ARRAY, CommandError, Pairs, Reply, ReplyError, text_of_double
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values import size_of_body
 from peerkv.store.values.sets import Set
@@ -191,7 +191,7 @@ def _rank(cells: Cells, request: Sequence[bytes], now: int, *, backwards: bool) 
     found = sorted_set_of(cells, request[1], now)
     score = found.score(request[2]) if found is not None else None
     if found is None or score is None:
-        return (), None
+        return (), NULL_ARRAY if with_score else None
     rank = found.rank(request[2])
     if backwards:
         rank = len(found) - 1 - rank
@@ -498,7 +498,7 @@ def zmpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
             changes, (members, scores) = _popped(cells, key, found, count, now, lowest=end == b"MIN")
             taken: list[Reply] = [[member, score] for member, score in zip(members, scores, strict=True)]
             return changes, [key, taken if end == b"MIN" else taken[::-1]]
-    return (), None
+    return (), NULL_ARRAY
 
 
 # -- draws and pages
@@ -700,4 +700,4 @@ _combined("zdiff", _difference, "the members of the first sorted set that none o
 def zintercard(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     operands = _operands(cells, request, now, 1)
     members = _common(sorted(operands.sets, key=len))
-    return (), sum(1 for _ in islice(members, min(operands.limit, INTEGER_MAX) or None))
+    return (), len(list(islice(members, operands.limit or None)))

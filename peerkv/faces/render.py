@@ -14,7 +14,7 @@ import re
 import sys
 from typing import Final
 
-from peerkv.resp import Map, Pairs, Prepared, Reply, ReplyError, Set, Verbatim
+from peerkv.resp import Map, NullArray, Pairs, Prepared, Reply, ReplyError, Set, Verbatim
 
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\a": "\\a", "\b": "\\b"}
 _LACKED: Final = "peerkv.escaped"
@@ -63,7 +63,7 @@ def render(reply: Reply, *, terminal: bool, lines: bool = False, indent: str = "
     match reply:
         case Map(items) | Pairs(items) | Set(items):
             return render(items, terminal=terminal, lines=lines, indent=indent)
-        case None:
+        case None | NullArray():
             return "(nil)"
         case bool():
             return f"({str(reply).lower()})"

@@ -1,9 +1,11 @@
 """The Redis protocol, RESP2 and RESP3: requests out of a client's bytes, replies as Python values and as bytes."""
 
 from peerkv.resp.replies import (
+    NULL_ARRAY,
     OK,
     CommandError,
     Map,
+    NullArray,
     Pairs,
     Prepared,
     Replies,
@@ -20,9 +22,11 @@ from peerkv.resp.replies import (
 from peerkv.resp.requests import Requests, encode_request, parse_integer, split_words
 
 __all__ = [
+    "NULL_ARRAY",
     "OK",
     "CommandError",
     "Map",
+    "NullArray",
     "Pairs",
     "Prepared",
     "Replies",

@@ -3,6 +3,7 @@
 | Python | RESP2 | RESP3 |
 |---|---|---|
 | None | null bulk | null |
+| NullArray | null array | null |
 | int | integer | integer |
 | bytes | bulk string | bulk string |
 | str | simple string | simple string |
@@ -24,7 +25,7 @@ an error can repeat what a client sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from math import copysign, isfinite
 from typing import Final, TypeAlias
@@ -71,6 +72,14 @@ class Set:
     """Elements of no order."""
 
     items: list[Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class NullArray:
+    """Nothing, where there might have been an array: RESP2 knows two kinds of null."""
+
+    items: list[Reply] = field(default_factory=list)
+    """None; as other replies travel."""
 
 
 def size_of_reply(reply: Reply) -> int:
@@ -120,10 +129,11 @@ class Prepared:
 
 Reply: TypeAlias = (
     "int | float | bool | bytes | str | list[Reply] | dict[Reply, Reply] | Map | Pairs | Set | Verbatim | Prepared"
-    " | ReplyError | None"
+    " | NullArray | ReplyError | None"
 )
 
 OK = "OK"
+NULL_ARRAY: Final = NullArray()
 
 
 # -- replies to bytes
@@ -178,6 +188,8 @@ def _encode_into(add: Callable[[bytes], None], reply: Reply, protocol: int) -> N
             add(b"_\r\n" if protocol == 3 else b"$-1\r\n")
         case bytes():
             add(b"$%d\r\n%b\r\n" % (len(reply), reply))
+        case NullArray():
+            add(b"_\r\n" if protocol == 3 else b"*-1\r\n")
         case str():
             add(b"+%b\r\n" % _one_line(reply))
         case bool():

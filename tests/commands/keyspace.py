@@ -14,7 +14,7 @@ import redis
 
 from peerkv.agreement.checks import bodies_of
 from peerkv.commands.table import CHANCE_BYTES, Kind, arity_error, find, find_part, keys_of
-from peerkv.resp import CommandError, Map, Pairs, Reply, ReplyError, Set
+from peerkv.resp import CommandError, Map, NullArray, Pairs, Reply, ReplyError, Set
 from peerkv.store.cell import Cell, Value
 from peerkv.store.slot import Copies
 from peerkv.store.values import Collection, in_parts, patched
@@ -129,6 +129,8 @@ def plain(reply: Reply) -> Reply:
         return reply.encode()
     if isinstance(reply, float):
         return repr(reply).removesuffix(".0").encode()
+    if isinstance(reply, NullArray):
+        return None
     if isinstance(reply, (Map, Pairs, Set)):
         reply = reply.items
     return [plain(item) for item in reply] if isinstance(reply, list) else reply

@@ -193,9 +193,12 @@ def test_a_list_is_a_python_list(seed: int) -> None:
                 model.insert(index, items[0])
                 found.insert(index, items[0])
             case 7 if model:
-                places = sorted(rng.sample(range(len(model)), min(len(model), rng.choice((1, 5, 150)))))
-                found.remove(places)
-                model = [item for at, item in enumerate(model) if at not in set(places)]
+                backwards, often = rng.random() < 0.5, model.count(model[index])
+                count = rng.choice((1, often, rng.randint(1, often)))
+                at = [at for at, item in enumerate(model) if item == model[index]]
+                doomed = set(at[-count:] if backwards else at[:count])
+                found.remove(model[index], count, backwards=backwards)
+                model = [item for at, item in enumerate(model) if at not in doomed]
             case _ if model:
                 assert found.at(index) == model[index]
                 stop = rng.randint(index, len(model))
@@ -261,10 +264,11 @@ def test_a_change_of_a_long_list_is_as_small_as_one_of_a_short_list(request_: st
 def test_a_queue_does_not_become_a_list_of_small_nodes() -> None:
     """What is removed from everywhere leaves nodes behind that must be joined: or 200 bytes are kept for one."""
     found = List()
-    found.push_right([b"%d" % number for number in range(50 * NODE_ITEMS)])
-    rng = random.Random(1)
-    while len(found) > NODE_ITEMS:
-        found.remove([rng.randrange(len(found))])
+    elements = [b"%d" % number for number in range(50 * NODE_ITEMS)]
+    found.push_right(elements)
+    random.Random(1).shuffle(elements)
+    for element in elements[NODE_ITEMS:]:
+        found.remove(element, 1)
     assert len(found._nodes) <= 6
     assert held(rebuilt(found)) == held(found)
 

@@ -12,8 +12,8 @@ soon as an element is asked for (50 us of 100,000 elements).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, islice
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any, ClassVar, Final, TypeAlias
 
 from peerkv.store.values import Collection, Patch, each_of, patch
@@ -268,14 +268,42 @@ class List(Collection):
         items.insert(offset, element)
         self._replace(number, items)
 
-    def remove(self, places: Iterable[int]) -> None:
-        """Remove the elements at these indexes, which ascend."""
-        doomed: dict[int, set[int]] = {}
-        for place in places:
-            number, offset = self._find(place)
-            doomed.setdefault(number, set()).add(offset)
-        for number, offsets in reversed(doomed.items()):
-            self._replace(number, [item for at, item in enumerate(_items(self._nodes[number])) if at not in offsets])
+    def holding(self, element: bytes, *, backwards: bool = False) -> Iterator[tuple[int, int]]:
+        """(number of a node, how often it has an element), of those that have it, beginning at the left, or at the
+        right."""
+        nodes = self._nodes
+        for number in range(len(nodes) - 1, -1, -1) if backwards else range(len(nodes)):
+            node = nodes[number]
+            if type(node) is list or may_hold(node, element):  # type: ignore[arg-type]
+                often = _items(node).count(element)
+                if often:
+                    yield number, often
+
+    def remove(self, element: bytes, most: int, *, backwards: bool = False) -> None:
+        """Remove so many of the elements that are equal to one, the first or the last. Raises ValueError, before
+        anything is changed, if there are fewer."""
+        left = most
+        doomed: list[tuple[int, int, int]] = []
+        for number, often in self.holding(element, backwards=backwards):
+            doomed.append((number, often, min(often, left)))
+            left -= doomed[-1][2]
+            if not left:
+                break
+        if left:
+            raise ValueError(f"{most} elements are to be removed, and {most - left} are there")
+        for number, often, count in doomed if backwards else doomed[::-1]:
+            items = list(_items(self._nodes[number]))
+            if count == often:
+                items = [item for item in items if item != element]
+            elif backwards:
+                items.reverse()
+                for _ in range(count):
+                    items.remove(element)
+                items.reverse()
+            else:
+                for _ in range(count):
+                    items.remove(element)
+            self._replace(number, items)
 
     def _replace(self, number: int, items: list[bytes]) -> None:
         """Another content for a node. Where there is more or less of it than before, places are counted anew; small
@@ -380,10 +408,7 @@ def _lrem(value: Any, arguments: Sequence[Any]) -> List:
     """Without so many, the first or (negative) the last, of these elements, which must be there."""
     count, element = arguments
     found = _list(value)
-    places = list(islice(found.places(element, backwards=count < 0), abs(count)))
-    if len(places) < abs(count):
-        raise ValueError(f"{abs(count)} elements are to be removed, and {len(places)} are there")
-    found.remove(sorted(places))
+    found.remove(element, abs(count), backwards=count < 0)
     return found
 
 

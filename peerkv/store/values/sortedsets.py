@@ -17,6 +17,7 @@ from abc import abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, islice
+from math import isnan
 from operator import itemgetter
 from struct import Struct
 from typing import Any, ClassVar, Final, TypeAlias
@@ -387,14 +388,15 @@ class LargeSortedSet(keyed.Large, SortedSet):
         return self
 
     def without_ranks(self, start: int, stop: int) -> SortedSet:
-        self.about_to_remove(self.between(start, stop)[0])
+        if self._index is not None:
+            self.about_to_remove(self.between(start, stop)[0])
         left = stop - start
         while left:
             number, place = self._at(start)
             taken = self._take_out(number, place, min(place + left, len(self._members[number])))
             left -= len(taken)
-            for member in taken:
-                del self.held[member]
+            for _ in map(self.held.__delitem__, taken):
+                pass
         return self
 
     def parts(self) -> Iterator[Patch]:
@@ -423,11 +425,10 @@ def _sorted_set(value: Any) -> SortedSet:
 
 
 def _pairs(arguments: Sequence[bytes]) -> Sequence[tuple[bytes, float]]:
-    scores = _DOUBLE.iter_unpack(b"".join(arguments[::2]))
-    pairs = [(member, score) for (score,), member in zip(scores, arguments[1::2], strict=True)]
-    if any(score != score for _, score in pairs):
+    scores = Struct(f">{len(arguments) // 2}d").unpack(b"".join(arguments[::2]))
+    if any(map(isnan, scores)):
         raise ValueError("a score must be a number")
-    return pairs
+    return list(zip(arguments[1::2], scores, strict=True))
 
 
 @patch("zset", each=(bytes, bytes))
