@@ -25,7 +25,7 @@ from peerkv.store.cell import SEQUENCE_BITS, Cells, Change, first_position
 from peerkv.store.expiry import Expiry
 from peerkv.store.recent import TICKET_SLOT, OperationId
 from peerkv.store.slot import Slot
-from peerkv.store.values import size_of_body
+from peerkv.store.values import OF_ANOTHER, Body, size_of_body
 
 if TYPE_CHECKING:
     from random import Random
@@ -37,6 +37,7 @@ What could have changed something but did not is remembered like what did: run a
 TURN_BYTES_MAX: Final = 8 << 20
 """Values and replies that operations make in a turn; the rest of them is run in the next one. Each is kept until the
 frames are made: 25 APPENDs to 60 MiB, or 400 GETEX of 1 MiB, were one turn, and more than a frame may have."""
+USUAL_BYTES: Final = 1 << 20
 CHANGE_BYTES_MAX: Final = 128 << 20
 REPLY_BYTES_MAX: Final = 64 << 20
 """One change, and what it answers, must fit into a frame together (`frame_bytes_max`)."""
@@ -117,7 +118,8 @@ class Home:
         runs = self._runs
         clock = self.clock.cluster_ms
         group_of, timed = self.group_of, self.timed
-        plain, positions, cells_of = view.copies.plain, view.copies.positions, view.copies.cells
+        copies = view.copies
+        plain, positions, cells_of = copies.plain, copies.positions, copies.cells
         rows_of: dict[Group, Rows] = {}
         impaired = view.impaired
         operations = zip(tickets, afters, requests, strict=True)
@@ -151,16 +153,25 @@ class Home:
                 changes, reply = runs[request[0]](cells_of[number], request, clock)
             except Exception as error:  # it might have changed something: that it has not is remembered
                 changes, reply = (), fault(request, error)
-            if changes is None or len(changes) != 1 or type(changes[0][1]) is not bytes:
+            if changes is None or len(changes) != 1 or not _is_usual(changes[0][1], reply):
                 rows_of.clear()
                 self._made = made
                 self._record(number, origin, ticket, changes, reply)
                 made = self._made
                 continue
             ((key, value, deadline),) = changes
+            to = positions[number] + 1
+            if type(value) is bytes:
+                positions[number] = to
+                cells_of[number][key] = (to, value, deadline)
+            else:
+                try:
+                    copies.patch(number, to, key, value, deadline)  # type: ignore[arg-type]
+                except Exception as error:
+                    rows_of.clear()
+                    self._extend(self.homes[number], (), origin, 0, ticket, fault(request, error))  # as there
+                    continue
             recent[ticket] = reply
-            positions[number] = to = positions[number] + 1
-            cells_of[number][key] = (to, value, deadline)  # type: ignore[assignment]
             if deadline or timed[number]:
                 self._note_deadlines(number, changes)
             rows = rows_of.get(group)
@@ -169,6 +180,8 @@ class Home:
                 rows = rows_of[group] = turn.segment(origin, process).rows
             rows += (ticket, to, key, value, deadline, reply)
             made += len(value) if type(reply) is not bytes else len(value) + len(reply)  # type: ignore[arg-type]
+            if type(value) is tuple:
+                made += size_of_body(value)
         self._made = made
 
     def end_turn(self) -> None:
@@ -282,6 +295,15 @@ class Home:
         """Make changes of a slot whose only owner we are. Returns the bytes that have been written for that."""
         home = self.homes[number]
         to = home.slot.position + 1
+        copies = self.view.copies
+        if len(changes) == 1 and copies.plain[number]:
+            ((key, body, deadline),) = changes
+            if type(body) is tuple and body[0] not in OF_ANOTHER:
+                copies.patch(number, to, key, body, deadline)
+                if deadline or self.timed[number]:
+                    self._note_deadlines(number, changes)
+                value = copies.cells[number][key][1]
+                return len(value) if type(value) is bytes else size_of_body(body)
         home.slot.apply(to if to >> SEQUENCE_BITS == home.ballot else first_position(home.ballot) + 1, changes)
         self._note_deadlines(number, changes)
         return self._work_of(home.slot, changes)
@@ -449,6 +471,15 @@ def fault(request: Sequence[bytes], error: Exception) -> ReplyError:
         return error.reply
     name = request[0].decode("ascii", "replace")
     return ReplyError(f"ERR internal fault in '{name:.64}', nothing was done: {type(error).__name__}")
+
+
+def _is_usual(body: Body, reply: Reply) -> bool:
+    """Whether a change puts or patches its key and is far from `too_much`."""
+    if type(body) is bytes:
+        return True
+    if type(body) is not tuple or body[0] in OF_ANOTHER:
+        return False
+    return type(reply) is int or size_of_body(body) + size_of_reply(reply) < USUAL_BYTES
 
 
 def too_much(changes: Sequence[Change] | None, reply: Reply) -> ReplyError | None:

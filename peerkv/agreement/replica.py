@@ -42,7 +42,7 @@ from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK, Cell, C
 from peerkv.store.large import LARGE_FROM, digest_entry
 from peerkv.store.recent import TICKET_SLOT, Recent
 from peerkv.store.slot import Slot
-from peerkv.store.values import patched, size_of
+from peerkv.store.values import OF_ANOTHER, Patch, patched, size_of
 
 if TYPE_CHECKING:
     from peerkv.agreement.turn import Accepts
@@ -176,6 +176,15 @@ class Replica:
                 if type(value) is bytes and plain[number] and positions[number] == to - 1:  # A2, as most changes are
                     positions[number] = to
                     cells[number][key] = (to, value, deadline)
+                elif (
+                    type(value) is tuple
+                    and plain[number]
+                    and positions[number] == to - 1
+                    and value[0] not in OF_ANOTHER
+                ):
+                    if not self._patch(home, number, to, key, value, deadline):
+                        missed.append(number)
+                        lost.append(ticket)
                 elif not self._accept_unexpected(home, number, to, key, value, deadline, accepts.starts, process != 0):
                     missed.append(number)
                     lost.append(ticket)
@@ -187,6 +196,17 @@ class Replica:
                             self.on_refused(ticket)
         self.journal.note(accepts)
         home.acknowledge(turn, missed, awaited=accepts.awaited)
+
+    def _patch(self, home: Peer, number: int, to: int, key: bytes, body: Patch, deadline: int) -> bool:
+        """Whether a patch was one for what our copy holds; if not, our copy is not what the home's is."""
+        try:
+            self.view.copies.patch(number, to, key, body, deadline)
+        except Exception:
+            slot = self.view.slots[number]
+            assert slot is not None, "there is a copy"
+            self._mend(slot, home)
+            return False
+        return True
 
     def _remember(self, process: int, tickets: Sequence[int], replies: Sequence[Reply], lost: list[int]) -> None:
         """What operations answered that we have accepted (all but the lost); our own coordinator learns it, too."""

@@ -13,7 +13,7 @@ from typing import Final
 from peerkv.store.cell import SEQUENCE_BITS, Cell, Change, position_ballot
 from peerkv.store.large import LARGE_FROM, Digesting, digest_of, newer_than
 from peerkv.store.scan import IDLE_MAX, INDEX_FROM, ScanIndex, page_of
-from peerkv.store.values import COPY, MOVE, Collection, Patch, Value, patched
+from peerkv.store.values import COPY, OF_ANOTHER, Collection, Patch, Value, patched
 
 PURGED_AT_ONCE: Final = 1024
 """Tombstones: half a millisecond."""
@@ -62,6 +62,25 @@ class Copies:
         self.buried.discard(number)
         self.indexes.pop(number, None)
         self.digesting.pop(number, None)
+
+    def patch(self, number: int, to: int, key: bytes, body: Patch, deadline: int) -> None:
+        """A change to the next position that patches one key, where `plain` says so: as `Slot.apply`, at half the cost.
+        Not for `OF_ANOTHER`."""
+        self.positions[number] = to
+        cells = self.cells[number]
+        cell = cells.get(key)
+        try:
+            value = patched(cell[1] if cell is not None else None, body)
+        except Exception:
+            if cell is not None:
+                cells[key] = (to, *cell[1:])
+            raise
+        if value is None:
+            slot = self.slots[number]
+            assert slot is not None, "there is a copy"
+            slot.bury(key, to)
+        else:
+            cells[key] = (to, value, deadline)
 
     def age_indexes(self) -> None:
         """Drop indexes that nobody has asked for `IDLE_MAX` rounds."""
@@ -150,9 +169,15 @@ class Slot:
                 tombstones.pop(key, None)
         self._note_plain()
 
+    def bury(self, key: bytes, to: int) -> None:
+        """A key has no value any more since that position."""
+        self.cells[key] = (to, None, 0)
+        self.tombstones[key] = to
+        self._note_plain()
+
     def _patched(self, key: bytes, body: Patch) -> Value | None:
         """What becomes of a key; two patches take what another key of the slot holds."""
-        if body[0] == COPY or body[0] == MOVE:
+        if body[0] in OF_ANOTHER:
             value = self.cells[body[1]][1]
             return value.copy() if body[0] == COPY and isinstance(value, Collection) else value
         cell = self.cells.get(key)

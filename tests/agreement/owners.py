@@ -31,7 +31,8 @@ SLOTS = 256
 
 
 def run(cells: Cells, request: Sequence[bytes], _now: int) -> tuple[Sequence[Change] | None, Reply]:
-    """APPEND key text, GET key, TRY key text (only if it is not there)."""
+    """APPEND key text, GET key, TRY key text (only if it is not there), PATCH key text (as APPEND, by a patch), BROKEN
+    key (by a patch that is none for any string)."""
     name, key = request[0], request[1]
     assert name != b"FAULTY", "a fault of ours"
     cell = cells.get(key)
@@ -42,6 +43,10 @@ def run(cells: Cells, request: Sequence[bytes], _now: int) -> tuple[Sequence[Cha
         return ((), 0) if value is not None else (((key, request[2], 0),), 1)
     if name == b"DEL":
         return ((key, None, 0),), 1
+    if name == b"BROKEN":
+        return ((key, ("lset", 3, b"x"), 0),), 1
+    if name == b"PATCH" and value is not None:
+        return ((key, ("splice", len(value), request[2]), int(request[3]) if len(request) > 3 else 0),), len(value)
     text = (value or b"") + request[2]
     return ((key, text, int(request[3]) if len(request) > 3 else 0),), text
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peerkv.commands.table import find_part
-from peerkv.resp import Reply
+from peerkv.resp import CommandError, Reply
 from peerkv.store.slot import Copies, Slot
 from tests.agreement.owners import SLOT, SLOTS, Got, Owners, run
+from tests.sim.history import frozen
 from tests.sim.world import World
 
 KEY = st.sampled_from([b"a", b"b", b"c"])
@@ -24,7 +25,7 @@ def state(slot: Slot, copies: Copies) -> tuple[object, ...]:
     return (
         slot.position,
         slot.promised,
-        dict(slot.cells),
+        {key: (version, frozen(value), bool(deadline)) for key, (version, value, deadline) in slot.cells.items()},
         slot.lineage,
         slot.tombstones,
         slot.live,
@@ -47,6 +48,8 @@ def follow(slot: Slot, promised: int, to: int, changes: Sequence[tuple[bytes, by
         st.one_of(
             st.tuples(st.just(b"APPEND"), KEY, st.just(b"x")),
             st.tuples(st.just(b"APPEND"), KEY, st.just(b"x"), st.just(FAR)),
+            st.tuples(st.just(b"PATCH"), KEY, st.just(b"x")),
+            st.tuples(st.just(b"PATCH"), KEY, st.just(b"x"), st.just(FAR)),
             st.tuples(st.just(b"TRY"), KEY, st.just(b"y")),
             st.tuples(st.just(b"DEL"), KEY),
             st.tuples(st.just(b"GET"), KEY),
@@ -81,6 +84,11 @@ def test_homes_and_owners(requests: Requests, taken_over: list[int]) -> None:
             st.tuples(st.just(b"SET"), KEY, st.just(b"x")),
             st.tuples(st.just(b"SET"), KEY, st.just(b"x"), st.just(b"PXAT"), st.just(FAR)),
             st.tuples(st.just(b"SETNX"), KEY, st.just(b"y")),
+            st.tuples(st.just(b"APPEND"), KEY, st.just(b"z" * 600)),
+            st.tuples(st.just(b"SADD"), st.just(b"set"), st.sampled_from([b"1", b"2"])),
+            st.tuples(st.just(b"SREM"), st.just(b"set"), st.sampled_from([b"1", b"2"])),
+            st.tuples(st.just(b"RENAME"), st.just(b"set"), st.just(b"{set}2")),
+            st.tuples(st.just(b"PEXPIRE"), st.just(b"set"), st.just(b"100000")),
             st.tuples(st.just(b"GETDEL"), KEY),
             st.tuples(st.just(b"GET"), KEY),
             st.tuples(st.just(b"INCR"), KEY),
@@ -107,7 +115,10 @@ def test_a_node_by_itself(requests: Requests) -> None:
         assert slot is not None
         assert row is not None
         assert row.run is not None
-        changes, reply = row.run(model.cells, request, node.clock.cluster_ms)
+        try:
+            changes, reply = row.run(model.cells, request, node.clock.cluster_ms)
+        except CommandError as error:
+            changes, reply = (), error.reply
         connection.send(request)
         world.run(world.now + 0.1)
         assert replies.pop() == reply

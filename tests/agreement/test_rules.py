@@ -259,6 +259,37 @@ def test_h2_nothing_is_reported_before_a_majority_has_it() -> None:
     assert got.replies[1] == b"ab"
 
 
+def test_a6_a_patch_that_fails_at_the_home_costs_its_client_an_error_and_nobody_a_copy() -> None:
+    owners = Owners()
+    written(owners, b"a")
+    got = Got()
+    owners.members[0].write(got, 0, b"BROKEN", b"k")
+    owners.members[1].write(got, 1, b"BROKEN", b"none")
+    owners.pass_time(1.0)
+    assert [str(got.replies[index]).find("internal fault") > 0 for index in (0, 1)] == [True, True]
+    owners.members[1].write(got, 2, b"APPEND", b"k", b"b")
+    owners.pass_time(1.0)
+    assert got.replies[2] == b"ab"
+    assert values(owners) == [b"ab"] * 3
+    assert len({member.slot.position for member in owners.members}) == 1
+    assert [member.slot.cells for member in owners.members[1:]] == [owners.members[0].slot.cells] * 2
+
+
+def test_a6_an_owner_at_which_a_patch_fails_fetches_a_whole_copy() -> None:
+    owners = Owners()
+    written(owners, b"a")
+    home, second, third = owners.members
+    version = second.slot.cells[b"k"][0]
+    second.slot.cells[b"k"] = (version, None, 0)
+    got = Got()
+    home.write(got, 0, b"PATCH", b"k", b"b")
+    owners.pass_time(2.0)
+    assert got.replies[0] == 1
+    assert values(owners) == [b"ab"] * 3
+    assert second.replica.counters.mended == 1
+    assert third.replica.counters.mended == 0
+
+
 def test_f3_no_older_copy_takes_the_place_of_what_was_run() -> None:
     """An owner that waited to fetch from the home took the slot over meanwhile, and ran something; then its turn came
     (seed 700022)."""

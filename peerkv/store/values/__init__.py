@@ -134,6 +134,7 @@ COPY: Final = "copy"
 """A patch: hold what another key of the slot holds. (See `Slot`: all others know of one key only.)"""
 MOVE: Final = "move"
 """Likewise, where the other key is dropped by the same operation."""
+OF_ANOTHER: Final = frozenset({COPY, MOVE})
 KEEP: Final[Patch] = ("keep",)
 
 
