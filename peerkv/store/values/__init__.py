@@ -82,19 +82,36 @@ def patched(value: Value | None, body: Patch) -> Value | None:
     return found if found is None or type(found) is bytes or len(found) else None
 
 
+_SHAPES: Final[dict[tuple[str, int], tuple[type, ...]]] = {}
+"""(name, length) -> what patches of it are made of, of those that have come lately."""
+_SHAPE_MAX: Final = 16
+"""Longer ones are looked at item by item, so that there are few shapes."""
+
+
 def checked(content: Any) -> Patch:
-    """A patch that has come over a wire. Raises ValueError for what is none."""
-    if type(content) is not list or not content or type(content[0]) is not str or content[0] not in _PATCHES:
+    """A patch that has come over a wire. Raises ValueError for what is none. Hot."""
+    if type(content) is not list or not content or type(content[0]) is not str:
         raise ValueError("not a patch")
-    _, fixed, each = _PATCHES[content[0]]
-    arguments = content[1:]
-    rest = arguments[len(fixed) :]
-    if len(arguments) < len(fixed) or (len(rest) % len(each) if each else rest):
-        raise ValueError(f"not as many arguments as the patch {content[0]} has")
-    kinds = [*fixed, *each * (len(rest) // len(each) if each else 0)]
-    if kinds != list(map(type, arguments)):
-        raise ValueError(f"not what the patch {content[0]} takes")
-    return tuple(content)
+    found = tuple(content)
+    shape = _SHAPES.get((found[0], len(found)))
+    if shape is None:
+        shape = _shape(found[0], len(found))
+    if tuple(map(type, found)) != shape:
+        raise ValueError(f"not what the patch {found[0]} takes")
+    return found
+
+
+def _shape(name: str, length: int) -> tuple[type, ...]:
+    if name not in _PATCHES:
+        raise ValueError("not a patch")
+    _, fixed, each = _PATCHES[name]
+    rest = length - 1 - len(fixed)
+    if rest < 0 or (rest % len(each) if each else rest):
+        raise ValueError(f"not as many arguments as the patch {name} has")
+    shape = (str, *fixed, *each * (rest // len(each) if each else 0))
+    if length <= _SHAPE_MAX:
+        _SHAPES[name, length] = shape
+    return shape
 
 
 def in_parts(value: Value) -> Iterator[bytes | Patch]:
