@@ -28,7 +28,7 @@ NOT_POSITIVE: Final = "value is out of range, must be positive"
 
 
 def _list_of(cells: Cells, key: bytes, now: int) -> List | None:
-    return collection_of(List, cells, key, now)
+    return collection_of(List, cells, key, now)  # type: ignore[type-abstract]
 
 
 def _is_left(argument: bytes) -> bool:
@@ -265,11 +265,7 @@ def lrem(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     found = _list_of(cells, key, now)
     if found is None:
         return (), 0
-    count, most = 0, abs(wanted) or len(found)
-    for _, often in found.holding(element, backwards=wanted < 0):
-        count = min(count + often, most)
-        if count == most:
-            break
+    count = found.often(element, abs(wanted) or len(found))
     if not count:
         return (), 0
     if count == len(found):

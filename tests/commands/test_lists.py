@@ -9,7 +9,7 @@ import pytest
 from peerkv.commands.table import find
 from peerkv.resp import ReplyError
 from peerkv.store.values import PART_BYTES, size_of_body
-from peerkv.store.values.lists import NODE_ITEMS, List
+from peerkv.store.values.lists import NODE_ITEMS, LargeList, List, SmallList
 from tests.commands.keyspace import NOW, Ours, Theirs, held, rebuilt, requests_of, same, sequences
 
 SEQUENCES = """
@@ -161,7 +161,7 @@ def test_chance_finds_no_difference(theirs: Theirs, seed: int) -> None:
 def test_a_list_is_a_python_list(seed: int) -> None:
     """Over many nodes of both kinds, wherever they are split and joined."""
     rng = random.Random(seed)
-    found, model = List(), list[bytes]()
+    found, model = LargeList(), list[bytes]()
 
     def some(count: int) -> list[bytes]:
         return [
@@ -205,6 +205,7 @@ def test_a_list_is_a_python_list(seed: int) -> None:
                 assert found.between(index, stop) == model[index:stop]
                 places = [at for at, item in enumerate(model) if item == model[index]]
                 assert list(found.places(model[index])) == places
+                assert found.often(model[index], 5) == min(5, len(places))
                 assert list(found.places(model[index], backwards=True)) == places[::-1]
         assert len(found) == len(model)
     assert found.between(0, len(found)) == model
@@ -213,7 +214,7 @@ def test_a_list_is_a_python_list(seed: int) -> None:
 
 def test_parts_are_of_one_moment() -> None:
     """A list that is being sent goes on changing; who is sent it must have it as it was."""
-    found = List()
+    found = LargeList()
     found.push_right([b"%d" % number for number in range(20_000)])
     before = held(found.copy())
     parts = found.parts()
@@ -263,7 +264,7 @@ def test_a_change_of_a_long_list_is_as_small_as_one_of_a_short_list(request_: st
 
 def test_a_queue_does_not_become_a_list_of_small_nodes() -> None:
     """What is removed from everywhere leaves nodes behind that must be joined: or 200 bytes are kept for one."""
-    found = List()
+    found = LargeList()
     elements = [b"%d" % number for number in range(50 * NODE_ITEMS)]
     found.push_right(elements)
     random.Random(1).shuffle(elements)
@@ -275,8 +276,24 @@ def test_a_queue_does_not_become_a_list_of_small_nodes() -> None:
 
 def test_lists_are_small() -> None:
     """100,000 elements of 10 bytes are 1.3 MB, not 5.7."""
-    found = List()
+    found = LargeList()
     for number in range(100_000):
         found.push_right([b"%010d" % number])
     assert found.size < 1_500_000
     assert list(found.places(b"%010d" % 77_777)) == [77_777]
+
+
+def test_a_list_of_one_row_is_that_row() -> None:
+    """Or a million lists of three elements would take 240 MB."""
+    ours = Ours()
+    for count in range(1, 200):
+        ours.ask(b"RPUSH", b"l", b"%d" % count)
+        value = ours.cells[b"l"][1]
+        assert isinstance(value, SmallList if count <= NODE_ITEMS else LargeList)
+        assert value.size < 60 + 5 * count + 200 * (count > NODE_ITEMS)
+    ours.ask(b"LTRIM", b"l", b"0", b"99")
+    assert isinstance(ours.cells[b"l"][1], SmallList)
+    ours.ask(b"LSET", b"l", b"5", b"x" * 256)
+    assert isinstance(ours.cells[b"l"][1], LargeList)
+    ours.ask(b"LSET", b"l", b"5", b"5")
+    assert isinstance(ours.cells[b"l"][1], SmallList)
