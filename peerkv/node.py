@@ -9,6 +9,7 @@ It opens no socket, reads no clock and draws no chance; `shell` does, and the si
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -72,6 +73,8 @@ TELL_SKEW_S: Final = 5.0
 """A wall clock that is not with cluster time is told of so often."""
 SKEW_HOLDS_S: Final = 20.0
 """What was told of a wall clock longer ago is no more: it is with cluster time, or its node is gone."""
+RATE_LOOKS: Final = 7
+"""Over 1.5 s, as Redis has it."""
 COMPARE_CELLS: Final = 1000
 """Cells whose digests a home computes per look: half a percent of its time."""
 
@@ -191,6 +194,8 @@ class Node:
         self._swim_wake_at = -inf
         self._outbox = Outbox()
         self._crowded = False
+        self._rates: deque[tuple[float, int]] = deque(maxlen=RATE_LOOKS)
+        """When it was looked at, and how many commands there had been."""
         """Whether clients are not read from."""
         self._statistics = Statistics()
         if settings.role is Role.DATA and not settings.seeds and settings.expect <= 1:
@@ -625,6 +630,7 @@ class Node:
         self._relieve()
         if self.settings.client_timeout:
             self._close_silent()
+        self._rates.append((now, self.dispatcher.commands))
 
     def _relieve(self) -> None:
         """Close connections of clients that have the most unread and unfinished where all of them together have more
@@ -744,6 +750,9 @@ class Node:
             clients=len(self.sessions),
             commands=self.dispatcher.commands,
             errors=self.dispatcher.errors,
+            observed=tuple(self.dispatcher.observed.told()),
+            blocked=sum([session.blocked for session in self.sessions.values()]),
+            operations_a_second=self._rate(),
             keys=sum(map(len, copies.cells)) - sum([len(slot.tombstones) for slot in buried]),
             expiring=len(self.home.expiry),
             copies=len(copies.slots) - copies.slots.count(None),
@@ -773,6 +782,15 @@ class Node:
         self._statistics = Statistics()
         self.dispatcher.commands = 0
         self.dispatcher.errors.clear()
+        self.dispatcher.observed.clear()
+        self._rates.clear()
+
+    def _rate(self) -> int:
+        """Commands a second, lately."""
+        if len(self._rates) < 2:
+            return 0
+        (began, before), (ended, after) = self._rates[0], self._rates[-1]
+        return round((after - before) / (ended - began)) if ended > began else 0
 
     def slots_state(self) -> dict[int, tuple[int, int, int]]:
         """Of each copy held here: position, digest, tombstones."""

@@ -30,6 +30,8 @@ SECTIONS: Final = (
     "keyspace",
     "peerkv",
 )
+"""Those that are told if nobody asks for others, ..."""
+ALL: Final = (*SECTIONS, "commandstats", "latencystats")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,11 @@ class Statistics:
     output_bytes: int = 0
     errors: dict[str, int] = field(default_factory=dict)
     """Error replies by their codes."""
+    observed: tuple[tuple[str, int, float, int, int], ...] = ()
+    """(command, calls, microseconds a call, rejected, failed)"""
+    blocked: int = 0
+    """Clients that wait in a command."""
+    operations_a_second: int = 0
     keys: int = 0
     """In this node's copies."""
     expiring: int = 0
@@ -94,7 +101,11 @@ class Statistics:
 def info(settings: Settings, process: int, statistics: Statistics, wanted: Sequence[bytes]) -> Reply:
     """INFO [section ...]"""
     names = [name.decode("ascii", "replace").lower() for name in wanted]
-    chosen = SECTIONS if not names or {"all", "default", "everything"} & set(names) else names
+    chosen = [
+        section
+        for name in names or ("default",)
+        for section in (ALL if name in ("all", "everything") else SECTIONS if name == "default" else (name,))
+    ]
     texts = [
         f"# {section.capitalize()}\r\n" + "".join(f"{key}:{value}\r\n" for key, value in lines)
         for section in dict.fromkeys(chosen)
@@ -124,6 +135,7 @@ def _section(
         case "clients":
             return (
                 ("connected_clients", s.clients),
+                ("blocked_clients", s.blocked),
                 ("maxclients", settings.clients_max),
             )
         case "memory":
@@ -141,9 +153,11 @@ def _section(
             return (
                 ("total_connections_received", s.connections),
                 ("total_commands_processed", s.commands),
+                ("instantaneous_ops_per_sec", s.operations_a_second),
                 ("total_net_input_bytes", s.input_bytes),
                 ("total_net_output_bytes", s.output_bytes),
                 ("rejected_connections", s.refused),
+                ("evicted_keys", 0),
                 ("total_error_replies", sum(s.errors.values())),
             )
         case "replication":
@@ -154,6 +168,13 @@ def _section(
             return ()
         case "errorstats":
             return [(f"errorstat_{code}", f"count={count}") for code, count in sorted(s.errors.items())]
+        case "commandstats":
+            return [
+                (f"cmdstat_{name}", f"{_time_of(calls, usec)},rejected_calls={rejected},failed_calls={failed}")
+                for name, calls, usec, rejected, failed in s.observed
+            ]
+        case "latencystats":
+            return ()
         case "cluster":
             return (("cluster_enabled", 0),)
         case "keyspace":
@@ -185,6 +206,10 @@ def _section(
             )
         case _:
             return None
+
+
+def _time_of(calls: int, usec: float) -> str:
+    return f"calls={calls},usec={calls * usec:.0f},usec_per_call={usec:.2f}"
 
 
 # -- CLUSTER

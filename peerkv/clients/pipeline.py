@@ -30,9 +30,11 @@ from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.clients.connection import NO_REPLY
 from peerkv.clients.connection import run as run_session
+from peerkv.clients.observed import Observed
 from peerkv.clients.session import Services, Session, Voice
 from peerkv.clients.whole import Whole
 from peerkv.commands.catalogue import named
+from peerkv.commands.slowlog import SLOWLOG
 from peerkv.commands.table import (
     CHANCE_BYTES,
     SPELLED,
@@ -98,6 +100,8 @@ ALONE: Final = -2
 """... or: no other one is answered together with it."""
 UNDER_WAY_MAX: Final = 1024
 """Slots remembered of a client that is never idle, before those are dropped of which nothing is under way."""
+SAMPLE_EVERY_S: Final = 0.005
+"""A buffer is measured so often at most."""
 PAUSE_LOOK_S: Final = 0.1
 """How often it is seen whether clients are paused still, and until when."""
 NO_COMMANDS: Final = (b"post", b"host:")
@@ -108,11 +112,13 @@ CROSSSLOT: Final = ReplyError("CROSSSLOT Keys in request don't hash to the same 
 class Batch(Sink):
     """What one buffer of a client asked for, and the replies so far."""
 
-    __slots__ = ("dispatcher", "protocol", "session", "silent")
+    __slots__ = ("dispatcher", "protocol", "requests", "session", "silent")
 
-    def __init__(self, dispatcher: Dispatcher, session: Session, count: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, session: Session, requests: Sequence[Sequence[bytes]]) -> None:
+        count = len(requests)
         self.replies = [None] * count  # `Sink.__init__` in line: a batch is made per buffer
         self.left = count
+        self.requests = requests
         self.dispatcher = dispatcher
         self.session = session
         self.protocol = session.protocol
@@ -209,6 +215,10 @@ class Dispatcher:
         self.closing: list[Session] = []
         self.holds: list[tuple[Session, bool]] = []
         self.commands = 0
+        self.observed = Observed()
+        self.receive: Callable[[Session, list[list[bytes]]], None] = self._receive
+        """Run requests of one client, behind those that it sent before."""
+        self._sample_at = 0.0
         self.errors: Counter[str] = Counter()
         """Error replies by their codes (ERR, NOQUORUM, ...)."""
         self._services = services
@@ -232,8 +242,7 @@ class Dispatcher:
 
     # -- a client's buffer
 
-    def receive(self, session: Session, requests: list[list[bytes]]) -> None:
-        """Run requests of one client, behind those that it sent before."""
+    def _receive(self, session: Session, requests: list[list[bytes]]) -> None:
         if session.held:
             session.backlog += requests
             if not session.paused:
@@ -249,6 +258,13 @@ class Dispatcher:
                 rest = self._run_some(session, requests)
                 if rest:
                     self._run(session, rest)
+
+    def _receive_measured(self, session: Session, requests: list[list[bytes]]) -> None:
+        """The same, once in a while: how long it takes."""
+        self.receive = self._receive
+        began = SLOWLOG.stopwatch()
+        self._receive(session, requests)
+        self.observed.time(requests, SLOWLOG.stopwatch() - began)
 
     def _run(self, session: Session, requests: list[list[bytes]]) -> None:
         """Run what the session has room for; the rest becomes its backlog."""
@@ -293,7 +309,7 @@ class Dispatcher:
 
     def _run_some(self, session: Session, requests: list[list[bytes]]) -> list[list[bytes]] | None:
         """Run requests up to a change of the protocol, or until the session's share is used up; what is left then."""
-        batch = Batch(self, session, len(requests))
+        batch = Batch(self, session, requests)
         session.batches.append(batch)
         replies = batch.replies
         home = self._home
@@ -321,8 +337,10 @@ class Dispatcher:
                 continue
             arity = command.arity
             if len(request) != arity if arity > 0 else len(request) < -arity:
+                command.rejected += 1
                 batch.deliver(index, arity_error(command))
                 continue
+            command.calls += 1
             kind = command.kind
             if kind is READ or kind is WRITE:
                 if command.chance:
@@ -335,7 +353,10 @@ class Dispatcher:
                 else:
                     keys = keys_of(command, request)
                     if not keys or len({slot_of(key, mask) for key in keys}) > 1:
-                        batch.deliver(index, CROSSSLOT if keys else self._without_keys(command, request))
+                        reply = CROSSSLOT if keys else self._without_keys(command, request)
+                        command.calls -= bool(keys)
+                        command.rejected += bool(keys)
+                        batch.deliver(index, reply)
                         continue
                     key = keys[0]
                 number = slot_of(key, mask) if b"{" in key else crc_hqx(key, 0) & mask  # `slot_of` in line
@@ -362,10 +383,12 @@ class Dispatcher:
                         return self._break_here(session, batch, index + 1, requests)
                 elif kind is READ:
                     if number in reading and self._cuts_in(session, number):
+                        command.calls -= 1
                         self._stall(session, batch, index, requests)
                         return None
                     self._read(session, number, command, request, batch, batch, index)
                 elif number in reading and self._is_read(session, number):
+                    command.calls -= 1
                     self._stall(session, batch, index, requests)
                     return None
                 else:
@@ -400,7 +423,7 @@ class Dispatcher:
                 self._truncate(batch, index)
                 if not batch.left:
                     self.finished(session)
-                answer = Batch(self, session, 1)
+                answer = Batch(self, session, [request])
                 answer.silent = {0} if batch.silent and index in batch.silent else None
                 session.batches.append(answer)
                 answer.deliver(0, reply)
@@ -416,6 +439,7 @@ class Dispatcher:
         elif kind is Kind.SPREAD:
             if len(request) > PIECE_ARGUMENTS and not (len(request) - 1) % command.keys[2]:
                 if session.reading or ("write" in command.flags and self._follows(session, batch, index)):
+                    command.calls -= 1
                     self._stall(session, batch, index, requests)
                     return False, None
                 session.spreading = Spreading(self, session, command, request, batch, index)
@@ -424,10 +448,12 @@ class Dispatcher:
                 self.go_on(session)
                 return False, None
             if not self._spread(session, command, request, batch, index):
+                command.calls -= 1
                 self._stall(session, batch, index, requests)
                 return False, None
         else:
             if self._follows(session, batch, index):
+                command.calls -= 1
                 self._stall(session, batch, index, requests)
                 return False, None
             self._charge(session, SHARE_UNITS)
@@ -443,7 +469,7 @@ class Dispatcher:
             session.fault = error
         elif not session.closing:
             session.closing = True
-            batch = Batch(self, session, 1)
+            batch = Batch(self, session, [(b"",)])
             session.batches.append(batch)
             batch.deliver(0, ReplyError(error))
 
@@ -452,7 +478,7 @@ class Dispatcher:
         batches = session.batches
         while batches and not batches[0].left and session.unread <= UNREAD_MAX:
             batch = batches[0]
-            replies = batch.replies
+            replies, requests = batch.replies, batch.requests
             kinds = set(map(type, replies))
             count = len(replies)
             if (count >= MEASURED_REPLIES and kinds & MEASURED) or kinds & LISTS:
@@ -461,10 +487,15 @@ class Dispatcher:
                 else:
                     size = size_of_replies(replies)
                 if size > PORTION_BYTES:
-                    replies = self._portion(batch)
+                    replies, requests = self._portion(batch)
                     count = len(replies)
             if ReplyError in kinds:
-                self.errors.update([reply.text.split(" ", 1)[0] for reply in replies if type(reply) is ReplyError])
+                for reply, request in zip(replies, requests, strict=False):
+                    if type(reply) is ReplyError:
+                        self.errors[reply.text.split(" ", 1)[0]] += 1
+                        row = find(request[0])
+                        if row is not None:
+                            row.errors += 1
             encoded = encode_all(replies, batch.protocol) if batch.silent is None else batch.encoded()
             if replies is batch.replies or not batch.replies:
                 batches.popleft()
@@ -488,10 +519,13 @@ class Dispatcher:
         if session.held:
             self.go_on(session)
 
-    def _portion(self, batch: Batch) -> list[Reply]:
-        """Take some MiB of a batch's replies out of it. A reply that is too large for any client is an error."""
+    def _portion(self, batch: Batch) -> tuple[list[Reply], Sequence[Sequence[bytes]]]:
+        """Take some MiB of a batch's replies out of it, with the requests that they are for. A reply that is too large
+        for any client is an error."""
         if batch.silent is not None:
-            batch.replies = [reply for index, reply in enumerate(batch.replies) if index not in batch.silent]
+            heard = [index for index in range(len(batch.replies)) if index not in batch.silent]
+            batch.replies = [batch.replies[index] for index in heard]
+            batch.requests = [batch.requests[index] for index in heard]
             batch.silent = None
         most = self._services.settings.client_output_bytes_max
         portion: list[Reply] = []
@@ -506,7 +540,8 @@ class Dispatcher:
             if size > PORTION_BYTES:
                 break
         del batch.replies[: len(portion)]
-        return portion
+        requests, batch.requests = batch.requests[: len(portion)], batch.requests[len(portion) :]
+        return portion, requests
 
     def wrote(self, session: Session) -> None:
         """The client has read of what it was sent: `session.unread` is no longer above `UNREAD_MAX`."""
@@ -537,6 +572,9 @@ class Dispatcher:
         """Everybody has a share again, first those that have a backlog."""
         self._turn += 1
         self._units = TURN_UNITS
+        if self._clock.now >= self._sample_at:
+            self._sample_at = self._clock.now + SAMPLE_EVERY_S
+            self.receive = self._receive_measured
         if self._next:
             self._resumable += self._next
             self._next = []
@@ -773,6 +811,7 @@ class Dispatcher:
             if subcommand.name.endswith("|help"):
                 return help_of(command)
             session.last = subcommand.name.encode()
+            self.observed.subcommands[subcommand.name] += 1
         reply = run_session(self._services, session, command, request)
         if reply is NO_REPLY:
             batch.silent = {*(batch.silent or ()), index}

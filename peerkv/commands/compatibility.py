@@ -57,7 +57,8 @@ DIFFERS: Final[dict[str, str]] = {
     "hello": "mode is `standalone`: no client need know of the cluster",
     "hrandfield": _DRAWS,
     "hscan": f"{_PAGES}; NOVALUES is that of Redis 7.4",
-    "info": f"{_THIS_NODE}; has no fields for what is not measured here, and a section `peerkv`",
+    "info": f"{_THIS_NODE}; has no fields for what is not measured here, and a section `peerkv`; times of commandstats"
+    " are of samples, of what the client's node does at once, and a command is listed once it was in one",
     "keys": f"{_WHOLE_CLUSTER}; a pattern of at most 4,096 bytes",
     "latency|doctor": "says that latency is not monitored",
     "latency|graph": _UNMONITORED,

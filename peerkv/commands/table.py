@@ -66,9 +66,9 @@ class Spread:
     """Requests of one slot as one request; None: parts stay single (reads)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Command:
-    """One row of the table."""
+    """One row of the table. Nothing of it changes but what is counted, of all nodes of the process, which are one."""
 
     name: str
     kind: Kind
@@ -98,12 +98,18 @@ class Command:
     chance: bool = False
     """Behind what the client has said stands one more argument, of `CHANCE_BYTES` that the coordinator has drawn: what
     is run remains pure."""
+    calls: int = field(default=0, init=False)
+    """Since the node began, or its statistics were reset; ..."""
+    rejected: int = field(default=0, init=False)
+    """... and those that were not run, as they had too many or too few arguments, or keys of several slots."""
+    errors: int = field(default=0, init=False)
+    """Error replies, those included."""
     one_key: bool = field(init=False)
     """Its only key is its first argument."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keys_at", _keys_at(self.facts) or self.keys_at)
-        object.__setattr__(self, "one_key", self.keys_at is None and self.keys == ONE_KEY)
+        self.keys_at = _keys_at(self.facts) or self.keys_at
+        self.one_key = self.keys_at is None and self.keys == ONE_KEY
 
     @property
     def facts(self) -> Facts:
