@@ -218,3 +218,69 @@ def test_a_place_is_where_its_number_says() -> None:
     for _ in range(1000):
         place = Place(rng.uniform(-180, 180), rng.uniform(-LATITUDE_MAX, LATITUDE_MAX))
         assert distance_between(place, decoded(float(encoded(place)))) < 0.6
+
+
+WORDS = [
+    "fromlonlat",
+    "frommember",
+    "byradius",
+    "bybox",
+    "withdist",
+    "withhash",
+    "asc",
+    "desc",
+    "count",
+    "any",
+    "store",
+    "storedist",
+    "15",
+    "37",
+    "-190",
+    "0",
+    "1",
+    "3",
+    "200",
+    "x",
+    "km",
+    "m",
+    "foo",
+    "d",
+    "P",
+    "C",
+    "none",
+]
+HEADS = [
+    "geosearch g",
+    "geosearch g fromlonlat 15 37",
+    "geosearch g fromlonlat 15 37 byradius 400 km",
+    "geosearch g frommember P bybox 900 900 km",
+    "geosearch none frommember P byradius 400 km",
+    "geosearch s",
+    "geosearchstore d g frommember P byradius 400 km",
+    "geosearchstore d none",
+    "georadius g 15 37 400 km",
+    "georadius none 15 37",
+    "georadiusbymember g P 400 km",
+    "georadiusbymember none",
+    "georadius_ro g 15 37 400 km",
+    "georadiusbymember_ro g C 200 km",
+    "geoadd g",
+    "geoadd g nx",
+    "geodist g P",
+    "geopos g",
+    "geohash g",
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_chance_finds_no_difference(theirs: Theirs, seed: int) -> None:
+    """In which errors come before which others, above all."""
+    rng = random.Random(seed)
+    ours = Ours()
+    for request in requests_of("set s 1 | geoadd g 13.361389 38.115556 P 15.087269 37.502669 C 12.7 38.7 E"):
+        assert ours.ask(*request) == theirs.ask(*request) or request[0] == b"set"
+    for _ in range(800):
+        words = rng.choice(HEADS).split() + [rng.choice(WORDS) for _ in range(rng.randrange(7))]
+        request = [word.encode() for word in words]
+        mine, other = ours.ask(*request), theirs.ask(*request)
+        assert numeric(mine, other, DECIMALS), f"{request}: {mine!r}, Redis says {other!r}"
