@@ -388,7 +388,14 @@ class Home:
         """Serve from now on: first what has waited for that."""
         number = slot.number
         view = self.view
-        home = HomeSlot(slot, ballot, self._group(number), view.quorums[number], since=slot.position, at=self.clock.now)
+        home = HomeSlot(
+            slot,
+            ballot,
+            self._group(view.others[number], view.pair[number]),
+            view.quorums[number],
+            since=slot.position,
+            at=self.clock.now,
+        )
         self.progress.begin(home, equal)
         self._join_group(home)
         for key, cell in slot.cells.items():
@@ -404,8 +411,8 @@ class Home:
         self.group_of[number] = home.group
         self.alone[number] = not home.group.peers
 
-    def _group(self, number: int) -> Group:
-        key = tuple(sorted(self.view.others[number], key=_process)), self.view.pair[number]
+    def _group(self, others: Iterable[Peer], pair: int) -> Group:
+        key = tuple(sorted(others, key=_process)), pair
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(key[0], bool(key[1]))
@@ -448,20 +455,24 @@ class Home:
         view = self.view
         self.takeover.enter_epoch()
         self.progress.enter_epoch()
+        topology = view.topology
+        recoveries = topology.recoveries if topology is not None else 0
+        compared = topology.is_compared if topology is not None and recoveries != self._recoveries else None
+        """Slots whose former home must first see what others have (rule V6)."""
+        others, pair, quorums, slots = view.others, view.pair, view.quorums, view.slots
+        groups: dict[int, Group | None] = {}
+        """By quorum; slots of the same owners share one. None: nobody can be home of them."""
         for number, home in list(self.homes.items()):
-            if view.slots[number] is not home.slot or self._is_at_a_loss(number):
+            quorum = quorums[number]
+            if id(quorum) not in groups:
+                groups[id(quorum)] = self._group(others[number], pair[number]) if topology and quorum.possible else None
+            group = groups[id(quorum)]
+            if slots[number] is not home.slot or group is None or (compared is not None and compared(number)):
                 self.deposed(number)
-            elif self._group(number) is not home.group or view.quorums[number] != home.quorum:
-                self.progress.regroup(home, self._group(number))
+            elif group is not home.group or (quorum is not home.quorum and quorum != home.quorum):
+                self.progress.regroup(home, group)
                 self._join_group(home)
-        self._recoveries = view.topology.recoveries if view.topology is not None else 0
-
-    def _is_at_a_loss(self, number: int) -> bool:
-        """Whether nobody can be home of that slot, or whoever was must first see what others have (rule V6)."""
-        topology = self.view.topology
-        if topology is None or not self.view.quorums[number].possible:
-            return True
-        return topology.recoveries != self._recoveries and topology.is_compared(number)
+        self._recoveries = recoveries
 
 
 def fault(request: Sequence[bytes], error: Exception) -> ReplyError:
