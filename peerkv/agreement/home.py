@@ -456,8 +456,12 @@ class Home:
         self.takeover.enter_epoch()
         self.progress.enter_epoch()
         topology = view.topology
-        recoveries = topology.recoveries if topology is not None else 0
-        compared = topology.is_compared if topology is not None and recoveries != self._recoveries else None
+        if topology is None:
+            self._recoveries = 0
+            for number in list(self.homes):
+                self.deposed(number)
+            return
+        compared = topology.is_compared if topology.recoveries != self._recoveries else None
         """Slots whose former home must first see what others have (rule V6)."""
         others, pair, quorums, slots = view.others, view.pair, view.quorums, view.slots
         groups: dict[int, Group | None] = {}
@@ -465,14 +469,14 @@ class Home:
         for number, home in list(self.homes.items()):
             quorum = quorums[number]
             if id(quorum) not in groups:
-                groups[id(quorum)] = self._group(others[number], pair[number]) if topology and quorum.possible else None
+                groups[id(quorum)] = self._group(others[number], pair[number]) if quorum.possible else None
             group = groups[id(quorum)]
             if slots[number] is not home.slot or group is None or (compared is not None and compared(number)):
                 self.deposed(number)
             elif group is not home.group or (quorum is not home.quorum and quorum != home.quorum):
                 self.progress.regroup(home, group)
                 self._join_group(home)
-        self._recoveries = recoveries
+        self._recoveries = topology.recoveries
 
 
 def fault(request: Sequence[bytes], error: Exception) -> ReplyError:

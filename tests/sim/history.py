@@ -20,7 +20,7 @@ from math import inf
 from typing import Any, Final, TypeAlias
 
 from peerkv.commands.table import Kind, find_part, keys_of
-from peerkv.resp import CommandError, Map, Pairs, Reply, Set, encode
+from peerkv.resp import CommandError, Map, NullArray, Pairs, Reply, Set, encode
 from peerkv.store.cell import Cell
 from peerkv.store.slot import Copies
 from peerkv.store.values import Collection, Patch, patched
@@ -245,6 +245,8 @@ def _as_seen(reply: Reply) -> Reply:
     """As a client of RESP2 sees it."""
     if isinstance(reply, (Map, Pairs, Set)):
         reply = reply.items
+    if isinstance(reply, NullArray):
+        return None
     if isinstance(reply, float):
         return encode(reply, 2).split(b"\r\n")[1]
     return [_as_seen(item) for item in reply] if isinstance(reply, list) else reply
