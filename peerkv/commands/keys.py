@@ -54,13 +54,13 @@ def _sum(replies: list[Reply]) -> Reply:
 _DELETE: Final = Spread(lambda request: [(key, [b"PEERKV.DEL", key]) for key in request[1:]], _sum, merge_parts)
 _COUNT: Final = Spread(lambda request: [(key, [b"PEERKV.EXISTS", key]) for key in request[1:]], _sum)
 
-known("del", Kind.SPREAD, "Deletes one or more keys.", spread=_DELETE)
-known("unlink", Kind.SPREAD, "Deletes one or more keys; the same as DEL.", spread=_DELETE)
-known("exists", Kind.SPREAD, "Determines whether one or more keys exist.", spread=_COUNT)
-known("touch", Kind.SPREAD, "Returns the number of existing keys out of those specified.", spread=_COUNT)
+known("del", Kind.SPREAD, "Deletes keys.", spread=_DELETE)
+known("unlink", Kind.SPREAD, "Deletes keys; the same as DEL.", spread=_DELETE)
+known("exists", Kind.SPREAD, "Tells how many of the keys exist.", spread=_COUNT)
+known("touch", Kind.SPREAD, "Tells how many of the keys exist.", spread=_COUNT)
 
 
-@command("type", READ, 2, "key", "Determines the type of value stored at a key.", flags="fast", group="generic")
+@command("type", READ, "Tells of which type the value at a key is.")
 def type_(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), _type(value_of(cells, request[1], now))
 
@@ -116,59 +116,22 @@ def _asked_by_wall(request: Sequence[bytes], skew: int) -> list[bytes]:
 _OPTIONS: Final = "[NX | XX | GT | LT]"
 
 
-@command(
-    "expire",
-    WRITE,
-    -3,
-    f"key seconds {_OPTIONS}",
-    "Sets the expiration time of a key in seconds.",
-    flags="fast",
-    group="generic",
-)
+@command("expire", WRITE, "Has a key expire in so many seconds.")
 def expire(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _expire(cells, request, now, 1000, now)
 
 
-@command(
-    "pexpire",
-    WRITE,
-    -3,
-    f"key milliseconds {_OPTIONS}",
-    "Sets the expiration time of a key in milliseconds.",
-    flags="fast",
-    group="generic",
-    since="2.6.0",
-)
+@command("pexpire", WRITE, "Has a key expire in so many milliseconds.")
 def pexpire(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _expire(cells, request, now, 1, now)
 
 
-@command(
-    "expireat",
-    WRITE,
-    -3,
-    f"key unix-time-seconds {_OPTIONS}",
-    "Sets the expiration time of a key to a Unix timestamp.",
-    flags="fast",
-    group="generic",
-    since="1.2.0",
-    dated=_dated,
-)
+@command("expireat", WRITE, "Has a key expire at a time, in seconds since 1970.", dated=_dated)
 def expireat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _expire(cells, request, now, 1000, 0)
 
 
-@command(
-    "pexpireat",
-    WRITE,
-    -3,
-    f"key unix-time-milliseconds {_OPTIONS}",
-    "Sets the expiration time of a key to a Unix milliseconds timestamp.",
-    flags="fast",
-    group="generic",
-    since="2.6.0",
-    dated=_dated,
-)
+@command("pexpireat", WRITE, "Has a key expire at a time, in milliseconds since 1970.", dated=_dated)
 def pexpireat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _expire(cells, request, now, 1, 0)
 
@@ -185,61 +148,30 @@ def _when_by_wall(cells: Cells, request: Sequence[bytes], now: int) -> int:
     return max(deadline + int(request[2]), 0) if deadline >= 0 and len(request) == 3 else deadline
 
 
-@command("ttl", READ, 2, "key", "Returns the expiration time in seconds of a key.", flags="fast", group="generic")
+@command("ttl", READ, "Tells in how many seconds a key expires.")
 def ttl(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     deadline = _when(cells, request[1], now)
     return (), deadline if deadline < 0 else (deadline - now + 500) // 1000
 
 
-@command(
-    "pttl",
-    READ,
-    2,
-    "key",
-    "Returns the expiration time in milliseconds of a key.",
-    flags="fast",
-    group="generic",
-    since="2.6.0",
-)
+@command("pttl", READ, "Tells in how many milliseconds a key expires.")
 def pttl(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     deadline = _when(cells, request[1], now)
     return (), deadline if deadline < 0 else deadline - now
 
 
-@command(
-    "expiretime",
-    READ,
-    2,
-    "key",
-    "Returns the expiration time of a key as a Unix timestamp.",
-    flags="fast",
-    group="generic",
-    since="7.0.0",
-    dated=_asked_by_wall,
-)
+@command("expiretime", READ, "Tells when a key expires, in seconds since 1970.", dated=_asked_by_wall)
 def expiretime(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     deadline = _when_by_wall(cells, request, now)
     return (), deadline if deadline < 0 else (deadline + 500) // 1000
 
 
-@command(
-    "pexpiretime",
-    READ,
-    2,
-    "key",
-    "Returns the expiration time of a key as a Unix milliseconds timestamp.",
-    flags="fast",
-    group="generic",
-    since="7.0.0",
-    dated=_asked_by_wall,
-)
+@command("pexpiretime", READ, "Tells when a key expires, in milliseconds since 1970.", dated=_asked_by_wall)
 def pexpiretime(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), _when_by_wall(cells, request, now)
 
 
-@command(
-    "persist", WRITE, 2, "key", "Removes the expiration time of a key.", flags="fast", group="generic", since="2.2.0"
-)
+@command("persist", WRITE, "Has a key not expire.")
 def persist(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     value = value_of(cells, key, now)
@@ -251,29 +183,12 @@ def persist(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 # -- keys of one slot
 
 
-@command(
-    "rename",
-    WRITE,
-    3,
-    "key newkey",
-    "Renames a key and overwrites the destination. Keys of one slot only.",
-    keys=(1, 2, 1),
-    group="generic",
-)
+@command("rename", WRITE, "Gives a key another name, whatever had that. Keys of one slot only.")
 def rename(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _rename(cells, request, now, overwrites=True)
 
 
-@command(
-    "renamenx",
-    WRITE,
-    3,
-    "key newkey",
-    "Renames a key only when the target key name doesn't exist. Keys of one slot only.",
-    keys=(1, 2, 1),
-    flags="fast",
-    group="generic",
-)
+@command("renamenx", WRITE, "Gives a key another name, if nothing has that. Keys of one slot only.")
 def renamenx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _rename(cells, request, now, overwrites=False)
 
@@ -291,17 +206,7 @@ def _rename(cells: Cells, request: Sequence[bytes], now: int, *, overwrites: boo
     return ((target, (MOVE, key), deadline_of(cells, key, now)), (key, None, 0)), reply
 
 
-@command(
-    "copy",
-    WRITE,
-    -3,
-    "source destination [DB destination-db] [REPLACE]",
-    "Copies the value of a key to a new key. Keys of one slot only.",
-    keys=(1, 2, 1),
-    flags="denyoom",
-    group="generic",
-    since="6.2.0",
-)
+@command("copy", WRITE, "Copies a value to another key. Keys of one slot only.")
 def copy(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     source, target = request[1], request[2]
     replaces = False

@@ -75,7 +75,7 @@ def _dated_options(request: Sequence[bytes], skew: int, first: int) -> list[byte
     return dated
 
 
-@command("get", READ, 2, "key", "Returns the string value of a key.", flags="fast")
+@command("get", READ, "Returns the string at a key.")
 def get(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     cell = cells.get(request[1])
     if cell is None or 0 < cell[2] <= now:
@@ -89,11 +89,9 @@ def get(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "set",
     WRITE,
-    -3,
-    "key value [NX | XX | IFEQ comparison-value] [GET]"
+    "Puts a string at a key, whatever is there; with conditions, a lifetime, or the old string as the reply.",
+    usage="key value [NX | XX | IFEQ comparison-value] [GET]"
     " [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
-    "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
-    flags="denyoom",
     dated=lambda request, skew: _dated_options(request, skew, 3),
 )
 def set_(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
@@ -140,14 +138,7 @@ def argument_of(options: Iterator[bytes]) -> bytes:
     return argument
 
 
-@command(
-    "setnx",
-    WRITE,
-    3,
-    "key value",
-    "Set the string value of a key only when the key doesn't exist.",
-    flags="denyoom fast",
-)
+@command("setnx", WRITE, "Puts a string at a key if there is none.")
 def setnx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     if value_of(cells, request[1], now) is not None:
         return (), 0
@@ -158,53 +149,22 @@ def _set_with_lifetime(option: bytes, name: str, request: Sequence[bytes], now: 
     return ((request[1], request[3], deadline_from(option, request[2], now, name)),), OK
 
 
-@command(
-    "setex",
-    WRITE,
-    4,
-    "key seconds value",
-    "Sets the string value and expiration time of a key. Creates the key if it doesn't exist.",
-    flags="denyoom",
-    since="2.0.0",
-)
+@command("setex", WRITE, "Puts a string at a key, for so many seconds.")
 def setex(_cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _set_with_lifetime(b"EX", "setex", request, now)
 
 
-@command(
-    "psetex",
-    WRITE,
-    4,
-    "key milliseconds value",
-    "Sets both string value and expiration time in milliseconds of a key. The key is created if it doesn't exist.",
-    flags="denyoom",
-    since="2.6.0",
-)
+@command("psetex", WRITE, "Puts a string at a key, for so many milliseconds.")
 def psetex(_cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _set_with_lifetime(b"PX", "psetex", request, now)
 
 
-@command(
-    "getset",
-    WRITE,
-    3,
-    "key value",
-    "Returns the previous string value of a key after setting it to a new value.",
-    flags="denyoom fast",
-)
+@command("getset", WRITE, "Puts a string at a key, and returns the one that was there.")
 def getset(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return ((request[1], request[2], 0),), string_of(cells, request[1], now)
 
 
-@command(
-    "getdel",
-    WRITE,
-    2,
-    "key",
-    "Returns the string value of a key after deleting the key.",
-    flags="fast",
-    since="6.2.0",
-)
+@command("getdel", WRITE, "Returns the string at a key, and deletes the key.")
 def getdel(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     old = string_of(cells, request[1], now)
     return (((request[1], None, 0),) if old is not None else ()), old
@@ -219,11 +179,7 @@ def delifeq(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "getex",
     WRITE,
-    -2,
-    "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",
-    "Returns the string value of a key after setting its expiration time.",
-    flags="fast",
-    since="6.2.0",
+    "Returns the string at a key, and changes how long it lives.",
     dated=lambda request, skew: _dated_options(request, skew, 2),
 )
 def getex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
@@ -246,15 +202,7 @@ def getex(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return ((key, kept(value), deadline) if deadline > now else (key, None, 0),), value
 
 
-@command(
-    "append",
-    WRITE,
-    3,
-    "key value",
-    "Appends a string to the value of a key. Creates the key if it doesn't exist.",
-    flags="denyoom fast",
-    since="2.0.0",
-)
+@command("append", WRITE, "Adds to the end of the string at a key, which is made if there is none.")
 def append(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     value = string_of(cells, key, now) or b""
@@ -264,19 +212,12 @@ def append(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return ((key, splicing(value, len(value), request[2]), deadline_of(cells, key, now)),), length
 
 
-@command("strlen", READ, 2, "key", "Returns the length of a string value.", flags="fast", since="2.2.0")
+@command("strlen", READ, "Returns how many bytes the string at a key has.")
 def strlen(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), len(string_of(cells, request[1], now) or b"")
 
 
-@command(
-    "getrange",
-    READ,
-    4,
-    "key start end",
-    "Returns a substring of the string stored at a key.",
-    since="2.4.0",
-)
+@command("getrange", READ, "Returns a part of the string at a key.")
 def getrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     start, end = parse_integer(request[2]), parse_integer(request[3])
     if start is None or end is None:
@@ -289,17 +230,11 @@ def getrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), value[start : end + 1]
 
 
-command("substr", READ, summary="Returns a substring from a string value.")(getrange)
+command("substr", READ, summary="The same as GETRANGE.")(getrange)
 
 
 @command(
-    "setrange",
-    WRITE,
-    4,
-    "key offset value",
-    "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.",
-    flags="denyoom",
-    since="2.2.0",
+    "setrange", WRITE, "Overwrites a part of the string at a key; what is missing before it is filled with zero bytes."
 )
 def setrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key, text = request[1], request[3]
@@ -384,51 +319,23 @@ def _add(cells: Cells, key: bytes, amount: int, now: int) -> Effect:
     return ((key, b"%d" % new, cell[2]),), new
 
 
-@command(
-    "incr",
-    WRITE,
-    2,
-    "key",
-    "Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
-    flags="denyoom fast",
-)
+@command("incr", WRITE, "Adds one to the integer at a key; none counts as 0.")
 def incr(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _add(cells, request[1], 1, now)
 
 
-@command(
-    "decr",
-    WRITE,
-    2,
-    "key",
-    "Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
-    flags="denyoom fast",
-)
+@command("decr", WRITE, "Takes one from the integer at a key; none counts as 0.")
 def decr(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _add(cells, request[1], -1, now)
 
 
-@command(
-    "incrby",
-    WRITE,
-    3,
-    "key increment",
-    "Increments the integer value of a key by a number. Uses 0 as initial value if the key doesn't exist.",
-    flags="denyoom fast",
-)
+@command("incrby", WRITE, "Adds to the integer at a key; none counts as 0.")
 def incrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     amount = parse_integer(request[2])
     return ((), NOT_AN_INTEGER) if amount is None else _add(cells, request[1], amount, now)
 
 
-@command(
-    "decrby",
-    WRITE,
-    3,
-    "key decrement",
-    "Decrements a number from the integer value of a key. Uses 0 as initial value if the key doesn't exist.",
-    flags="denyoom fast",
-)
+@command("decrby", WRITE, "Takes from the integer at a key; none counts as 0.")
 def decrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     amount = parse_integer(request[2])
     if amount is None:
@@ -512,15 +419,7 @@ def sum_of_long_doubles(one: Fraction | float, other: Fraction | float) -> bytes
     return _printed(exact)
 
 
-@command(
-    "incrbyfloat",
-    WRITE,
-    3,
-    "key increment",
-    "Increment the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist.",
-    flags="denyoom fast",
-    since="2.6.0",
-)
+@command("incrbyfloat", WRITE, "Adds a number with decimals to the number at a key; none counts as 0.")
 def incrbyfloat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     key = request[1]
     value = string_of(cells, key, now)
@@ -538,13 +437,8 @@ def incrbyfloat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "msetnx",
     WRITE,
-    -3,
-    "key value [key value ...]",
-    "Atomically modifies the string values of one or more keys only when all keys don't exist. Keys of one slot only.",
-    keys=(1, -1, 2),
+    "Puts strings at several keys if none of them exists. Keys of one slot only.",
     keys_at=lambda request: range(1, len(request), 2) if len(request) % 2 else (1,),
-    flags="denyoom",
-    since="1.0.1",
 )
 def msetnx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     if len(request) % 2 == 0:
@@ -593,12 +487,12 @@ def _in_order(replies: list[Reply]) -> Reply:
 known(
     "mget",
     Kind.SPREAD,
-    "Returns the string values of one or more keys. Each is linearizable; together they are no snapshot.",
+    "Returns the strings at keys. Each is linearizable; together they are no snapshot.",
     spread=Spread(lambda request: [(key, [b"PEERKV.GET", key]) for key in request[1:]], _in_order),
 )
 known(
     "mset",
     Kind.SPREAD,
-    "Creates or modifies the string values of one or more keys. Atomic per slot.",
+    "Puts strings at keys. Atomic per slot.",
     spread=Spread(_split_mset, _all_ok, merge_parts),
 )

@@ -152,40 +152,21 @@ NO_KEY: Final = (0, 0, 0)
 def command(
     name: str,
     kind: Kind,
-    arity: int = 0,
-    usage: str = "",
-    summary: str = "",
+    summary: str,
     *,
-    keys: tuple[int, int, int] = ONE_KEY,
-    flags: str = "",
-    group: str = "string",
-    since: str = "1.0.0",
+    usage: str = "",
+    subcommands: str = "",
     dated: Dated | None = None,
     keys_at: KeysAt | None = None,
     chance: bool = False,
-    subcommands: str = "",
 ) -> Callable[[Run], Run]:
-    """Makes a function of cells a row of the table. Arity, usage, keys, flags, group and since are those of `facts`
-    where these know the command."""
+    """Makes a function of cells a row of the table, with what `facts` know of the command. `usage`: if it takes more
+    than these say."""
 
     def add(run: Run) -> Run:
-        access = "readonly" if kind is Kind.READ else "write"
-        facts = FACTS.get(name) or Facts(name, arity, (access, *flags.split()), keys, group, since)
-        COMMANDS[name] = Command(
-            name,
-            kind,
-            facts.arity,
-            frozenset(facts.flags),
-            facts.keys,
-            summary,
-            facts.usage or usage,
-            facts.group,
-            facts.since,
-            measured(run, int(chance)) if may_take_long(facts) else run,
-            dated,
-            subcommands=tuple(subcommands.split()),
-            keys_at=keys_at,
-            chance=chance,
+        slow = may_take_long(FACTS[name])
+        _add(
+            name, kind, summary, usage, subcommands, measured(run, int(chance)) if slow else run, dated, keys_at, chance
         )
         return run
 
@@ -195,7 +176,22 @@ def command(
 def known(
     name: str, kind: Kind, summary: str, *, spread: Spread | None = None, subcommands: str = "", usage: str = ""
 ) -> None:
-    """Makes a command that `facts` know a row of the table, if it is run otherwise than as a function of cells."""
+    """Makes a command that is run otherwise than as a function of cells a row of the table."""
+    _add(name, kind, summary, usage, subcommands, spread=spread)
+
+
+def _add(
+    name: str,
+    kind: Kind,
+    summary: str,
+    usage: str,
+    subcommands: str,
+    run: Run | None = None,
+    dated: Dated | None = None,
+    keys_at: KeysAt | None = None,
+    chance: bool = False,
+    spread: Spread | None = None,
+) -> None:
     facts = FACTS[name]
     COMMANDS[name] = Command(
         name,
@@ -207,8 +203,12 @@ def known(
         usage or facts.usage,
         facts.group,
         facts.since,
-        spread=spread,
-        subcommands=tuple(subcommands.split()),
+        run,
+        dated,
+        spread,
+        tuple(subcommands.split()),
+        keys_at,
+        chance,
     )
 
 
