@@ -98,6 +98,47 @@ def test_what_clients_ask_of_a_server(client: redis.Redis) -> None:
         assert client.wait(0, 100) >= 0
 
 
+def test_what_tools_ask_of_a_server(client: redis.Redis) -> None:
+    """Of libraries, dashboards and exporters: each reply in the shape in which redis-py reads it."""
+    with client:
+        assert client.command_getkeys("MSET", "a", "1", "b", "2") == ["a", "b"]
+        assert client.command_getkeysandflags("GET", "a")[0][0] == "a"
+        assert client.command()["get"]["arity"] == 2
+        assert "config|get" in client.command_list()
+        assert client.config_get("hash-max-listpack*")
+        assert client.config_set("timeout", 0)
+        assert client.config_set("slowlog-max-len", 64)
+        assert client.config_get("slowlog-max-len") == {"slowlog-max-len": "64"}
+        with pytest.raises(redis.ResponseError, match="cannot be otherwise"):
+            client.config_set("appendonly", "yes")
+        assert client.config_resetstat()
+        assert client.slowlog_reset()
+        assert client.slowlog_len() == 0
+        assert client.slowlog_get() == []
+        for _ in range(20):
+            client.get("a")
+        assert client.info("commandstats")["cmdstat_get"]["calls"] >= 20
+        assert client.info("all")["evicted_keys"] == 0
+        assert client.info("stats")["instantaneous_ops_per_sec"] >= 0
+        assert "off" in str(client.client_trackinginfo())
+        assert client.client_tracking_off()
+        assert client.client_no_evict("ON")
+        assert client.client_info()["flags"] == "e"
+        assert client.client_pause(1)
+        assert client.client_unpause()
+        assert client.client_unblock(1 << 40) is False
+        assert client.client_kill_filter(_id=str(1 << 40)) == 0
+        assert client.client_getredir() == -1
+        assert client.latency_latest() == []
+        assert client.latency_reset() == 0
+        assert client.acl_whoami() == "default"
+        assert "get" in client.acl_cat("string")
+        assert client.role()[0] in ("master", b"master")
+        assert client.module_list() == []
+        assert client.object("encoding", "none") is None
+        assert client.execute_command("DEBUG", "SLEEP", "0.01") in ("OK", b"OK", True)
+
+
 def test_lock(client: redis.Redis) -> None:
     """redis-py's lock needs scripts to be given back; taking it and letting it lapse does not."""
     with client:
