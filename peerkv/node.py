@@ -41,6 +41,7 @@ from peerkv.clients.pipeline import UNREAD_MAX, Dispatcher
 from peerkv.clients.session import Session
 from peerkv.clock import SKEW_MOST_MS, Clock
 from peerkv.commands.table import KEYS, RUNS
+from peerkv.databases import database_of
 from peerkv.gossip.member import (
     PROTOCOL_VERSIONS,
     Address,
@@ -739,10 +740,29 @@ class Node:
         owners = self.view.topology.by_process.keys() if self.view.topology is not None else ()
         return self.swim.shown(self.clock.now, owners)
 
+    def _keyspace(self) -> dict[int, tuple[int, int]]:
+        """Of each database that has keys here, how many, and how many of those that we are home of have a deadline."""
+        copies, homes = self.view.copies, self.home.homes
+        copies.find_marked()
+        buried = [slot for number in copies.buried if (slot := copies.slots[number]) is not None]
+        keys = sum(map(len, copies.cells)) - sum([len(slot.tombstones) for slot in buried])
+        expiring = len(self.home.expiry)
+        found: dict[int, tuple[int, int]] = {}
+        for number, marked in copies.marked.items():
+            cells = copies.cells[number]
+            for key in marked:
+                _, value, deadline = cells[key]
+                if value is not None:
+                    known, ending = found.get(database_of(key), (0, 0))
+                    found[database_of(key)] = known + 1, ending + bool(deadline and number in homes)
+        keys -= sum([known for known, _ in found.values()])
+        if keys:
+            found[0] = keys, expiring - sum([ending for _, ending in found.values()])
+        return dict(sorted(found.items()))
+
     def statistics(self) -> Statistics:
         """What INFO tells; the counts of keys are made when asked for."""
         copies = self.view.copies
-        buried = [slot for number in copies.buried if (slot := copies.slots[number]) is not None]
         owner, coordinator = self.replica.counters, self.coordinator.counters
         return replace(
             self._statistics,
@@ -753,8 +773,7 @@ class Node:
             observed=tuple(self.dispatcher.observed.told()),
             blocked=sum([session.blocked for session in self.sessions.values()]),
             operations_a_second=self._rate(),
-            keys=sum(map(len, copies.cells)) - sum([len(slot.tombstones) for slot in buried]),
-            expiring=len(self.home.expiry),
+            keyspace=self._keyspace(),
             copies=len(copies.slots) - copies.slots.count(None),
             homes=len(self.home.homes),
             epoch=self.view.epoch,

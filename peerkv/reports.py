@@ -70,9 +70,8 @@ class Statistics:
     blocked: int = 0
     """Clients that wait in a command."""
     operations_a_second: int = 0
-    keys: int = 0
-    """In this node's copies."""
-    expiring: int = 0
+    keyspace: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Per database: keys in this node's copies; those with a deadline, of slots that it is home of."""
     copies: int = 0
     """Slots of which this node holds a copy."""
     homes: int = 0
@@ -178,7 +177,7 @@ def _section(
         case "cluster":
             return (("cluster_enabled", 0),)
         case "keyspace":
-            return (("db0", f"keys={s.keys},expires={s.expiring},avg_ttl=0"),) if s.keys else ()
+            return [(f"db{n}", f"keys={keys},expires={ending},avg_ttl=0") for n, (keys, ending) in s.keyspace.items()]
         case "peerkv":
             return (
                 ("name", settings.name),

@@ -53,6 +53,7 @@ from peerkv.agreement.operation import (
     RunReads,
 )
 from peerkv.agreement.packing import pack_accepts, unpack_accepts
+from peerkv.databases import DATABASES
 from peerkv.store.cell import BALLOT_MAX
 from peerkv.store.values import Patch, checked
 
@@ -182,7 +183,7 @@ MESSAGES: Final[tuple[tuple[type[Any], tuple[Check, ...]], ...]] = (
     (Page, (flag, _cells, position, _within, flag, position, _lineage, _recent, _marks, number(most=(1 << 64) - 1))),
     (ReadCells, (slot, keys_of)),
     (CellAnswers, (_positions, _sizes, _counts)),
-    (Count, (slots_of,)),
+    (Count, (slots_of, number(-1, DATABASES - 1))),
     (Counts, (_positions, _counts)),
     (ListKeys, (slots_of, natural, natural)),
     (KeyPage, (_pages, natural)),

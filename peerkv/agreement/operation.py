@@ -130,9 +130,10 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How far is your copy of each of these slots, and how many keys does it hold?"""
+    """How far is your copy of each of these slots, and how many keys does it hold, of that database, or (-1) of all?"""
 
     slots: list[int]
+    database: int = -1
 
 
 @dataclass(frozen=True, slots=True)

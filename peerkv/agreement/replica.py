@@ -387,8 +387,8 @@ class Replica:
                 return self._handout.answer(message)
             case ReadCells(number, keys):
                 return self._read(number, keys)
-            case Count(numbers):
-                return self._count(numbers)
+            case Count(numbers, database):
+                return self._count(numbers, database)
             case ListKeys(numbers, start, count):
                 return self._list(numbers, start, count)
             case _:
@@ -416,13 +416,13 @@ class Replica:
         sizes = [-1 if value is None else size_of(value) for _, value, _ in cells]
         return CellAnswers([cell[0] for cell in cells], sizes, [cell[2] for cell in cells])
 
-    def _count(self, numbers: list[int]) -> Message:
+    def _count(self, numbers: list[int], database: int) -> Message:
         positions: list[int] = []
         keys: list[int] = []
         for number in numbers:
             slot = self.view.slots[number]
             positions.append(-1 if slot is None else slot.position)
-            keys.append(0 if slot is None else slot.live)
+            keys.append(0 if slot is None else slot.live if database < 0 else slot.live_in(database))
         return Counts(positions, keys)
 
     def _list(self, numbers: list[int], start: int, count: int) -> Message:

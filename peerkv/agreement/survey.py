@@ -53,25 +53,29 @@ class Unanswered(Exception):
     """Some slot has no majority of owners that answer."""
 
 
-def count_keys(view: View, replica: Replica, numbers: Sequence[int] | None = None) -> Asking[list[int]]:
-    """Keys per slot asked about (None: every one), each from the furthest copy among a majority. Raises Unanswered."""
+def count_keys(
+    view: View, replica: Replica, numbers: Sequence[int] | None = None, database: int | None = None
+) -> Asking[list[int]]:
+    """Keys per slot asked about (None: every one), of one database or of all, each from the furthest copy among a
+    majority. Raises Unanswered."""
     keys: list[int] = []
     for part in _parts(range(len(view.slots)) if numbers is None else numbers):
         if keys:
             yield Pause(0.0)  # others have their turn
-        keys += yield from _count_keys(view, replica, list(part))
+        keys += yield from _count_keys(view, replica, list(part), database)
     return keys
 
 
-def _count_keys(view: View, replica: Replica, wanted: list[int]) -> Asking[list[int]]:
+def _count_keys(view: View, replica: Replica, wanted: list[int], database: int | None) -> Asking[list[int]]:
+    count = partial(Count, database=-1 if database is None else database)
     for _ in range(ATTEMPTS):
         epoch = view.epoch
-        answers = yield Round(_asks(view, wanted, Count), PATIENCE_S, partial(_covered, view, wanted))
+        answers = yield Round(_asks(view, wanted, count), PATIENCE_S, partial(_covered, view, wanted))
         if view.topology is None or view.epoch != epoch or not _covered(view, wanted, answers):
             yield Pause(PATIENCE_S / 4)
             continue
         furthest: dict[int, tuple[int, int]] = {}
-        for slots, answer in _counts(view, replica, wanted, answers).values():
+        for slots, answer in _counts(view, replica, wanted, answers, count).values():
             for number, position, keys in zip(slots, answer.positions, answer.keys, strict=True):
                 if number not in furthest or position > furthest[number][0]:
                     furthest[number] = (position, keys)
@@ -299,11 +303,15 @@ def _asks(view: View, numbers: Sequence[int], message: Callable[[list[int]], Mes
 
 
 def _counts(
-    view: View, replica: Replica, numbers: Sequence[int], answers: Answers
+    view: View,
+    replica: Replica,
+    numbers: Sequence[int],
+    answers: Answers,
+    count: Callable[[list[int]], Count] = Count,
 ) -> dict[Peer, tuple[list[int], Counts]]:
     counts: dict[Peer, tuple[list[int], Counts]] = {}
     for peer, slots in _by_owner(view, numbers).items():
-        answer = replica.answer(Count(slots)) if peer is view.me else answers.by_peer.get(peer)
+        answer = replica.answer(count(slots)) if peer is view.me else answers.by_peer.get(peer)
         if isinstance(answer, Counts) and len(answer.positions) == len(answer.keys) == len(slots):
             counts[peer] = (slots, answer)
     return counts

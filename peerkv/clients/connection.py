@@ -8,6 +8,7 @@ from typing import Final
 from peerkv import reports
 from peerkv.clients import server
 from peerkv.clients.session import Services, Session, Voice
+from peerkv.databases import DATABASES
 from peerkv.commands import catalogue
 from peerkv.commands.access import INTEGER_MAX
 from peerkv.commands.catalogue import named
@@ -45,7 +46,7 @@ def run(services: Services, session: Session, command: Command, request: Sequenc
                 " Are you sure your configuration is correct?"
             )
         case "select":
-            return _select(request)
+            return _select(session, request)
         case "quit":
             session.closing = True
             return OK
@@ -133,12 +134,13 @@ def _hello_syntax(option: bytes) -> ReplyError:
     return ReplyError(f"ERR Syntax error in HELLO option '{option.decode('utf-8', 'surrogateescape')}'")
 
 
-def _select(request: Sequence[bytes]) -> Reply:
+def _select(session: Session, request: Sequence[bytes]) -> Reply:
     index = parse_integer(request[1])
     if index is None:
         return NOT_AN_INTEGER
-    if index != 0:
-        return ReplyError("ERR DB index is out of range: there is one keyspace here, 0")
+    if not 0 <= index < DATABASES:
+        return ReplyError("ERR DB index is out of range")
+    session.become(database=index)
     return OK
 
 
@@ -147,7 +149,7 @@ def _reset(session: Session) -> None:
     session.name = b""
     session.any_copy = session.no_evict = session.no_touch = False
     session.aloud = session.voice is Voice.MUTED
-    session.become(voice=Voice.SPEAKS)
+    session.become(voice=Voice.SPEAKS, database=0)
 
 
 # -- CLIENT

@@ -45,6 +45,7 @@ from peerkv.commands.table import (
     find_part,
     help_of,
     keys_of,
+    placed,
     subcommand_of,
     unknown,
 )
@@ -327,6 +328,8 @@ class Dispatcher:
                 if self._must_wait(session, batch, index, requests):
                     return None
                 ordinary = session.ordinary
+                if session.database:
+                    request = placed(request, session.database)
             command = SPELLED.get(request[0]) or find(request[0])
             if command is None:
                 if request[0].lower() in NO_COMMANDS:

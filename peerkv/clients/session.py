@@ -1,7 +1,7 @@
 """One client connection without its socket, and what its commands need of the node.
 
 Nearly every connection is an ordinary one: what it asks for is run, and answered. Whatever makes it another (its
-replies are not wanted, clients are paused) goes through `Session.become`, so that the pipeline has one thing to look at
+replies are not wanted, clients are paused, its keys are of another database) goes through `Session.become`, so that the pipeline has one thing to look at
 for each command, `ordinary`, however many there are.
 """
 
@@ -55,6 +55,8 @@ class Session:
     voice: Voice = Voice.SPEAKS
     aloud: bool = False
     """What has just been run ended its silence, and is answered."""
+    database: int = 0
+    """That its keys are of (SELECT)."""
     gated: bool = False
     """Clients are paused (CLIENT PAUSE); its next command may have to wait."""
     closing: bool = False
@@ -105,11 +107,12 @@ class Session:
     last_slot: int = -1
     """The slot written last, for WAIT."""
 
-    def become(self, *, voice: Voice | None = None, gated: bool | None = None) -> None:
+    def become(self, *, voice: Voice | None = None, gated: bool | None = None, database: int | None = None) -> None:
         """Be another kind of connection than it was."""
+        self.database = self.database if database is None else database
         self.voice = self.voice if voice is None else voice
         self.gated = self.gated if gated is None else gated
-        self.ordinary = self.voice is Voice.SPEAKS and not self.gated
+        self.ordinary = self.voice is Voice.SPEAKS and not (self.gated or self.database)
 
 
 class Services(Protocol):

@@ -25,6 +25,7 @@ from peerkv.agreement.view import View
 from peerkv.clients.session import Services, Session
 from peerkv.commands.patterns import PATTERN_BYTES_MAX, PATTERN_TOO_LONG, matcher
 from peerkv.commands.table import COMMANDS, find_part, help_of, subcommand_of
+from peerkv.databases import bare_key, database_of, in_database
 from peerkv.resp import OK, Prepared, Reply, ReplyError, encode_all, parse_integer
 from peerkv.ring.topology import describe_epoch
 from peerkv.settings import address_text
@@ -40,6 +41,8 @@ LIST_COUNT: Final = 10_000
 """The most keys that one SCAN returns."""
 KEYS_COUNT: Final = 1000
 """Keys that KEYS looks at at a time."""
+RANDOM_COUNT: Final = 16
+"""Keys that are listed at a time until one is of the database that is asked."""
 FLUSH_KEYS: Final = 1024
 """Keys that FLUSHALL has under way: 10 ms. A slot with more is cleared in several steps."""
 FORGET_WITHIN_S: Final = 5.0
@@ -101,16 +104,20 @@ class Whole:
             return ReplyError("CLUSTERDOWN this node has not met its cluster yet")
         return ReplyError("NOQUORUM nothing was done: some slots have no majority of owners that answer")
 
-    def _dbsize(self, _session: Session, _request: Sequence[bytes]) -> Asking[Reply]:
-        counts = yield from count_keys(self._view, self._replica)
+    def _dbsize(self, session: Session, _request: Sequence[bytes]) -> Asking[Reply]:
+        counts = yield from count_keys(self._view, self._replica, database=session.database)
         return sum(counts)
 
-    def _flush(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+    def _flush(self, session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         """Clear every slot that has keys; each slot at once, one after the other as seen from outside."""
         if len(request) > 2 or (len(request) == 2 and request[1].upper() not in (b"ASYNC", b"SYNC")):
             return SYNTAX
-        counts = yield from count_keys(self._view, self._replica)
-        clear = (b"PEERKV.CLEAR", b"", b"%d" % FLUSH_KEYS)
+        clear: tuple[bytes, ...] = (b"PEERKV.CLEAR", b"", b"%d" % FLUSH_KEYS)
+        if request[0].upper() == b"FLUSHDB":
+            counts = yield from count_keys(self._view, self._replica, database=session.database)
+            clear = (*clear, b"%d" % session.database)
+        else:
+            counts = yield from count_keys(self._view, self._replica)
         for numbers in _groups(counts, FLUSH_KEYS):
             while numbers:
                 cleared = Told(len(numbers))
@@ -125,7 +132,7 @@ class Whole:
                 numbers = [number for number, reply in zip(numbers, replies, strict=True) if reply == FLUSH_KEYS]
         return OK
 
-    def _keys(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+    def _keys(self, session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         if len(request[1]) > PATTERN_BYTES_MAX:
             return PATTERN_TOO_LONG
         matches = matcher(request[1])
@@ -136,7 +143,7 @@ class Whole:
         slot = start = 0
         while slot < len(self._view.slots):
             keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, KEYS_COUNT)
-            matching: list[Reply] = [key for key in keys if matches(key)]
+            matching: list[Reply] = [key for key in _of_database(keys, session.database) if matches(key)]
             count += len(matching)
             found.append(encode_all(matching, 2))
             size += len(found[-1])
@@ -145,21 +152,23 @@ class Whole:
             yield Pause(0.0)  # others have their turn
         return Prepared.of(b"*%d\r\n%b" % (count, b"".join(found)))
 
-    def _scan(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+    def _scan(self, session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         options = _scan_options(request)
         if isinstance(options, ReplyError):
             return options
         cursor, count, pattern, of_type = options
         slot, start = divmod(cursor, 1 << SCAN_ORDER_BITS)
         keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, min(count, LIST_COUNT))
+        keys = _of_database(keys, session.database)
         if pattern is not None:
             matches = matcher(pattern)
             keys = [key for key in keys if matches(key)]
         if of_type is not None:
-            found = yield from self._of_type(of_type.decode("utf-8", "surrogateescape"), keys)
+            held = [in_database(key, session.database) for key in keys]
+            found = yield from self._of_type(of_type.decode("utf-8", "surrogateescape"), held)
             if isinstance(found, ReplyError):
                 return found
-            keys = found
+            keys = [bare_key(key) for key in found]
         following = slot << SCAN_ORDER_BITS | start if slot < len(self._view.slots) else 0
         return [b"%d" % following, list(keys)]
 
@@ -185,8 +194,8 @@ class Whole:
             found += [key for key, kind in zip(group, reply, strict=True) if kind == wanted]
         return found
 
-    def _randomkey(self, _session: Session, _request: Sequence[bytes]) -> Asking[Reply]:
-        counts = yield from count_keys(self._view, self._replica)
+    def _randomkey(self, session: Session, _request: Sequence[bytes]) -> Asking[Reply]:
+        counts = yield from count_keys(self._view, self._replica, database=session.database)
         total = sum(counts)
         if not total:
             return None
@@ -195,10 +204,14 @@ class Whole:
         while chosen >= counts[slot]:
             chosen -= counts[slot]
             slot += 1
-        for start in (self._rng.randrange(1 << SCAN_ORDER_BITS), 0):
-            keys, _, _ = yield from list_keys(self._view, self._replica, slot, start, 1)
-            if keys:
-                return keys[0]
+        start, of_slot = self._rng.randrange(1 << SCAN_ORDER_BITS), slot
+        for begin in (start, 0):
+            slot = of_slot
+            while slot == of_slot:
+                keys, slot, begin = yield from list_keys(self._view, self._replica, slot, begin, RANDOM_COUNT)
+                keys = [key for key in _of_database(keys, session.database) if self._view.slot_of(key) == of_slot]
+                if keys:
+                    return keys[0]
         return None
 
     def _wait(self, session: Session, request: Sequence[bytes]) -> Asking[Reply]:
@@ -428,6 +441,11 @@ def _ranges(slots: Sequence[int]) -> str:
     if len(ranges) > RANGES_MAX:
         ranges = [*ranges[:RANGES_MAX], f"and {len(ranges) - RANGES_MAX} more ranges"]
     return ", ".join(ranges)
+
+
+def _of_database(keys: list[bytes], database: int) -> list[bytes]:
+    """Those of these keys that are of a database, as its clients know them."""
+    return [bare_key(key) if database else key for key in keys if database_of(key) == database]
 
 
 def _groups(counts: Sequence[int], most: int) -> list[list[int]]:

@@ -9,12 +9,14 @@ from typing import Final
 from peerkv.commands.access import INTEGER_MAX, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX, deadline_of, integer, value_of
 from peerkv.commands.strings import in_cluster_time, merge_parts
 from peerkv.commands.table import Effect, Kind, Spread, command, known, part
+from peerkv.databases import DATABASES, bare_key, database_of, in_database
 from peerkv.resp import OK, Reply, ReplyError, parse_integer
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values import COPY, MOVE, Collection, Value
 from peerkv.store.values.strings import kept
 
 READ, WRITE = Kind.READ, Kind.WRITE
+OUT_OF_RANGE: Final = ReplyError("ERR DB index is out of range")
 
 
 # -- deletion and existence, of keys of any slots
@@ -41,9 +43,11 @@ def _types_part(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 
 @part(b"PEERKV.CLEAR", WRITE)
 def _clear_part(cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
-    """FLUSHALL, of so many keys of one slot, or of all where none is said; how many there were."""
-    live = ((key, None, 0) for key, cell in cells.items() if cell[1] is not None)
-    changes: list[Change] = list(islice(live, int(request[2]) if len(request) > 2 else None))
+    """FLUSHALL, or FLUSHDB of a database, of so many keys of one slot, or of all where no number is said; how many
+    there were."""
+    database = int(request[3]) if len(request) > 3 else None
+    live = (key for key, cell in cells.items() if cell[1] is not None and database in (None, database_of(key)))
+    changes: list[Change] = [(key, None, 0) for key in islice(live, int(request[2]) if len(request) > 2 else None)]
     return changes, len(changes)
 
 
@@ -222,8 +226,9 @@ def copy(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
                 number = parse_integer(database)
                 if number is None:
                     return (), NOT_AN_INTEGER
-                if number != 0:
-                    return (), ReplyError("ERR DB index is out of range")
+                if not 0 <= number < DATABASES:
+                    return (), OUT_OF_RANGE
+                target = in_database(bare_key(request[2]), number)
             case _:
                 return (), SYNTAX
     if source == target:
@@ -232,3 +237,18 @@ def copy(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     if value is None or (value_of(cells, target, now) is not None and not replaces):
         return (), 0
     return ((target, (COPY, source), deadline_of(cells, source, now)),), 1
+
+
+@command("move", WRITE, summary="Moves a key to another database.")
+def move(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    key, number = request[1], parse_integer(request[2])
+    if number is None:
+        return (), NOT_AN_INTEGER
+    if not 0 <= number < DATABASES:
+        return (), OUT_OF_RANGE
+    target = in_database(bare_key(key), number)
+    if target == key:
+        return (), ReplyError("ERR source and destination objects are the same")
+    if value_of(cells, key, now) is None or value_of(cells, target, now) is not None:
+        return (), 0
+    return ((target, (MOVE, key), deadline_of(cells, key, now)), (key, None, 0)), 1

@@ -18,6 +18,7 @@ from peerkv.commands.access import (
     span,
 )
 from peerkv.commands.table import COMMANDS, Effect, Kind, arity_error, command
+from peerkv.databases import bare_key
 from peerkv.resp import NULL_ARRAY, OK, CommandError, Reply, ReplyError
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values.lists import List
@@ -126,7 +127,7 @@ def lmpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         found = _list_of(cells, key, now)
         if found is not None:
             change, elements = _taken(cells, key, found, count, now, left=left)
-            return (change,), [key, elements]
+            return (change,), [bare_key(key), elements]
     return (), NULL_ARRAY
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from peerkv.commands.access import SYNTAX, WRONG_TYPE, integer, value_of
 from peerkv.commands.table import Effect, Kind, command
+from peerkv.databases import database_of, in_database
 from peerkv.resp import CommandError, ReplyError
 from peerkv.ring.keys import slot_of
 from peerkv.store.cell import Cells
@@ -90,26 +91,26 @@ def _asked(request: Sequence[bytes], *, stores: bool) -> _Asked:
                 if b"*" not in asked.by:
                     asked.in_order = False
                 else:
-                    _check(asked.by, request[1], "BY")
+                    asked.by = _checked(asked.by, request[1], "BY")
             case b"GET" if left:
                 at += 1
-                asked.gets.append(request[at])
-                if request[at] != _SELF:
-                    _check(request[at], request[1], "GET")
+                is_self = request[at] == _SELF
+                asked.gets.append(_SELF if is_self else _checked(request[at], request[1], "GET"))
             case _:
                 raise CommandError(SYNTAX)
         at += 1
     return asked
 
 
-def _check(pattern: bytes, key: bytes, option: str) -> None:
-    """All keys that a pattern stands for are of the slot of what is sorted: it has a `{tag}` before the `*` that says
-    so. Raises CommandError."""
+def _checked(pattern: bytes, key: bytes, option: str) -> bytes:
+    """A pattern of keys as they are held: all that it stands for are of the slot of what is sorted, as it has a `{tag}`
+    before the `*` that says so, and of its database. Raises CommandError."""
     beginning = pattern.partition(b"*")[0]
     tag, closed, _ = beginning.partition(b"{")[2].partition(b"}")
     if b"*" in pattern and not (tag and closed and slot_of(beginning) == slot_of(key)):
         text = f"CROSSSLOT {option} of SORT needs a {{tag}} before the *: what it means must be in the slot of the key"
         raise CommandError(ReplyError(text))
+    return in_database(pattern, database_of(key))
 
 
 def _looked_up(cells: Cells, pattern: bytes, now: int) -> Callable[[bytes], bytes | None]:

@@ -25,6 +25,7 @@ from peerkv.commands.elements import check_draws, check_size, cursor_from, draw_
 from peerkv.commands.sets import TOO_LARGE
 from peerkv.commands.strings import STRING_BYTES_MAX
 from peerkv.commands.table import COMMANDS, Effect, Kind, arity_error, command
+from peerkv.databases import bare_key
 from peerkv.resp import NULL_ARRAY, CommandError, Pairs, Reply, ReplyError, text_of_double
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values import size_of_body
@@ -497,7 +498,7 @@ def zmpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         if found is not None:
             changes, (members, scores) = _popped(cells, key, found, count, now, lowest=end == b"MIN")
             taken: list[Reply] = [[member, score] for member, score in zip(members, scores, strict=True)]
-            return changes, [key, taken if end == b"MIN" else taken[::-1]]
+            return changes, [bare_key(key), taken if end == b"MIN" else taken[::-1]]
     return (), NULL_ARRAY
 
 

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from peerkv.commands.facts import FACTS, Facts, located
 from peerkv.commands.slowlog import may_take_long, measured
+from peerkv.databases import in_database
 from peerkv.resp import Reply, ReplyError
 from peerkv.store.cell import Cells, Change
 
@@ -291,12 +292,33 @@ KEYS: Final = _KeysOf()
 
 def keys_of(row: Command, request: Sequence[bytes]) -> Sequence[bytes]:
     """The keys among a request's arguments."""
+    if row.keys_at is None:
+        first, last, step = row.keys
+        return request[first : _behind_last(last, request) : step] if first else ()
+    return [request[at] for at in places_of(row, request)]
+
+
+def places_of(row: Command, request: Sequence[bytes]) -> Sequence[int]:
+    """Where they are."""
     if row.keys_at is not None:
-        return [request[at] for at in row.keys_at(request) if at < len(request)]
+        return [at for at in row.keys_at(request) if at < len(request)]
     first, last, step = row.keys
-    if first == 0:
-        return ()
-    return request[first : len(request) + last + 1 if last < 0 else last + 1 : step]
+    return range(first, min(_behind_last(last, request), len(request)), step) if first else ()
+
+
+def _behind_last(last: int, request: Sequence[bytes]) -> int:
+    return len(request) + last + 1 if last < 0 else last + 1
+
+
+def placed(request: list[bytes], database: int) -> list[bytes]:
+    """A request of a client that has selected a database, with its keys as they are held."""
+    row = find(request[0])
+    if row is None:
+        return request
+    found = list(request)
+    for at in places_of(row, request):
+        found[at] = in_database(found[at], database)
+    return found
 
 
 def fits(row: Command | Facts, request: Sequence[bytes]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from binascii import crc_hqx
 from typing import Final
 
+from peerkv.databases import MARK, bare_key
+
 SLOTS: Final = 16384
 """Of a cluster, unless it was born with another number (`Topology.slots`): a power of two, at most this."""
 
@@ -17,8 +19,10 @@ def slot_of(key: bytes, mask: int = SLOTS - 1) -> int:
     Cluster specification names. 84 ns for a key of 16 bytes.
     """
     if b"{" in key:
-        start = key.index(b"{") + 1
+        if key.startswith(MARK):
+            key = bare_key(key)
+        start = key.find(b"{") + 1
         end = key.find(b"}", start)
-        if end > start:
+        if end > start > 0:
             key = key[start:end]
     return crc_hqx(key, 0) & mask

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
+from peerkv.databases import database_of
 from peerkv.store.cell import SEQUENCE_BITS, Cell, Change, position_ballot
 from peerkv.store.large import LARGE_FROM, Digesting, digest_of, newer_than
 from peerkv.store.scan import IDLE_MAX, INDEX_FROM, ScanIndex, page_of
@@ -39,6 +40,10 @@ class Copies:
             positions[number] = to
             cells[number][key] = (to, value, deadline)
         """
+        self.marked: dict[int, set[bytes]] = {}
+        """Of slots that have such the keys of other databases than 0, ..."""
+        self._examined = [0] * count
+        """... among so many of the cells, the first ones: who writes a key need not know of databases."""
         self.buried: set[int] = set()
         """Slots with tombstones."""
         self.digesting: dict[int, Digesting] = {}
@@ -62,6 +67,7 @@ class Copies:
         self.buried.discard(number)
         self.indexes.pop(number, None)
         self.digesting.pop(number, None)
+        self.examine_anew(number)
 
     def patch(self, number: int, to: int, key: bytes, body: Patch, deadline: int) -> None:
         """A change to the next position that patches one key, where `plain` says so: as `Slot.apply`, at half the cost.
@@ -81,6 +87,36 @@ class Copies:
             slot.bury(key, to)
         else:
             cells[key] = (to, value, deadline)
+
+    def find_marked(self) -> None:
+        """Look at the keys that have come since that was done last, of all slots."""
+        cells, examined = self.cells, self._examined
+        for number in [number for number, count in enumerate(map(len, cells)) if count != examined[number]]:
+            self.find_marked_in(number)
+
+    def find_marked_in(self, number: int) -> None:
+        """Likewise, of one."""
+        cells = self.cells[number]
+        new = len(cells) - self._examined[number]
+        found = [key for key in islice(reversed(cells), new) if database_of(key)]
+        if found:
+            self.marked.setdefault(number, set()).update(found)
+        self._examined[number] = len(cells)
+
+    def about_to_remove(self, number: int, keys: Sequence[bytes]) -> None:
+        """These cells will not be there any more."""
+        self.find_marked_in(number)
+        self._examined[number] -= len(keys)
+        marked = self.marked.get(number)
+        if marked is not None:
+            marked.difference_update(keys)
+            if not marked:
+                del self.marked[number]
+
+    def examine_anew(self, number: int) -> None:
+        """Its cells are others."""
+        self._examined[number] = 0
+        self.marked.pop(number, None)
 
     def age_indexes(self) -> None:
         """Drop indexes that nobody has asked for `IDLE_MAX` rounds."""
@@ -201,6 +237,7 @@ class Slot:
         index = self._copies.indexes.get(self.number)
         if index is not None and not index.about_to_remove(self.cells, len(purged)):
             del self._copies.indexes[self.number]
+        self._copies.about_to_remove(self.number, purged)
         for key in purged:
             del self.tombstones[key]
             del self.cells[key]
@@ -218,6 +255,7 @@ class Slot:
         self._copies.cells[self.number] = cells
         self._copies.indexes.pop(self.number, None)
         self._copies.digesting.pop(self.number, None)
+        self._copies.examine_anew(self.number)
         self.lineage = lineage
         self.tombstones = {key: cell[0] for key, cell in cells.items() if cell[1] is None}
         self._digested_at = -1
@@ -227,6 +265,16 @@ class Slot:
     def live(self) -> int:
         """Keys with a value, expired ones that the home has not yet removed included (as Redis counts)."""
         return len(self.cells) - len(self.tombstones)
+
+    def live_in(self, database: int) -> int:
+        """As `live`, of one database."""
+        copies, number = self._copies, self.number
+        copies.find_marked_in(number)
+        marked = copies.marked.get(number)
+        if not marked:
+            return 0 if database else self.live
+        others = [database_of(key) for key in marked if key not in self.tombstones]
+        return others.count(database) if database else self.live - len(others)
 
     @property
     def digest(self) -> int:
