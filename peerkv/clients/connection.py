@@ -8,11 +8,11 @@ from typing import Final
 from peerkv import reports
 from peerkv.clients import server
 from peerkv.clients.session import Services, Session, Voice
-from peerkv.databases import DATABASES
 from peerkv.commands import catalogue
 from peerkv.commands.access import INTEGER_MAX
 from peerkv.commands.catalogue import named
 from peerkv.commands.table import Command, arity_error
+from peerkv.databases import DATABASES
 from peerkv.resp import OK, Reply, ReplyError, Set, Verbatim, parse_integer
 
 SYNTAX: Final = ReplyError("ERR syntax error")
@@ -289,7 +289,7 @@ def _described(services: Services, session: Session) -> bytes:
         ("age", int(now - session.opened)),
         ("idle", int(now - session.last_active)),
         ("flags", _flags(session)),
-        ("db", 0),
+        ("db", session.database),
         ("sub", 0),
         ("psub", 0),
         ("ssub", 0),

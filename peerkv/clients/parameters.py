@@ -223,7 +223,7 @@ _SO_IT_IS: Final = {
 _FOR_GOOD: Final = {
     "cluster-enabled": "no",
     "daemonize": "no",
-    "databases": "1",
+    "databases": "16",
     "io-threads": "1",
     "tls-port": "0",
     "unixsocket": "",

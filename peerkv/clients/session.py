@@ -1,8 +1,8 @@
 """One client connection without its socket, and what its commands need of the node.
 
 Nearly every connection is an ordinary one: what it asks for is run, and answered. Whatever makes it another (its
-replies are not wanted, clients are paused, its keys are of another database) goes through `Session.become`, so that the pipeline has one thing to look at
-for each command, `ordinary`, however many there are.
+replies are not wanted, clients are paused, its keys are of another database) goes through `Session.become`, so that the
+pipeline has one thing to look at for each command, `ordinary`, however many there are.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ _OF_THE_CONNECTION: Final[dict[str, str]] = {
     "ping": "Answers PONG, or what it was given.",
     "quit": "Has the connection closed.",
     "reset": "Makes the connection as if it were new.",
-    "select": "Chooses the database; there is only 0.",
+    "select": "Chooses one of the sixteen databases for this connection.",
     "info": "Tells about this node.",
     "lolwut": "Tells the version.",
     "time": "Returns the cluster's time.",

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import trio
 
 from peerkv.faces.render import escaped
-from peerkv.resp import Replies, Reply, ReplyError, encode_request
+from peerkv.resp import OK, Replies, Reply, ReplyError, encode_request
 
 ANSWER_WITHIN_S: Final = 2.0
 """To a PING on a new connection; a busy node's turns take some milliseconds."""
@@ -61,6 +61,8 @@ class Client:
         self.address = address
         self.known: list[Address] = [address]
         """Where to go, in this order: the present one, and what was learnt from the cluster."""
+        self.database = 0
+        """That was selected, on whatever connection."""
         self._stream: trio.SocketStream | None = None
         self._replies = Replies()
         self._learn_at = -inf
@@ -92,7 +94,17 @@ class Client:
         Raises Unreachable, or ConnectionLost if those that are not answered may have been done."""
         if self._stream is None:
             await self.connect()
-        await self._exchange(requests, answered)
+        asked = iter(requests)
+
+        def noted(reply: Reply) -> None:
+            match next(asked):
+                case [name, database] if name.upper() == b"SELECT" and reply == OK:
+                    self.database = int(database)
+                case [name] if name.upper() == b"RESET":
+                    self.database = 0
+            answered(reply)
+
+        await self._exchange(requests, noted)
 
     async def _open(self, address: Address) -> str | None:
         """Open a connection and have a PING answered there; None, or why not, as far as that says more than silence:
@@ -102,7 +114,8 @@ class Client:
         try:
             with trio.fail_after(ANSWER_WITHIN_S):
                 self._stream = await trio.open_tcp_stream(*address)
-                await self._exchange([[b"PING"]], replies.append)
+                first = [[b"PING"], [b"SELECT", b"%d" % self.database]]
+                await self._exchange(first if self.database else first[:1], replies.append)
         except NoRedis as error:
             return str(error)
         except RuntimeError as error:  # a name is looked up in a thread, and there may be none left

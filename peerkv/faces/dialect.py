@@ -77,7 +77,8 @@ class Shell:
 
     @property
     def prompt(self) -> str:
-        return f"peerkv[{shown_address(self.client.address)}]>> "
+        database = f"/{self.client.database}" if self.client.database else ""
+        return f"peerkv[{shown_address(self.client.address)}{database}]>> "
 
     async def run(self, line: str | bytes) -> tuple[str, Outcome]:
         """What to print for a line, and how it went. Raises Unreachable."""

@@ -101,6 +101,21 @@ async def test_a_question_is_asked_where_somebody_answers(nodes: tuple[Node, Nod
     assert await shell.run("ttl key") == (f"{moved}\nOK", Outcome.DONE)
 
 
+async def test_the_database_goes_along(nodes: tuple[Node, Node, Node], shell: Shell) -> None:
+    """At the next node the prompt was in database 0."""
+    first, second, _ = nodes
+    assert await shell.run("select 3") == ("OK", Outcome.DONE)
+    assert shell.prompt == f"peerkv[{first}/3]>> "
+    first.hangs = True
+    assert (await shell.run("ttl key"))[1] is Outcome.DONE
+    assert second.seen.index(b"SELECT") < second.seen.index(b"ttl")
+    second.replies[b"SELECT"] = b"-ERR DB index is out of range\r\n"
+    await shell.run("select 99")
+    assert shell.prompt == f"peerkv[{second}/3]>> "
+    await shell.run("reset")
+    assert shell.prompt == f"peerkv[{second}]>> "
+
+
 async def test_what_changes_something_is_not_sent_again(nodes: tuple[Node, Node, Node], shell: Shell) -> None:
     """A node that hangs may do it when it wakes up."""
     first, second, _ = nodes
