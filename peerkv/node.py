@@ -40,6 +40,7 @@ from peerkv.agreement.view import View
 from peerkv.clients.pipeline import UNREAD_MAX, Dispatcher
 from peerkv.clients.session import Session
 from peerkv.clock import SKEW_MOST_MS, Clock
+from peerkv.commands import catalogue
 from peerkv.commands.table import KEYS, RUNS
 from peerkv.databases import database_of
 from peerkv.gossip.member import (
@@ -128,6 +129,7 @@ class Node:
         self.clock = clock = Clock(now, wall)
         self.process = rng.getrandbits(62) | 1
         self.started_at = now
+        catalogue.prepare()
         self.usage = Usage()
         """For INFO; kept up to date from outside."""
         self.sessions: dict[int, Session] = {}

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from peerkv.node import Node
-from peerkv.resp import Reply
+from peerkv.resp import Replies, Reply
 from tests.sim.checker import History
 from tests.sim.world import Host, World
 
@@ -60,6 +60,16 @@ class Calls:
             self.most = max(self.most, self._count)
 
         patch.setattr(Host, "turn", turn)
+        read = Replies.feed
+
+        def feed(replies: Replies, data: bytes) -> list[Reply]:
+            """What a client does with what it gets is none of the node's work."""
+            count = self._count
+            found = read(replies, data)
+            self._count = count
+            return found
+
+        patch.setattr(Replies, "feed", feed)
 
     def _on_call(self, _frame: FrameType, event: str, _argument: object) -> None:
         if event in ("call", "c_call"):
@@ -151,6 +161,7 @@ def size(node: Node) -> int:
 def test_ten_thousand_times_the_same_leaves_what_a_thousand_times_did(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remembered operations, deadlines, turns, reads, sessions: whatever is kept of an operation must go some time."""
     monkeypatch.setattr("peerkv.agreement.home.UNCHANGING_MAX", 64)  # a bound, but one of megabytes
+    monkeypatch.setattr("peerkv.agreement.journal.BYTES_MAX", 100_000)  # likewise
     world = cluster()
 
     def sizes() -> dict[str, int]:

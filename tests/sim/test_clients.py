@@ -15,7 +15,7 @@ def parts(words: str, reply: Reply) -> list[tuple[tuple[bytes, ...], object]]:
 
 def test_what_is_split_is_one_operation_a_key() -> None:
     assert parts("SET a 1 NX", "OK") == [((b"SET", b"a", b"1", b"NX"), "OK")]
-    assert parts("MGET a b", [b"1", None]) == [((b"GET", b"a"), b"1"), ((b"GET", b"b"), None)]
+    assert parts("MGET a b", [b"1", None]) == [((b"PEERKV.GET", b"a"), b"1"), ((b"PEERKV.GET", b"b"), None)]
     assert parts("DEL a", 1) == [((b"PEERKV.DEL", b"a"), 1)]
     assert parts("DEL a b", 1) == [((b"PEERKV.DEL", b"a"), ANY), ((b"PEERKV.DEL", b"b"), ANY)]
     assert parts("MSET a 1 b 2", "OK")[1] == ((b"PEERKV.MSET", b"b", b"2"), ANY)
