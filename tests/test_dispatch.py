@@ -235,3 +235,40 @@ def test_scan_finds_keys_of_a_type_wherever_they_are(world: World) -> None:
                 if cursor == b"0":
                     break
             assert found == expected.get(kind.lower(), set()), kind
+
+
+def test_what_is_gone_is_listed_no_more() -> None:
+    """An owner that is behind has keys whose end was acknowledged: FLUSHALL, and KEYS listed them once in forty."""
+    world = World(1)
+    world.cluster(3, master=False)
+    world.run(8.0)
+    talks = [Talk(world, name) for name in ("db1", "db2", "db3")]
+
+    def ask(number: int, *request: bytes) -> Reply:
+        talk = talks[number % 3]
+        talk.replies.clear()
+        talk.send(request)
+        while not talk.replies:
+            world.step()
+        return talk.replies[0]
+
+    for number in range(60):
+        for key in range(8):
+            ask(number, b"SET", b"k%d" % key, b"v", b"EX", b"1000")
+        assert ask(number + 1, b"FLUSHALL") == "OK"
+        assert ask(number + 2, b"KEYS", b"*") == []
+
+
+def test_what_has_expired_is_not_listed() -> None:
+    """Redis leaves it out, although it is dropped later."""
+    world = World(2)
+    world.cluster(3, master=False)
+    world.run(8.0)
+    talk = Talk(world, "db1")
+    talk.send(*[(b"SET", b"k%d" % key, b"v", b"PX", b"20") for key in range(50)])
+    world.run(world.now + 0.03)
+    talk.replies.clear()
+    talk.send((b"KEYS", b"*"), (b"SCAN", b"0", b"COUNT", b"100"), (b"RANDOMKEY",))
+    while len(talk.replies) < 3:
+        world.step()
+    assert talk.replies == [[], [b"0", []], None]

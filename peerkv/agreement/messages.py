@@ -186,7 +186,7 @@ MESSAGES: Final[tuple[tuple[type[Any], tuple[Check, ...]], ...]] = (
     (Count, (slots_of, number(-1, DATABASES - 1))),
     (Counts, (_positions, _counts)),
     (ListKeys, (slots_of, natural, natural)),
-    (KeyPage, (_pages, natural)),
+    (KeyPage, (_pages, natural, _positions)),
     (Refused, (ballot,)),
     (EpochPrepare, (number(1), _Wide.check)),
     (EpochPromise, (_Wide.check, _Wide.check, _topology)),
@@ -207,6 +207,7 @@ _EQUALLY_LONG: Final[dict[type[Any], Callable[[Any], tuple[Sequence[Any], ...]]]
     Prepare: attrgetter("slots", "ballots"),
     Promises: attrgetter("promised", "positions"),
     Counts: attrgetter("positions", "keys"),
+    KeyPage: attrgetter("keys", "positions"),
     CellAnswers: attrgetter("versions", "sizes", "deadlines"),
 }
 

@@ -155,10 +155,12 @@ class ListKeys:
 
 @dataclass(frozen=True, slots=True)
 class KeyPage:
-    """Live keys per slot, for the first so many slots asked for; `resume` > 0: the last of them has more from there."""
+    """Live keys per slot, for the first so many slots asked for, and the copies' positions; `resume` > 0: the last of
+    them has more from there."""
 
     keys: list[list[bytes]]
     resume: int
+    positions: list[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -427,18 +427,20 @@ class Replica:
 
     def _list(self, numbers: list[int], start: int, count: int) -> Message:
         pages: list[list[bytes]] = []
+        positions: list[int] = []
         resume = 0
         for number in numbers:
             slot = self.view.slots[number]
             if slot is None:
                 return Refused()
-            keys, resume = slot.keys_from(start, count)
+            keys, resume = slot.keys_from(start, count, self._clock.cluster_ms)
             pages.append(keys)
+            positions.append(slot.position)
             start = 0
             count -= len(keys)
             if resume or count <= 0:
                 break
-        return KeyPage(pages, resume)
+        return KeyPage(pages, resume, positions)
 
     # -- what this owner asks when it has missed something
 

@@ -28,6 +28,7 @@ from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.store.cell import ballot_member, position_ballot
+from peerkv.store.scan import scan_order
 
 ATTEMPTS: Final = 6
 PATIENCE_S: Final = 0.5
@@ -87,11 +88,11 @@ def list_keys(view: View, replica: Replica, first: int, start: int, count: int) 
     """About `count` keys of slot `first` from `start` on and of the slots behind it.
 
     Returns keys, and the slot and start to go on from; a slot beyond the last: that was all. Keys of every slot are
-    the union of what a majority of its owners lists. What one owner did not get to (its page was full) is left for the
-    next question. Raises Unanswered.
+    those of the furthest copy among a majority: copies that are behind have keys whose end has been acknowledged. What
+    one owner did not get to (its page was full) is left for the next question. Raises Unanswered.
     """
     attempt = 0
-    keys: dict[bytes, None] = {}
+    keys: list[bytes] = []
     while first < len(view.slots) and len(keys) < count:
         wanted = list(range(first, min(first + LIST_SLOTS, len(view.slots))))
         epoch = view.epoch
@@ -116,15 +117,21 @@ def list_keys(view: View, replica: Replica, first: int, start: int, count: int) 
                     complete, resume = reached, answer.resume
             elif len(answer.keys) < len(numbers) and reached + 1 < complete:
                 complete, resume = reached + 1, 0
+        furthest: dict[int, tuple[int, list[bytes]]] = {}
         for numbers, page in pages:
-            for number, listed in zip(numbers, page.keys, strict=False):
-                offset = number - first
-                if offset < complete or (offset == complete and resume):
-                    keys.update(dict.fromkeys(listed))
+            for number, position, listed in zip(numbers, page.positions, page.keys, strict=False):
+                if number not in furthest or position > furthest[number][0]:
+                    furthest[number] = (position, listed)
+        for number, (_, listed) in furthest.items():
+            offset = number - first
+            if offset < complete:
+                keys += listed
+            elif offset == complete and resume:
+                keys += [key for key in listed if scan_order(key) < resume]  # others come with the next question
         first, start = first + complete, resume
         if len(keys) < count and first < len(view.slots):
             yield Pause(0.0)  # others have their turn
-    return list(keys), first, start
+    return keys, first, start
 
 
 @dataclass(slots=True)

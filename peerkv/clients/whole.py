@@ -212,12 +212,20 @@ class Whole:
                 keys = [key for key in _of_database(keys, session.database) if self._view.slot_of(key) == of_slot]
                 if keys:
                     return keys[0]
+        slot = begin = 0
+        while slot < len(counts):  # what is left of that slot has expired, and is only not dropped yet
+            keys, slot, begin = yield from list_keys(self._view, self._replica, slot, begin, RANDOM_COUNT)
+            keys = _of_database(keys, session.database)
+            if keys:
+                return keys[0]
         return None
 
     def _wait(self, session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         copies, milliseconds = parse_integer(request[1]), parse_integer(request[2])
-        if copies is None or milliseconds is None:
+        if copies is None:
             return NOT_AN_INTEGER
+        if milliseconds is None:
+            return ReplyError("ERR timeout is not an integer or out of range")
         if milliseconds < 0:
             return ReplyError("ERR timeout is negative")
         patience = min(milliseconds / 1000, WAIT_MAX_S) if milliseconds else WAIT_MAX_S

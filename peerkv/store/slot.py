@@ -6,7 +6,8 @@ finds nothing of it in the processor's caches, and every object that need not be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -299,29 +300,21 @@ class Slot:
             self._digest, self._digested_at = digest, self.position
         return digest
 
-    def keys_from(self, start: int, count: int) -> tuple[list[bytes], int]:
-        """Up to `count` live keys in the order of `scan_order`, from `start` on; and where to go on (0: no more). Of a
-        large slot that has not been listed lately there is no key in the first pages."""
+    def keys_from(self, start: int, count: int, now: int) -> tuple[list[bytes], int]:
+        """Up to `count` keys that live at `now` (cluster milliseconds), in the order of `scan_order`, from `start` on;
+        and where to go on (0: no more). Of a large slot that has not been listed lately there is no key in the first
+        pages."""
         indexes = self._copies.indexes
         if len(self.cells) < INDEX_FROM:
             indexes.pop(self.number, None)
-            return page_of(self._live_keys(), start, count)
+            return page_of(filter(partial(self._lives, now), self.cells), start, count)
         index = indexes.get(self.number)
         if index is None or index.outgrown(self.cells):
             index = indexes[self.number] = ScanIndex(self.cells)
         if not index.built(self.cells):
             return [], max(start, 1)
-        return index.page(self._is_there, start, count)
+        return index.page(partial(self._lives, now), start, count)
 
-    def _is_there(self, key: bytes) -> bool:
+    def _lives(self, now: int, key: bytes) -> bool:
         cell = self.cells.get(key)
-        return cell is not None and cell[1] is not None
-
-    def _live_keys(self) -> Iterator[bytes]:
-        if not self.tombstones:
-            return iter(self.cells)
-        return (key for key, cell in self.cells.items() if cell[1] is not None)
-
-    def any_key(self, index: int) -> bytes | None:
-        """The index-th live key in no particular order, or None."""
-        return next(islice(self._live_keys(), index, None), None)
+        return cell is not None and cell[1] is not None and not 0 < cell[2] <= now

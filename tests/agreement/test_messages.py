@@ -54,7 +54,7 @@ EXAMPLES: list[Message] = [
     Count([1]),
     Counts([1], [2]),
     ListKeys([1], 0, 10),
-    KeyPage([[b"a"], []], 7),
+    KeyPage([[b"a"], []], 7, [1, 0]),
     Refused(9),
     EpochPrepare(2, 1 << 100),
     EpochPromise(1 << 100, 0, []),
@@ -155,4 +155,4 @@ def test_an_answer_fits_its_question() -> None:
     assert not fits(Count([1]), Counts([1, 2], [1, 2]))
     assert not fits(ReadCells(1, []), CellAnswers([1], [-1], [0]))
     assert not fits(ReadCells(1, [b"a", b"b"]), CellAnswers([1], [-1], [0]))
-    assert fits(ListKeys([1, 2], 0, 10), KeyPage([[b"a"]], 0))
+    assert fits(ListKeys([1, 2], 0, 10), KeyPage([[b"a"]], 0, [1]))

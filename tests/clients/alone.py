@@ -14,8 +14,8 @@ from peerkv.settings import Settings
 class Alone:
     """A node by itself, turn by turn."""
 
-    def __init__(self, **settings: int) -> None:
-        self.node = Node(Settings(**settings), random.Random(1), 0.0, 1_700_000_000.0)
+    def __init__(self, *, wall: float = 1_700_000_000.0, **settings: int) -> None:
+        self.node = Node(Settings(**settings), random.Random(1), 0.0, wall)
         self.now = self.wake_at = 0.0
         self.clients: dict[int, Client] = {}
         self.turn()

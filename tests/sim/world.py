@@ -210,7 +210,8 @@ class Host:
         self._wakes_at = self._wake_due = inf
         self._inputs.clear()
         self._late.clear()
-        wall = WALL + world.now + rng.choice(WALL_WRONG_S) * rng.uniform(-1, 1)
+        wrong = rng.choice(WALL_WRONG_S) * rng.uniform(-1, 1)
+        wall = world.now + (WALL + wrong if world.wall is None else world.wall)
         checked = self._checked = Checked(world.history, f"{self.settings.name} (since {world.now:.3f} s)")
         with patch("peerkv.agreement.view.Copies", checked.copies):
             self.node = Node(self.settings, random.Random(rng.getrandbits(64)), self.local(), wall, self.versions)
@@ -524,8 +525,10 @@ class Link:
 class World:
     """Time, chance and the network."""
 
-    def __init__(self, seed: int, slots: int = SLOTS, *, tracing: bool = False) -> None:
+    def __init__(self, seed: int, slots: int = SLOTS, *, tracing: bool = False, wall: float | None = None) -> None:
+        """`wall`: seconds since 1970 at the beginning, as all hosts know it; otherwise they differ."""
         self.rng = random.Random(seed)
+        self.wall = wall
         self.slots = slots
         self.now = 0.0
         self.hosts: dict[str, Host] = {}
@@ -574,12 +577,15 @@ class World:
         return self.latency * (rng.uniform(0.5, 1.5) if rng.random() < 0.98 else rng.uniform(2, 40))
 
     def run(self, until: float) -> None:
-        events = self._events
-        while events and events[0][0] <= until:
-            time, _, run, arguments = heapq.heappop(events)
-            self.now = max(self.now, time)
-            run(*arguments)
+        while self._events and self._events[0][0] <= until:
+            self.step()
         self.now = until
+
+    def step(self) -> None:
+        """What comes next."""
+        time, _, run, arguments = heapq.heappop(self._events)
+        self.now = max(self.now, time)
+        run(*arguments)
 
     def cluster(
         self, data: int, replicas: int = 3, *, master: bool = True, place: Callable[[], dict[str, Any]] = dict

@@ -22,7 +22,7 @@ def listed(slot: Slot, count: int) -> list[bytes]:
     found: list[bytes] = []
     start = 0
     while True:
-        keys, start = slot.keys_from(start, count)
+        keys, start = slot.keys_from(start, count, 0)
         found += keys
         if not start:
             return found
@@ -45,7 +45,7 @@ def test_pages_are_the_same_with_and_without_an_index() -> None:
     keys = listed(slot, 2000)
     start = 0
     for _ in range(20):
-        page, resume = slot.keys_from(start, 50)
+        page, resume = slot.keys_from(start, 50, 0)
         without, _ = page_of(slot.cells, start, 50)
         assert page[: len(without)] == without
         start = resume
@@ -66,7 +66,7 @@ def test_a_page_of_a_large_slot_looks_at_few_keys(monkeypatch: pytest.MonkeyPatc
     start, pages, most = 0, 0, 0
     while pages < 100:
         before = looks
-        keys, start = slot.keys_from(start, 10)
+        keys, start = slot.keys_from(start, 10, 0)
         pages += bool(keys)
         most = max(most, looks - before)
     assert most <= BUILD_KEYS
@@ -83,7 +83,7 @@ def test_what_comes_and_goes_during_a_scan_leaves_out_no_key_that_stays() -> Non
         start, first = 0, True
         while start or first:
             first = False
-            keys, start = slot.keys_from(start, 100)
+            keys, start = slot.keys_from(start, 100, 0)
             found.update(keys)
             assert all(slot.cells[key][1] is not None for key in keys)
             changes = [(b"k%d" % rng.randrange(1, 6000, 2), rng.choice((None, b"w")), 0) for _ in range(60)]

@@ -89,7 +89,7 @@ def test_pages_of_keys_leave_out_none_and_repeat_none(keys: set[bytes], count: i
     found: list[bytes] = []
     start = 0
     while True:
-        page, start = slot.keys_from(start, count)
+        page, start = slot.keys_from(start, count, 0)
         found += page
         if not start:
             break
