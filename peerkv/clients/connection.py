@@ -13,7 +13,7 @@ from peerkv.commands.access import INTEGER_MAX
 from peerkv.commands.catalogue import named
 from peerkv.commands.table import Command, arity_error
 from peerkv.databases import DATABASES
-from peerkv.resp import OK, Reply, ReplyError, Set, Verbatim, parse_integer
+from peerkv.resp import OK, Reply, ReplyError, Set, Verbatim, as_said, parse_integer
 
 SYNTAX: Final = ReplyError("ERR syntax error")
 NO_REPLY: Final = ReplyError("no reply")
@@ -131,7 +131,7 @@ def _hello(session: Session, request: Sequence[bytes]) -> Reply:
 
 
 def _hello_syntax(option: bytes) -> ReplyError:
-    return ReplyError(f"ERR Syntax error in HELLO option '{option.decode('utf-8', 'surrogateescape')}'")
+    return ReplyError(f"ERR Syntax error in HELLO option '{as_said(option)}'")
 
 
 def _select(session: Session, request: Sequence[bytes]) -> Reply:
@@ -211,11 +211,10 @@ def _client(services: Services, session: Session, request: Sequence[bytes]) -> R
 
 def _set_info(session: Session, attribute: bytes, value: bytes) -> Reply:
     attributes = {b"LIB-NAME": "library", b"LIB-VER": "library_version"}
-    said = attribute.decode("utf-8", "surrogateescape")
     if attribute.upper() not in attributes:
-        return ReplyError(f"ERR Unrecognized option '{said}'")
+        return ReplyError(f"ERR Unrecognized option '{as_said(attribute)}'")
     if not _is_name(value):
-        return _bad_name(said)
+        return _bad_name(as_said(attribute))
     setattr(session, attributes[attribute.upper()], value)
     return OK
 
@@ -313,7 +312,7 @@ def _list(services: Services, options: Sequence[bytes]) -> Reply:
             pass
         case [b"TYPE", kind]:
             if kind not in CLIENT_TYPES:
-                return ReplyError(f"ERR Unknown client type '{options[1].decode('utf-8', 'surrogateescape')}'")
+                return ReplyError(f"ERR Unknown client type '{as_said(options[1])}'")
             chosen = chosen if kind == b"NORMAL" else ()
         case [b"ID", _, *_]:
             ids = [parse_integer(option) for option in options[1:]]

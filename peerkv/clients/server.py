@@ -11,7 +11,7 @@ from peerkv.clients import parameters
 from peerkv.clients.session import Services
 from peerkv.commands import catalogue
 from peerkv.commands.slowlog import SLOWLOG
-from peerkv.resp import OK, Reply, ReplyError, Verbatim, parse_integer
+from peerkv.resp import OK, Reply, ReplyError, Verbatim, as_said, parse_integer
 from peerkv.ring.keys import slot_of
 
 SLOWLOG_COUNT: Final = 10
@@ -69,7 +69,7 @@ def latency(request: Sequence[bytes]) -> Reply:
                 b"Latency is not monitored here. SLOWLOG GET tells which commands took long on this node.\n"
             )
         case [b"GRAPH", event]:
-            return ReplyError(f"ERR No samples available for event '{event.decode('utf-8', 'surrogateescape')}'")
+            return ReplyError(f"ERR No samples available for event '{as_said(event)}'")
         case _:
             return unknown_form(request)
 
@@ -94,7 +94,7 @@ def acl(request: Sequence[bytes]) -> Reply:
         case [b"CAT", category]:
             name = category.decode("utf-8", "surrogateescape")
             if name.lower() not in CATEGORIES:
-                return ReplyError(f"ERR Unknown category '{name:.128}'")
+                return ReplyError(f"ERR Unknown category '{as_said(category[:128])}'")
             return [facts.name.encode() for facts in catalogue.served() if name.lower() in facts.categories]
         case _:
             return unknown_form(request)
@@ -102,9 +102,10 @@ def acl(request: Sequence[bytes]) -> Reply:
 
 def unknown_form(request: Sequence[bytes]) -> ReplyError:
     """What Redis says where there are more arguments than any form of a subcommand has."""
-    said = request[1].decode("utf-8", "surrogateescape")
     name = request[0].decode("ascii").upper()
-    return ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{said:.128}'. Try {name} HELP.")
+    return ReplyError(
+        f"ERR unknown subcommand or wrong number of arguments for '{as_said(request[1][:128])}'. Try {name} HELP."
+    )
 
 
 def cluster(services: Services, request: Sequence[bytes]) -> Reply:

@@ -78,19 +78,19 @@ def pfcount(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
             return (), estimate(value) if value is not None else 0
         except Corrupted:
             return (), CORRUPTED
-    return (), estimate_of(_union([_of(cells, key, now) for key in request[1:]]))
+    return (), estimate_of(_union(_of(cells, key, now) for key in request[1:]))
 
 
 def _union(values: Iterable[bytes | None]) -> bytes:
-    """The registers of all. Raises CommandError."""
+    """The registers of all. Raises CommandError, of the first that has a fault."""
     return reduce(larger_of, [_registers_of(value) for value in values if value is not None], bytes(REGISTERS))
 
 
 @command("pfmerge", WRITE, summary="Adds what has been added to HyperLogLogs to another one. Keys of one slot only.")
 def pfmerge(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     target = request[1]
-    values = [_of(cells, key, now) for key in request[1:]]
-    union = _union(values)
+    union = _union(_of(cells, key, now) for key in request[1:])
+    values = [string_of(cells, key, now) for key in request[1:]]
     old = values[0] or EMPTY
     if not is_dense(old) and any(value is not None and is_dense(value) for value in values):
         old = densely(old)

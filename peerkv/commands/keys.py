@@ -10,7 +10,7 @@ from peerkv.commands.access import INTEGER_MAX, NO_SUCH_KEY, NOT_AN_INTEGER, SYN
 from peerkv.commands.strings import in_cluster_time, merge_parts
 from peerkv.commands.table import Effect, Kind, Spread, command, known, part
 from peerkv.databases import DATABASES, bare_key, database_of, in_database
-from peerkv.resp import OK, Reply, ReplyError, parse_integer
+from peerkv.resp import OK, Reply, ReplyError, as_said, parse_integer
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values import COPY, MOVE, Collection, Value
 from peerkv.store.values.strings import kept
@@ -83,7 +83,7 @@ def _expire(cells: Cells, request: Sequence[bytes], now: int, unit: int, base: i
     options = {argument.upper() for argument in request[3:]}
     for argument in request[3:]:
         if argument.upper() not in (b"NX", b"XX", b"GT", b"LT"):
-            return (), ReplyError(f"ERR Unsupported option {argument.decode('utf-8', 'surrogateescape')}")
+            return (), ReplyError(f"ERR Unsupported option {as_said(argument)}")
     if b"NX" in options and len(options) > 1:
         return (), ReplyError("ERR NX and XX, GT or LT options at the same time are not compatible")
     if {b"GT", b"LT"} <= options:

@@ -71,6 +71,9 @@ def stored(cells: Cells, key: bytes, found: Ordered, now: int) -> Effect:
 # -- scores
 
 
+_WORDS: Final = (b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR")
+
+
 class Options(NamedTuple):
     """Of ZADD."""
 
@@ -127,13 +130,12 @@ def add(
     summary="Gives members scores in a sorted set, which is made if there is none.",
 )
 def zadd(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    known = (b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR")
     first = 2
     given: set[bytes] = set()
-    while first < len(request) and (option := request[first].upper()) in known:
+    while first < len(request) and (option := request[first].upper()) in _WORDS:
         given.add(option)
         first += 1
-    options = Options(*[option in given for option in known])
+    options = Options(*[option in given for option in _WORDS])
     words = request[first:]
     if not words or len(words) % 2:
         return (), SYNTAX
@@ -148,6 +150,8 @@ def zadd(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 
 @command("zincrby", WRITE, summary="Adds to the score of a member of a sorted set; of a new one it is 0.")
 def zincrby(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    if request[2].upper() in _WORDS:  # it is taken for an option of ZADD, and then a score is missing
+        return (), SYNTAX
     return add(cells, request[1], [double(request[2])], request[3:], Options(increments=True), now)
 
 

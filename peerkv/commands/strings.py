@@ -461,7 +461,8 @@ def _mset_part(_cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
 
 
 def _pairs(request: Sequence[bytes]) -> list[Change]:
-    return [(key, value, 0) for key, value in zip(request[1::2], request[2::2], strict=True)]
+    """One change a key: of a key that is there twice the last one holds."""
+    return [(key, value, 0) for key, value in dict(zip(request[1::2], request[2::2], strict=True)).items()]
 
 
 def _split_mset(request: Sequence[bytes]) -> list[Part] | ReplyError:

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from peerkv.commands.facts import FACTS, Facts, located
 from peerkv.commands.slowlog import may_take_long, measured
 from peerkv.databases import in_database
-from peerkv.resp import Reply, ReplyError
+from peerkv.resp import Reply, ReplyError, as_said
 from peerkv.store.cell import Cells, Change
 
 Effect: TypeAlias = tuple[Sequence[Change], Reply]
@@ -333,10 +333,10 @@ def arity_error(row: Command | Facts) -> ReplyError:
 
 def subcommand_of(row: Command, request: Sequence[bytes]) -> Facts | ReplyError:
     """Which subcommand a request means, or what Redis says to one that is none or takes another number of arguments."""
-    own = request[1].decode("utf-8", "surrogateescape")
-    if own.lower() not in row.subcommands:
-        return ReplyError(f"ERR unknown subcommand '{own:.128}'. Try {row.name.upper()} HELP.")
-    found = FACTS[f"{row.name}|{own.lower()}"]
+    own = request[1].decode("utf-8", "surrogateescape").lower()
+    if own not in row.subcommands:
+        return ReplyError(f"ERR unknown subcommand '{as_said(request[1][:128])}'. Try {row.name.upper()} HELP.")
+    found = FACTS[f"{row.name}|{own}"]
     return found if fits(found, request) else arity_error(found)
 
 
@@ -348,10 +348,11 @@ def help_of(row: Command) -> Reply:
 
 def unknown(request: Sequence[bytes]) -> ReplyError:
     """What Redis says to a name that is none."""
-    name = request[0].decode("utf-8", "surrogateescape")
-    beginning = ""
+    beginning = b""
     for argument in request[1:]:
         if len(beginning) >= 128:
             break
-        beginning += f"'{argument[: 128 - len(beginning)].decode('utf-8', 'surrogateescape')}' "
-    return ReplyError(f"ERR unknown command '{name:.128}', with args beginning with: {beginning}")
+        beginning += b"'%b' " % argument.partition(b"\0")[0][: 128 - len(beginning)]
+    return ReplyError(
+        f"ERR unknown command '{as_said(request[0][:128])}', with args beginning with: {as_said(beginning)}"
+    )

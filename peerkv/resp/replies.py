@@ -38,6 +38,11 @@ class ReplyError:
     text: str
 
 
+def as_said(argument: bytes) -> str:
+    """What a client has sent, within an error's text: as C's %s has it, up to a zero byte."""
+    return argument.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
 @dataclass(frozen=True, slots=True)
 class Verbatim:
     """Text for people (INFO): a verbatim string where the protocol has such."""

@@ -74,6 +74,7 @@ class Ours:
         except CommandError as error:
             return error.reply
         assert not (changes and row.kind is Kind.READ), request
+        assert len({key for key, _, _ in changes}) == len(changes), f"a key is changed twice: {request!r}"
         if changes:
             travelled = load(dump([body if type(body) is not tuple else list(body) for _, body, _ in changes]))
             self.slot.apply(self.slot.position + 1, changes)
