@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS ?= 200
+SEQUENCES ?= 5000
 JOBS ?= $(shell nproc)
 # Many tests wait for processes of their own: two at a time on each processor. Those that nothing may disturb come last.
 WORKERS := $(shell expr 2 \* $(JOBS))
@@ -11,7 +12,7 @@ WORKERS := $(shell expr 2 \* $(JOBS))
 # Many tests are of real processes, and share the processors with others: what fails has one more try, by itself.
 AGAIN := $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
 
-.PHONY: run test check bench sim soak clean install
+.PHONY: run test check bench sim soak differential clean install
 
 install: $(STAMP)
 
@@ -45,6 +46,9 @@ soak: $(STAMP)
 	$(BIN)/python -m tests.sim --seeds 2000 --jobs $(JOBS)
 	$(BIN)/python -m tests.sim --seeds 200 --slots 16384 --jobs $(JOBS)
 	$(BIN)/python -m tests.sim --loss --seeds 1000 --jobs $(JOBS) --slots 256 --seconds 30
+
+differential: $(STAMP)
+	$(BIN)/python -m tests.differential --sequences $(SEQUENCES)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,3 @@
+from tests.differential.oracle import payloads, theirs
+
+__all__ = ["payloads", "theirs"]
