@@ -468,13 +468,14 @@ class Steward:
         if self._recovery.has_accepted and self._view.me.number:
             due = now - self._recover_at >= RECOVER_AGAIN_S
         else:
-            lasted = bereft is not None and now - self._bereft_since >= self._settings.forget_after
+            patience = self._settings.forget_after
+            if not self._is_steward():  # who may have been told to ask (`recover = ask`)
+                patience *= 2
             due = (
-                lasted
-                and self._settings.recover is Recover.AUTO
-                and bereft is not None
+                bereft is not None
                 and not bereft.blocked_by
-                and self._is_steward()
+                and self._settings.recover is Recover.AUTO
+                and now - self._bereft_since >= patience
                 and now - self._recover_at >= RECOVER_AGAIN_S
             )
         if due and not self._proposing:

@@ -306,6 +306,26 @@ def test_a_cache_recovers_unasked() -> None:
     assert story.kept("db2") == set(KEYS)
 
 
+def test_unasked_also_where_the_first_of_them_was_told_to_ask() -> None:
+    """The member that looks after changes had `recover = ask`, all others `auto`: nobody did anything (loss seed
+    800039)."""
+    story = Story(3, recover=Recover.AUTO)
+    story.write()
+    first = story.world.hosts["db1"]
+    first.settings = replace(first.settings, recover=Recover.ASK)
+    story.kill("db1")
+    story.run(2.0)
+    story.start("db1")
+    story.await_whole("db2", 3)
+    members = sorted(story.status("db2")["members"], key=lambda member: str(member["name"]))
+    assert [member["name"] for member in members if member["owner"]] == ["db1", "db2", "db3"]
+    story.kill("db2", "db3")
+    story.run(1.0)
+    story.start("db2", "db3")
+    story.await_whole("db1", 3)
+    assert story.kept("db2") == set(KEYS)
+
+
 def test_given_up_by_an_operator_all_is_void() -> None:
     """The last copies are given up with their holder."""
     story = Story(3)
