@@ -9,11 +9,10 @@ from peerkv import reports
 from peerkv.clients import server
 from peerkv.clients.session import Services, Session, Voice
 from peerkv.commands import catalogue
-from peerkv.commands.access import INTEGER_MAX
+from peerkv.commands.access import INTEGER_MAX, database
 from peerkv.commands.catalogue import named
 from peerkv.commands.table import Command, arity_error
-from peerkv.databases import DATABASES
-from peerkv.resp import OK, Reply, ReplyError, Set, Verbatim, as_said, parse_integer
+from peerkv.resp import OK, CommandError, Reply, ReplyError, Set, Verbatim, as_said, parse_integer
 
 SYNTAX: Final = ReplyError("ERR syntax error")
 NO_REPLY: Final = ReplyError("no reply")
@@ -135,12 +134,10 @@ def _hello_syntax(option: bytes) -> ReplyError:
 
 
 def _select(session: Session, request: Sequence[bytes]) -> Reply:
-    index = parse_integer(request[1])
-    if index is None:
-        return NOT_AN_INTEGER
-    if not 0 <= index < DATABASES:
-        return ReplyError("ERR DB index is out of range")
-    session.become(database=index)
+    try:
+        session.become(database=database(request[1]))
+    except CommandError as error:
+        return error.reply
     return OK
 
 

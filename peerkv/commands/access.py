@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from math import inf, isinf
 from typing import Final, TypeVar
 
+from peerkv.databases import DATABASES
 from peerkv.resp import CommandError, ReplyError, parse_integer
 from peerkv.store.cell import Cells, is_live
 from peerkv.store.values import Collection, Value
@@ -75,6 +76,14 @@ def integer_between(argument: bytes, least: int, most: int, error: str = "") -> 
     if value is None:
         raise CommandError(NOT_AN_INTEGER)
     raise CommandError(ReplyError(f"ERR value is out of range, value must between {least} and {most}"))
+
+
+def database(argument: bytes) -> int:
+    """The number of a database. Raises CommandError."""
+    number = integer_between(argument, -(1 << 31), (1 << 31) - 1)
+    if not 0 <= number < DATABASES:
+        raise CommandError(ReplyError("ERR DB index is out of range"))
+    return number
 
 
 _NUMBER: Final = re.compile(

@@ -97,15 +97,18 @@ def _bits_set(value: bytes, first: int, last: int) -> int:
 
 @command("bitcount", READ, summary="Counts the bits that are set in a string or in a range of it.")
 def bitcount(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    value = string_of(cells, request[1], now)
+    if value is None:  # whatever the arguments are, until 7.4
+        return (), 0
     if len(request) == 2:
-        value = string_of(cells, request[1], now)
         return (), _bits_set(value, 0, 8 * len(value) - 1) if value else 0
     if len(request) not in (4, 5):
         return (), SYNTAX
     start, end = integer(request[2]), integer(request[3])
+    if start < 0 and end < 0 and start > end:
+        return (), 0
     by_bits = len(request) == 5 and _by_bits(request[4])
-    value = string_of(cells, request[1], now)
-    if not value or (start < 0 and end < 0 and start > end):
+    if not value:
         return (), 0
     first, last = _clamped(start, end, 8 * len(value) if by_bits else len(value))
     if first > last:
@@ -142,14 +145,14 @@ def bitpos(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     bit = integer(request[2])
     if bit not in (0, 1):
         return (), ReplyError("ERR The bit argument must be 1 or 0.")
+    value = string_of(cells, request[1], now)
+    if value is None:  # likewise
+        return (), -1 if bit else 0
     if len(request) > 6:
         return (), SYNTAX
     start = integer(request[3]) if len(request) > 3 else 0
     by_bits = len(request) == 6 and _by_bits(request[5])
     end = integer(request[4]) if len(request) > 4 else -1
-    value = string_of(cells, request[1], now)
-    if value is None:
-        return (), -1 if bit else 0
     first, last = _clamped(start, end, 8 * len(value) if by_bits else len(value))
     if first > last:
         return (), -1

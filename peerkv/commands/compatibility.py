@@ -120,6 +120,7 @@ DIFFERS: Final[dict[str, str]] = {
     "zscan": _PAGES,
     "zunion": _ONE_SLOT,
     "zunionstore": _STORED,
+    "zadd": "there is one zero: a score of -0 is 0, by whatever command",
 }
 """By full name (`config|get`)."""
 

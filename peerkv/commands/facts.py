@@ -134,7 +134,7 @@ def located(facts: Facts, request: Sequence[bytes]) -> list[tuple[int, tuple[str
         first = _begin(begin, request)
         if first is None or "incomplete" in flags:
             return None
-        if not first:
+        if not first or (first == count and begin[0] == "keyword"):
             continue
         match find:
             case ("range", last, step, limit):

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
-from peerkv.commands.access import INTEGER_MAX, NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX, deadline_of, integer, value_of
+from peerkv.commands.access import INTEGER_MAX, NO_SUCH_KEY, SYNTAX, database, deadline_of, integer, value_of
 from peerkv.commands.strings import in_cluster_time, merge_parts
 from peerkv.commands.table import Effect, Kind, Spread, command, known, part
-from peerkv.databases import DATABASES, bare_key, database_of, in_database
-from peerkv.resp import OK, Reply, ReplyError, as_said, parse_integer
+from peerkv.databases import bare_key, database_of, in_database
+from peerkv.resp import OK, Reply, ReplyError, as_said
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values import COPY, MOVE, Collection, Value
 from peerkv.store.values.strings import kept
 
 READ, WRITE = Kind.READ, Kind.WRITE
-OUT_OF_RANGE: Final = ReplyError("ERR DB index is out of range")
 
 
 # -- deletion and existence, of keys of any slots
@@ -45,8 +44,8 @@ def _types_part(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 def _clear_part(cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
     """FLUSHALL, or FLUSHDB of a database, of so many keys of one slot, or of all where no number is said; how many
     there were."""
-    database = int(request[3]) if len(request) > 3 else None
-    live = (key for key, cell in cells.items() if cell[1] is not None and database in (None, database_of(key)))
+    only = int(request[3]) if len(request) > 3 else None
+    live = (key for key, cell in cells.items() if cell[1] is not None and only in (None, database_of(key)))
     changes: list[Change] = [(key, None, 0) for key in islice(live, int(request[2]) if len(request) > 2 else None)]
     return changes, len(changes)
 
@@ -220,15 +219,10 @@ def copy(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
             case b"REPLACE":
                 replaces = True
             case b"DB":
-                database = next(options, None)
-                if database is None:
+                argument = next(options, None)
+                if argument is None:
                     return (), SYNTAX
-                number = parse_integer(database)
-                if number is None:
-                    return (), NOT_AN_INTEGER
-                if not 0 <= number < DATABASES:
-                    return (), OUT_OF_RANGE
-                target = in_database(bare_key(request[2]), number)
+                target = in_database(bare_key(request[2]), database(argument))
             case _:
                 return (), SYNTAX
     if source == target:
@@ -241,12 +235,8 @@ def copy(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 
 @command("move", WRITE, summary="Moves a key to another database.")
 def move(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    key, number = request[1], parse_integer(request[2])
-    if number is None:
-        return (), NOT_AN_INTEGER
-    if not 0 <= number < DATABASES:
-        return (), OUT_OF_RANGE
-    target = in_database(bare_key(key), number)
+    key = request[1]
+    target = in_database(bare_key(key), database(request[2]))
     if target == key:
         return (), ReplyError("ERR source and destination objects are the same")
     if value_of(cells, key, now) is None or value_of(cells, target, now) is not None:

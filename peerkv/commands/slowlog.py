@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
 from peerkv.commands.facts import Facts
+from peerkv.databases import bare_key
 from peerkv.store.cell import Cells
 
 ENTRIES_MAX: Final = 1 << 20
@@ -61,7 +62,7 @@ class Slowlog:
         """A command took so long."""
         if not 0 <= self.threshold_us <= nanoseconds // 1000 or not self.max_entries:
             return
-        kept = [_cut(argument) for argument in request[:ARGUMENTS_MAX]]
+        kept = [_cut(bare_key(argument)) for argument in request[:ARGUMENTS_MAX]]
         if len(request) > ARGUMENTS_MAX:
             kept[-1] = b"... (%d more arguments)" % (len(request) - ARGUMENTS_MAX + 1)
         self.entries.appendleft(Slow(self._id, now, nanoseconds // 1000, tuple(kept)))

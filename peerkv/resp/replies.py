@@ -233,7 +233,7 @@ def _encode_into(add: Callable[[bytes], None], reply: Reply, protocol: int) -> N
         case Prepared():
             add(reply.encoded(protocol))
         case ReplyError():
-            add(b"-%b\r\n" % _one_line(reply.text))
+            add(b"-%b\r\n" % _one_line(reply.text.rstrip("\r\n")))
 
 
 _INTEGRAL_MAX: Final = float(1 << 62)

@@ -293,6 +293,12 @@ def test_what_nobody_has_said_is_not_shown(alone: Alone, slowlog: Slowlog) -> No
     assert [entry[3] for entry in entries] == [[b"LRANGE", b"l", b"0", b"0"], [b"SRANDMEMBER", b"s", b"1"]]  # type: ignore[index, union-attr]
 
 
+def test_keys_are_shown_as_their_client_knows_them(alone: Alone, slowlog: Slowlog) -> None:
+    slowlog.threshold_us = 0
+    Client(alone).ask((b"SELECT", b"3"), (b"LRANGE", b"l", b"0", b"1"))
+    assert slowlog.entries[0].request == (b"LRANGE", b"l", b"0", b"1")
+
+
 def test_long_requests_are_cut(slowlog: Slowlog) -> None:
     slowlog.threshold_us = 0
     slowlog.note([b"SUNION", *[b"k%d" % number for number in range(40)]], 1, 1)

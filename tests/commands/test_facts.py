@@ -265,6 +265,7 @@ def test_keys_are_where_redis_finds_them(theirs: Theirs, facts: Facts) -> None:
         ("eval script 0 argument", None),
         ("georadius k 1 2 3 m store d", [1, 7]),
         ("georadius k 1 2 3 m count 5", [1]),
+        ("georadius k 1 2 3 m storedist", [1]),
         ("xread count 1 streams a b c 1 2 3", [4, 5, 6]),
         ("xread count 1", []),
         ("lmpop 2 a b left", [2, 3]),

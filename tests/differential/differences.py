@@ -40,11 +40,6 @@ OF_7_2: Final[dict[str, Callable[[Sequence[bytes]], bool]]] = {
     "zrevrank": lambda request: len(request) > 3,
 }
 """Forms that 7.0 does not know, and that are not asked: WITHSCORE, and Valkey's IFEQ."""
-OF_7_2: Final[dict[str, Callable[[Sequence[bytes]], bool]]] = {
-    "zrank": lambda request: len(request) > 3,
-    "zrevrank": lambda request: len(request) > 3,
-}
-"""Forms that 7.0 does not know: what is not asked. (WITHSCORE)"""
 
 TEMPLATES: Final[dict[str, list[str]]] = {
     "acl|cat": ["ACL CAT nosuch", "ACL CAT a b"],
@@ -172,19 +167,8 @@ DOUBLES: Final = frozenset(
 # -- texts of errors
 
 ERRORS: Final[list[tuple[str, bytes, str]]] = [
-    ("select", b"ERR DB index is out of range: there is one keyspace here", "-'ERR DB index is out of range'"),
     ("pfcount", b"", "-'INVALIDOBJ"),  # it is asked otherwise there, where what is remembered would be told
     ("debug", b"ERR DEBUG SLEEP seconds is all", "-"),
-    # 7.2 looks at the arguments before it looks for the key
-    ("bitcount", b"ERR value is not an integer or out of range", ":'0'"),
-    ("bitcount", b"ERR syntax error", ":'0'"),
-    ("bitpos", b"ERR value is not an integer or out of range", ":'"),
-    ("bitpos", b"ERR syntax error", ":'"),
-    *[
-        (name, text, "-'WRONGTYPE")
-        for name in ("bitcount", "bitpos")
-        for text in (b"ERR value is not an integer or out of range", b"ERR syntax error", b"ERR The bit argument must")
-    ],
     ("lpos", b"ERR value is out of range, value must between", ""),
 ]
 """Command, what we say, and what 7.0 does; how either begins."""
