@@ -10,7 +10,7 @@ It opens no socket, reads no clock and draws no chance; `shell` does, and the si
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from operator import attrgetter
@@ -239,8 +239,8 @@ class Node:
         """A connection was beyond `clients_max`."""
         self._statistics.refused += 1
 
-    def receive(self, now: float, session: Session, data: bytes) -> None:
-        """Bytes of a client: any part of any number of commands."""
+    def receive(self, now: float, session: Session, data: bytes) -> list[list[bytes]]:
+        """Bytes of a client: any part of any number of commands. Returns those that are complete; see `took`."""
         self.clock.at(now)
         self._statistics.input_bytes += len(data)
         session.last_active = now
@@ -249,6 +249,11 @@ class Node:
             self.dispatcher.receive(session, requests)
         if session.requests.error is not None:
             self.dispatcher.break_off(session, session.requests.error)
+        return requests
+
+    def took(self, requests: Sequence[Sequence[bytes]], nanoseconds: int) -> None:
+        """What a `receive` took, and for what; to be told now and then, for INFO commandstats."""
+        self.dispatcher.observed.time(requests, nanoseconds)
 
     def wrote(self, now: float, session: Session, unread: int) -> None:
         """A client has taken some of what it was sent; so many bytes it has not. Whoever runs the node says so whenever

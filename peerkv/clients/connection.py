@@ -10,7 +10,6 @@ from peerkv.clients import server
 from peerkv.clients.session import Services, Session, Voice
 from peerkv.commands import catalogue
 from peerkv.commands.access import INTEGER_MAX, database
-from peerkv.commands.catalogue import named
 from peerkv.commands.table import Command, arity_error
 from peerkv.resp import OK, CommandError, Reply, ReplyError, Set, Verbatim, as_said, parse_integer
 
@@ -262,6 +261,13 @@ def _unblock(services: Services, arguments: Sequence[bytes]) -> Reply:
     return 1
 
 
+def _last(session: Session) -> str:
+    """The last command that a connection has asked for."""
+    if session.last is None:
+        return "NULL"
+    return session.subcommand if session.subcommand.startswith(f"{session.last.name}|") else session.last.name
+
+
 def _flags(session: Session) -> str:
     flags = (
         ("b", session.blocked),
@@ -275,7 +281,6 @@ def _flags(session: Session) -> str:
 
 def _described(services: Services, session: Session) -> bytes:
     now = services.clock.now
-    last = named(session.last)
     fields: tuple[tuple[str, object], ...] = (
         ("id", session.id),
         ("addr", session.address),
@@ -292,7 +297,7 @@ def _described(services: Services, session: Session) -> bytes:
         ("multi", -1),
         ("qbuf", session.requests.unfinished),
         ("omem", session.unread),
-        ("cmd", last.name if last is not None else "NULL"),
+        ("cmd", _last(session)),
         ("user", "default"),
         ("redir", -1),
         ("resp", session.protocol),

@@ -2,7 +2,7 @@
 
 Calls are counted by the rows of the table. Nothing else may cost a command anything that could be measured: now and
 then one buffer of a client is timed, from its requests to their replies or to the frames that leave for other nodes.
-What passes until those have answered is no time that this node has worked.
+What passes until those have answered is no time that this node has worked. The shell, who has the clock, does that.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Observed:
 
     def time(self, requests: Sequence[Sequence[bytes]], nanoseconds: int) -> None:
         """They took so long; it is known for what, if they are all of one kind."""
-        names = set(map(_full_name, requests))
+        names = set(map(_full_name, requests)) or {""}
         name = names.pop()
-        if name and not names and nanoseconds:
+        if name and not names:
             count, total = self._timed.get(name, (0, 0))
             self._timed[name] = count + len(requests), total + nanoseconds
 

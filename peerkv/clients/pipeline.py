@@ -34,7 +34,6 @@ from peerkv.clients.observed import Observed
 from peerkv.clients.session import Services, Session, Voice
 from peerkv.clients.whole import Whole
 from peerkv.commands.catalogue import named
-from peerkv.commands.slowlog import SLOWLOG
 from peerkv.commands.table import (
     CHANCE_BYTES,
     SPELLED,
@@ -101,8 +100,6 @@ ALONE: Final = -2
 """... or: no other one is answered together with it."""
 UNDER_WAY_MAX: Final = 1024
 """Slots remembered of a client that is never idle, before those are dropped of which nothing is under way."""
-SAMPLE_EVERY_S: Final = 0.005
-"""A buffer is measured so often at most."""
 PAUSE_LOOK_S: Final = 0.1
 """How often it is seen whether clients are paused still, and until when."""
 NO_COMMANDS: Final = (b"post", b"host:")
@@ -217,9 +214,6 @@ class Dispatcher:
         self.holds: list[tuple[Session, bool]] = []
         self.commands = 0
         self.observed = Observed()
-        self.receive: Callable[[Session, list[list[bytes]]], None] = self._receive
-        """Run requests of one client, behind those that it sent before."""
-        self._sample_at = 0.0
         self.errors: Counter[str] = Counter()
         """Error replies by their codes (ERR, NOQUORUM, ...)."""
         self._services = services
@@ -243,7 +237,8 @@ class Dispatcher:
 
     # -- a client's buffer
 
-    def _receive(self, session: Session, requests: list[list[bytes]]) -> None:
+    def receive(self, session: Session, requests: list[list[bytes]]) -> None:
+        """Run requests of one client, behind those that it sent before."""
         if session.held:
             session.backlog += requests
             if not session.paused:
@@ -259,13 +254,6 @@ class Dispatcher:
                 rest = self._run_some(session, requests)
                 if rest:
                     self._run(session, rest)
-
-    def _receive_measured(self, session: Session, requests: list[list[bytes]]) -> None:
-        """The same, once in a while: how long it takes."""
-        self.receive = self._receive
-        began = SLOWLOG.stopwatch()
-        self._receive(session, requests)
-        self.observed.time(requests, SLOWLOG.stopwatch() - began)
 
     def _run(self, session: Session, requests: list[list[bytes]]) -> None:
         """Run what the session has room for; the rest becomes its backlog."""
@@ -322,7 +310,6 @@ class Dispatcher:
         ordinary = session.ordinary
         changed = 0
         self.commands += len(requests)
-        session.last = requests[-1][0]
         for index, request in enumerate(requests):
             if not ordinary:
                 if self._must_wait(session, batch, index, requests):
@@ -403,6 +390,7 @@ class Dispatcher:
                 if not goes_on:
                     return rest
                 ordinary = session.ordinary
+        session.last = command
         if not batch.left:
             self.finished(session)
         return None
@@ -432,7 +420,6 @@ class Dispatcher:
                 answer.deliver(0, reply)
                 return False, requests[index + 1 :]
             batch.deliver(index, reply)
-            session.last = requests[-1][0] if index + 1 < len(requests) else session.last
             if session.closing:
                 self._break_here(session, batch, index + 1, requests)
                 return False, None
@@ -575,9 +562,6 @@ class Dispatcher:
         """Everybody has a share again, first those that have a backlog."""
         self._turn += 1
         self._units = TURN_UNITS
-        if self._clock.now >= self._sample_at:
-            self._sample_at = self._clock.now + SAMPLE_EVERY_S
-            self.receive = self._receive_measured
         if self._next:
             self._resumable += self._next
             self._next = []
@@ -807,13 +791,14 @@ class Dispatcher:
         self, session: Session, command: Command, request: Sequence[bytes], batch: Batch, index: int
     ) -> Reply:
         reply: Reply = None
+        session.last = command
         if command.subcommands and len(request) > 1:
             subcommand = subcommand_of(command, request)
             if isinstance(subcommand, ReplyError):
                 return subcommand
             if subcommand.name.endswith("|help"):
                 return help_of(command)
-            session.last = subcommand.name.encode()
+            session.subcommand = subcommand.name
             self.observed.subcommands[subcommand.name] += 1
         reply = run_session(self._services, session, command, request)
         if reply is NO_REPLY:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from peerkv import reports
 from peerkv.clock import Clock
+from peerkv.commands.table import Command
 from peerkv.gossip.member import Member
 from peerkv.resp import Requests
 from peerkv.ring.topology import Topology
@@ -61,8 +62,10 @@ class Session:
     """Clients are paused (CLIENT PAUSE); its next command may have to wait."""
     closing: bool = False
     """Nothing more is read; closed once what it asked for is answered."""
-    last: bytes = b""
-    """The name of the last command that came, as it was spelled, or of its last subcommand in full."""
+    last: Command | None = None
+    """The last command that was run, and, ..."""
+    subcommand: str = ""
+    """... if it is one with subcommands, the last of those, in full."""
     last_active: float = 0.0
     no_evict: bool = False
     no_touch: bool = False

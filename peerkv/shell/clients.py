@@ -167,7 +167,7 @@ class Client(Stream):
                 loop.input_bytes += len(data)
                 if len(data) == READ_BYTES:
                     loop.full = True
-                loop.node.receive(loop.now, self.session, data)
+                loop.receive(loop.now, self.session, data)
             else:
                 self.end()
         elif mask & (select.EPOLLHUP | select.EPOLLERR):

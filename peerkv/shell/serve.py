@@ -22,6 +22,7 @@ from typing import Final
 import trio
 
 from peerkv import __version__
+from peerkv.clients.session import Session
 from peerkv.commands.slowlog import SLOWLOG
 from peerkv.node import Node, Outbox
 from peerkv.settings import Settings, address_text, seed_text
@@ -43,6 +44,8 @@ LINGER_S: Final = 0.001
 """After a turn that had something to do the next one is waited for so long right here: a way through trio's scheduler
 and its own epoll costs as much as a small turn."""
 TURNS_PER_CHECKPOINT: Final = 8
+TIME_EVERY_S: Final = 0.005
+"""A buffer of a client is timed so often at most."""
 LEAVE_POLL_S: Final = 0.05
 LOOK_AFTER_S: Final = 1.0
 
@@ -201,6 +204,8 @@ class _Server:
         """Whether requests could be served when that was looked at last; None: never yet."""
         self._alarm = trio.CancelScope()
         self._wake_at = -inf
+        self._time_at = -inf
+        """When the next buffer of a client is timed."""
 
     # -- turns
 
@@ -263,6 +268,17 @@ class _Server:
         self._clients.close_done()
         if node.more:
             self._wake_at = now
+        if now >= self._time_at:
+            self._time_at = now + TIME_EVERY_S
+            loop.receive = self._receive_timed
+
+    def _receive_timed(self, now: float, session: Session, data: bytes) -> list[list[bytes]]:
+        node = self._loop.node
+        self._loop.receive = node.receive
+        began = time.perf_counter_ns()
+        requests = node.receive(now, session, data)
+        node.took(requests, time.perf_counter_ns() - began)
+        return requests
 
     def _apply(self, outbox: Outbox) -> None:
         if outbox.pause_clients is not None:

@@ -31,6 +31,8 @@ class Loop:
 
     def __init__(self, node: Node, settings: Settings, turn: Callable[[], None]) -> None:
         self.node = node
+        self.receive = node.receive
+        """Hands bytes of clients to the node; now and then what takes the time of that."""
         self.settings = settings
         self.turn = turn
         """To be called by who has told the node something outside of a turn."""

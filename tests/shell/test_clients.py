@@ -11,7 +11,7 @@ import trio
 
 from bench.processes import free_port
 from peerkv.clients.session import Session
-from peerkv.node import Outbox
+from peerkv.node import Node, Outbox
 from peerkv.resp.requests import encode_request
 from peerkv.settings import Settings
 from peerkv.shell import clients
@@ -71,20 +71,23 @@ async def test_paused_clients_are_not_read_from_but_get_what_they_are_owed(
             assert await other.receive_some(100) == b"+PONG\r\n"
 
 
-async def test_everybody_has_a_turn_before_anybody_has_two(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_everybody_has_a_turn_before_anybody_has_two(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise clients with long pipelines would be served in the order of the kernel's list, and the rest of them
     never."""
     monkeypatch.setattr(clients, "READ_BYTES", 1400)
     monkeypatch.setattr(clients, "COMMANDS_AT_ONCE", 150)
-    node = serving.node
     order: list[int] = []
-    receive = node.receive
+    receive = Node.receive
 
-    def noted(now: float, session: Session, data: bytes) -> None:
+    def noted(node: Node, now: float, session: Session, data: bytes) -> list[list[bytes]]:
         order.append(session.id)
-        receive(now, session, data)
+        return receive(node, now, session, data)
 
-    monkeypatch.setattr(node, "receive", noted)
+    monkeypatch.setattr(Node, "receive", noted)
+    serving: Serving = await nursery.start(serve, Settings(name="one", port=free_port()))
+    node = serving.node
     sockets = [socket.create_connection(("127.0.0.1", serving.port)) for _ in range(8)]
     pipeline = encode_request([b"PING"]) * 300  # three reads of 100 each
     await until(lambda: len(node.sessions) == len(sockets))

@@ -9,12 +9,14 @@ import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trio
 
 from bench.processes import free_port
+from peerkv.clients.session import Session
+from peerkv.node import Node
 from peerkv.resp import Replies, Reply, ReplyError, encode_request
 from peerkv.settings import Settings
 from peerkv.shell.peers import STRANGERS_MAX
@@ -174,7 +176,7 @@ async def test_keys_expire_by_themselves(serving: Serving) -> None:
     async with await connect(serving) as stream:
         await stream.send_all(encode_request([b"SET", b"k", b"v", b"PX", b"30"]))
         await trio.sleep(0.2)
-        assert serving.node.statistics().keys == 0
+        assert not serving.node.statistics().keyspace
         await stream.send_all(encode_request([b"DBSIZE"]))
         assert await read(stream, 2) == ["OK", 0]
 
@@ -310,29 +312,31 @@ async def ask_config(stream: trio.SocketStream) -> dict[bytes, bytes]:
 
 
 async def test_a_fault_of_ours_costs_what_caused_it_not_the_node(
-    serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever somebody sends that we had not thought of must not end a node with its data."""
-    node = serving.node
+    receive = Node.receive
 
-    def fault(*_arguments: object) -> None:
+    def receive_or_fault(node: Node, now: float, session: Session, data: bytes) -> list[list[bytes]]:
+        return fault() if b"ECHO" in data else receive(node, now, session, data)
+
+    def fault(*_arguments: object) -> NoReturn:
         raise RuntimeError("not thought of")
 
     for name in ("datagram", "accept"):
-        monkeypatch.setattr(node, name, fault)
+        monkeypatch.setattr(Node, name, fault)
+    monkeypatch.setattr(Node, "receive", receive_or_fault)
+    serving: Serving = await nursery.start(serve, Settings(name="one", port=free_port()))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"x", ("127.0.0.1", serving.peer_port))
     async with await connect(serving, peer=True) as stream:
         await stream.send_all(struct.pack(">I", 1) + b"x")
         with trio.fail_after(5):
             assert await stream.receive_some(100) == b""
-    receive = node.receive
-    monkeypatch.setattr(node, "receive", fault)
     async with await connect(serving) as stream:
-        await stream.send_all(encode_request([b"PING"]))
+        await stream.send_all(encode_request([b"ECHO", b"x"]))
         with trio.fail_after(5):
             assert await stream.receive_some(100) == b""
-    monkeypatch.setattr(node, "receive", receive)
     assert await works(serving)
     assert caplog.text.count("RuntimeError: not thought of") == 3
 
