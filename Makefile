@@ -12,7 +12,7 @@ WORKERS := $(shell expr 2 \* $(JOBS))
 # Many tests are of real processes, and share the processors with others: what fails has one more try, by itself.
 AGAIN := $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
 
-.PHONY: run test check bench sim soak differential clean install
+.PHONY: run test check bench sim soak differential libraries clean install
 
 install: $(STAMP)
 
@@ -50,5 +50,14 @@ soak: $(STAMP)
 differential: $(STAMP)
 	$(BIN)/python -m tests.differential --sequences $(SEQUENCES)
 
+# Popular libraries, in an environment of their own: what their authors ask of each other is none of ours.
+LIBRARIES := .venv-libraries
+libraries: $(LIBRARIES)/.installed
+
+$(LIBRARIES)/.installed: tests/libraries/requirements.txt
+	@test -x $(LIBRARIES)/bin/python || $(PYTHON) -m venv $(LIBRARIES)
+	@$(LIBRARIES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LIBRARIES) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

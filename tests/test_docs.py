@@ -18,10 +18,12 @@ from peerkv.gossip.messages import Body, Datagram, ExchangeAnswer, ExchangeReque
 from peerkv.wire.envelope import ENVELOPE_BYTES, Kind
 from peerkv.wire.frames import Hello
 from peerkv.wire.gossip import encode_datagram
+from tests.libraries import catalogue as libraries
 
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 PROTOCOL = PAGE.parent / "protocol.md"
 COMPATIBILITY = PAGE.parent / "compatibility.md"
+PROGRAMS = "<!-- the libraries -->"
 GROUPS = (
     "string",
     "bitmap",
@@ -91,10 +93,16 @@ def compatibility() -> list[str]:
 def test_every_command_of_redis_is_listed() -> None:
     """Run `python -m tests.test_docs` to write the list anew."""
     listed = COMPATIBILITY.read_text().splitlines()
-    begin = listed.index("<!-- the table -->") + 1
-    assert listed[begin:] == compatibility()
+    begin, end = listed.index("<!-- the table -->") + 1, listed.index(PROGRAMS)
+    assert listed[begin:end] == [*compatibility(), ""]
     of_redis = {f"| `{name.upper()}`" for name, facts in FACTS.items() if not facts.beyond and "|" not in name}
     assert of_redis <= {line.rpartition(" | ")[0] for line in listed}
+
+
+def test_every_library_that_is_tried_is_listed() -> None:
+    """Run `python -m tests.test_docs` to write the list anew."""
+    listed = COMPATIBILITY.read_text().splitlines()
+    assert listed[listed.index(PROGRAMS) + 1 :] == ["", *libraries.rows()]
 
 
 def test_what_differs_is_served_and_what_is_absent_is_not() -> None:
@@ -178,4 +186,5 @@ if __name__ == "__main__":
     head = PAGE.read_text().split("<!-- the table -->")[0]
     PAGE.write_text(head + "<!-- the table -->\n" + "\n".join(rows()) + "\n")
     head = COMPATIBILITY.read_text().split("<!-- the table -->")[0]
-    COMPATIBILITY.write_text(head + "<!-- the table -->\n" + "\n".join(compatibility()) + "\n")
+    lines = [*compatibility(), "", PROGRAMS, "", *libraries.rows()]
+    COMPATIBILITY.write_text(head + "<!-- the table -->\n" + "\n".join(lines) + "\n")

@@ -93,7 +93,17 @@ TEMPLATES: Final[dict[str, list[str]]] = {
     "hello": ["HELLO", "HELLO 2", "HELLO 3", "HELLO 4", "HELLO x", "HELLO 3 SETNAME me", "HELLO 3 AUTH a", "HELLO 3 x"],
     "info": ["INFO", "INFO server", "INFO nosuch", "INFO server memory", "INFO everything"],
     "lolwut": ["LOLWUT"],
-    "select": ["SELECT 0", "SELECT x", "SELECT -1", "SELECT 99999", "SELECT"],
+    "select": [
+        "SELECT 0",
+        "SELECT 1",
+        "SELECT 2",
+        "SELECT 0",
+        "SELECT x",
+        "SELECT 16",
+        "SELECT -1",
+        "SELECT 99999",
+        "SELECT",
+    ],
     "wait": ["WAIT 0 10", "WAIT x 0", "WAIT 0 x", "WAIT 0 -1", "WAIT"],
 }
 """What is asked of commands that would stop the server, change its settings, or tell of others."""
@@ -152,9 +162,10 @@ LARGE_ENCODINGS: Final = {
     b"hashtable": {b"listpack", b"intset"},
     b"skiplist": {b"listpack"},
     b"quicklist": {b"listpack"},
-    b"raw": {b"embstr"},
+    b"raw": {b"embstr", b"int"},
+    b"embstr": {b"int"},
 }
-"""OBJECT ENCODING: what has once been large stays so there; 7.0 has no small lists."""
+"""OBJECT ENCODING: what has once been large, or a sum of floats, stays so there; 7.0 has no small lists."""
 DOUBLES: Final = frozenset(
     (
         *("zscore", "zmscore", "zincrby", "zadd", "zrange", "zrevrange", "zrangebyscore", "zrevrangebyscore"),
@@ -162,6 +173,11 @@ DOUBLES: Final = frozenset(
     )
 )
 """Redis 7.2 prints the shortest text of a double, 7.0 seventeen digits."""
+
+COORDINATES: Final = frozenset(
+    ("geopos", "geosearch", "georadius", "georadius_ro", "georadiusbymember", "georadiusbymember_ro")
+)
+"""They have as many digits as a double has, and not always 17 decimals."""
 
 
 # -- texts of errors
@@ -206,6 +222,8 @@ def alike(asked: Asked) -> bool:
     if name in TIMES:
         return _same_times(asked)
     if name in DOUBLES and _same_doubles(ours, theirs):
+        return True
+    if name in COORDINATES and _same_coordinates(ours, theirs):
         return True
     if name in UNORDERED:
         return _same_elements(ours, theirs, 1)
@@ -258,6 +276,19 @@ def _same_doubles(ours: Tree, theirs: Tree) -> bool:
     )
 
 
+def _same_coordinates(ours: Tree, theirs: Tree) -> bool:
+    if shape(ours) != shape(theirs):
+        return False
+    return all(mine == other or _near(mine, other) for mine, other in zip(leaves(ours), leaves(theirs), strict=True))
+
+
+def _near(mine: bytes, other: bytes) -> bool:
+    try:
+        return abs(float(mine) - float(other)) <= 1e-17
+    except ValueError:
+        return False
+
+
 def _as_7_2(text: bytes) -> bytes | None:
     try:
         return text_of_double(float(text))
@@ -282,7 +313,7 @@ def _drawn(asked: Asked) -> bool:
     arguments = (query[0], *query[1:]) if asked.name == "randomkey" else (query[0], asked.request[1], *query[1:])
     found = leaves(asked.ask(*arguments))
     drawn = leaves(asked.ours)
-    paired = any(word.upper() in (b"WITHVALUES", b"WITHSCORES") for word in asked.request)
+    paired = len(asked.request) > 3
     if asked.name in ("hrandfield", "zrandmember"):
         there = dict(zip(found[::2], found[1::2], strict=True))
         if paired:

@@ -61,6 +61,7 @@ UNIX_MS: Final = [b"4102444800000", b"4102444800001", b"4000000000123", b"1", b"
 OFFSETS: Final = [b"0", b"1", b"2", b"7", b"8", b"31", b"100", b"511", b"4000", b"-1", b"x", b"4294967296", b"#1"]
 BYTE_OFFSETS: Final = [b"0", b"1", b"2", b"5", b"20", b"600", b"-1", b"x", b"536870912", b"9223372036854775807"]
 ENCODINGS: Final = [b"u8", b"i8", b"u1", b"i5", b"u63", b"i64", b"u64", b"i65", b"u0", b"x", b"u", b"i16", b"u32"]
+RADII: Final = [b"100", b"1000", b"0", b"20000", b"0.5", b"1e7", b"-1", b"x", b"nan"]
 COUNTS: Final = [b"0", b"1", b"2", b"3", b"7", b"200", b"-1", b"-3", b"-20", b"x", b"", b"9223372036854775807", b"1.5"]
 """Not the most negative ones: of them Redis would draw as many elements."""
 POOLS: Final[dict[str, list[bytes]]] = {
@@ -69,17 +70,24 @@ POOLS: Final[dict[str, list[bytes]]] = {
     "get-pattern": SORT_PATTERNS,
     "count": COUNTS,
     "cursor": [b"0", b"0", b"0", b"0", b"17", b"x", b"-1", b"", b"18446744073709551616"],
-    "destination-db": [b"0", b"0", b"x", b"-1", b"99999"],
+    "db": [b"0", b"1", b"2", b"1", b"x", b"-1", b"16"],
+    "destination-db": [b"0", b"1", b"2", b"0", b"x", b"-1", b"99999"],
     "element": ELEMENTS,
     "encoding": ENCODINGS,
     "field": ELEMENTS,
     "frequency": [b"1", b"255", b"256", b"x", b"-1"],
+    "height": RADII,
+    "latitude": [b"38.115556", b"37.502669", b"0", b"52.5", b"-33.9", b"85.06", b"-85.05112878", b"x", b"nan"],
+    "longitude": [b"13.361389", b"15.087269", b"0", b"-0.1", b"179.9", b"-180", b"181", b"x", b""],
     "max": BORDERS,
     "member": ELEMENTS,
+    "member1": ELEMENTS,
+    "member2": ELEMENTS,
     "milliseconds": [*[b"100000" if seconds in (b"100", b"1000") else seconds for seconds in SECONDS]],
     "min": BORDERS,
     "pattern": PATTERNS,
     "pivot": ELEMENTS,
+    "radius": RADII,
     "score": SCORES,
     "seconds": SECONDS,
     "serialized-value": [b"", b"x", b"\x00\x01a\n\x00", b"z" * 20],
@@ -88,6 +96,7 @@ POOLS: Final[dict[str, list[bytes]]] = {
     "unix-time-milliseconds": UNIX_MS,
     "unix-time-seconds": UNIX_S,
     "value": VALUES,
+    "width": RADII,
     "weight": [b"1", b"2", b"0.5", b"-1", b"0", b"inf", b"x", b"nan", b"1e400"],
 }
 """By the name of an argument."""

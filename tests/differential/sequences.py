@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from peerkv.commands.table import COMMANDS, Kind, find, fits, keys_of
@@ -207,8 +208,8 @@ class Comparison:
         ours, theirs, place = self._ours, self._theirs, buffer.place
         if buffer.broken:
             return self._break(sequence, buffer)
-        if any(self._unasked(request) for request in buffer.requests):
-            asked = [(b"PING",) if self._unasked(request) else request for request in buffer.requests]
+        if any(self._unasked(place, request) for request in buffer.requests):
+            asked = [(b"PING",) if self._unasked(place, request) else request for request in buffer.requests]
             buffer = replace(buffer, requests=tuple(asked))
         requests = buffer.requests
         first = requests[0]
@@ -230,16 +231,16 @@ class Comparison:
         if len(mine) != count or len(other) != count:
             return Difference(sequence, first, f"{len(mine)} replies", f"{len(other)} replies of {count}")
         for request, one, two in zip(requests, mine, other, strict=True):
-            found = self._judge(sequence, request, one, two)
+            found = self._judge(sequence, place, request, one, two)
             if found is not None:
                 return found
         return None
 
-    def _unasked(self, request: Sequence[bytes]) -> bool:
+    def _unasked(self, place: int, request: Sequence[bytes]) -> bool:
         """Whether it is not for both: its keys are of several slots, which may be an error here (CROSSSLOT), or it is
         of Redis 7.2, or it is not specified what it answers."""
         row, name = find(request[0]), full_name(request)
-        if (name in OF_7_2 and OF_7_2[name](request)) or (name in LEXICAL and self._has_several_scores(request)):
+        if (name in OF_7_2 and OF_7_2[name](request)) or (name in LEXICAL and self._has_several_scores(place, request)):
             return True
         if name in ("sort", "sort_ro") and (self._sorts_by_other_slots(request) or _stores_any_order(request)):
             return True
@@ -247,13 +248,13 @@ class Comparison:
             return False
         return len({slot_of(key, self._ours.slots - 1) for key in keys_of(row, request)}) > 1
 
-    def _has_several_scores(self, request: Sequence[bytes]) -> bool:
+    def _has_several_scores(self, place: int, request: Sequence[bytes]) -> bool:
         """Whether members of several scores are asked for by their names."""
         name = full_name(request)
         if len(request) <= LEXICAL[name] or ("lex" not in name and b"BYLEX" not in map(bytes.upper, request)):
             return False
         key = request[LEXICAL[name]]
-        ends = [self._ask_theirs(b"ZRANGE", key, end, end, b"WITHSCORES") for end in (b"0", b"-1")]
+        ends = [self._ask_theirs(place, b"ZRANGE", key, end, end, b"WITHSCORES") for end in (b"0", b"-1")]
         return len({leaves(end)[-1] for end in ends if not is_error(end) and end[1]}) > 1
 
     def _sorts_by_other_slots(self, request: Sequence[bytes]) -> bool:
@@ -263,19 +264,22 @@ class Comparison:
         patterns = [request[at + 1] for at, word in enumerate(options[:-1]) if word in (b"BY", b"GET")]
         return any(slot_of(word, mask) != slot_of(request[1], mask) for word in patterns if b"*" in word)
 
-    def _judge(self, sequence: Story, request: tuple[bytes, ...], ours: Tree, theirs: Tree) -> Difference | None:
+    def _judge(
+        self, sequence: Story, place: int, request: tuple[bytes, ...], ours: Tree, theirs: Tree
+    ) -> Difference | None:
         name = full_name(request)
         self.errors[is_error(ours)] += 1
         if not is_error(ours):
             self.names[name] += 1
         if name in PAGES and not is_error(ours) and not is_error(theirs):
-            return self._walk(sequence, name, request, ours, theirs)
-        if alike(Asked(name, request, ours, theirs, self._ahead_ms, self._ask_theirs)):
+            return self._walk(sequence, place, name, request, ours, theirs)
+        if alike(Asked(name, request, ours, theirs, self._ahead_ms, partial(self._ask_theirs, place))):
             return None
         return Difference(sequence, request, shown(ours), shown(theirs))
 
-    def _ask_theirs(self, *request: bytes) -> Tree:
-        return self._theirs.ask(0, encode_request(request), 1)[0]
+    def _ask_theirs(self, place: int, *request: bytes) -> Tree:
+        """One more request, in the database that is selected there."""
+        return self._theirs.ask(place, encode_request(request), 1)[0]
 
     def _break(self, sequence: Story, buffer: Buffer) -> Difference | None:
         """What ends a connection ends it, with the same last words."""
@@ -292,26 +296,26 @@ class Comparison:
         data = encode_request(request)
         ours = self._ours.ask(place, data, 1)[0]
         if is_error(ours) or not [leaf for leaf in leaves(ours) if leaf is not None]:
-            return self._judge(sequence, request, ours, self._theirs.ask(place, data, 1)[0])
+            return self._judge(sequence, place, request, ours, self._theirs.ask(place, data, 1)[0])
         self.names["spop"] += 1
         key, copied = request[1], b"{" + request[1] + b"} copied"
-        self._ask_theirs(b"COPY", key, copied)
+        self._ask_theirs(place, b"COPY", key, copied)
         theirs = self._theirs.ask(place, encode_request((request[0], copied, *request[2:])), 1)[0]
-        self._ask_theirs(b"DEL", copied)
+        self._ask_theirs(place, b"DEL", copied)
         members = leaves(ours)
-        gone = self._ask_theirs(b"SREM", key, *members)
+        gone = self._ask_theirs(place, b"SREM", key, *members)
         if shape(ours) == shape(theirs) and gone == (b":", b"%d" % len(members)):
             return None
         return Difference(sequence, request, shown(ours), f"{shown(theirs)}, or other members ({shown(gone)} there)")
 
     def _walk(
-        self, sequence: Story, name: str, request: tuple[bytes, ...], ours: Tree, theirs: Tree
+        self, sequence: Story, place: int, name: str, request: tuple[bytes, ...], ours: Tree, theirs: Tree
     ) -> Difference | None:
         """All pages together hold the same."""
         if shape((ours[0], ours[1][:1])) != shape((theirs[0], theirs[1][:1])) or ours[1][1][0] != theirs[1][1][0]:
             return Difference(sequence, request, shown(ours), shown(theirs))
         at = 1 if name == "scan" else 2
-        found = [self._pages(server, request, at) for server in (self._ours, self._theirs)]
+        found = [self._pages(server, place, request, at) for server in (self._ours, self._theirs)]
         if name == "scan" or found[0] == found[1]:
             found = [set(pages) for pages in found]  # type: ignore[misc]
         if found[0] == found[1]:
@@ -322,13 +326,13 @@ class Comparison:
                 return None
         return Difference(sequence, request, f"pages of {found[0]}", f"pages of {found[1]}")
 
-    def _pages(self, server: Server, request: tuple[bytes, ...], at: int) -> set[tuple[bytes, ...]]:
+    def _pages(self, server: Server, place: int, request: tuple[bytes, ...], at: int) -> set[tuple[bytes, ...]]:
         step = 2 if full_name(request) in ("hscan", "zscan") else 1
         cursor = b"0"
         items: set[tuple[bytes, ...]] = set()
         for _ in range(PAGES_MAX):
             asked = (*request[:at], cursor, *request[at + 1 :])
-            reply = server.ask(0, encode_request(asked), 1)[0]
+            reply = server.ask(place, encode_request(asked), 1)[0]
             flat = leaves(reply)
             cursor, flat = flat[0], flat[1:]
             items |= {tuple(flat[n : n + step]) for n in range(0, len(flat), step)}
@@ -337,22 +341,28 @@ class Comparison:
         return items
 
     def _look(self, sequence: Story) -> Difference | None:
-        """All that is held at the end."""
-        ours, theirs = (server.ask(0, encode_request((b"KEYS", b"*")), 1)[0] for server in (self._ours, self._theirs))
-        found = self._judge(sequence, (b"KEYS", b"*"), ours, theirs)
-        if found is not None:
-            return found
-        for key in leaves(theirs):
-            kind = self._ask_theirs(b"TYPE", key)[1]
-            for request in ((b"TYPE", key), WHOLE[kind](key), (b"PEXPIRETIME", key)):
-                data = encode_request(request)
-                one, two = self._ours.ask(1, data, 1)[0], self._theirs.ask(1, data, 1)[0]
-                found = self._judge(sequence, request, one, two)
-                if found is not None:
+        """All that is held at the end, in the databases that sequences use."""
+        for database in DATABASES:
+            place = len(database) % PLACES
+            for request in ((b"RESET",), (b"SELECT", database), (b"KEYS", b"*")):
+                found = self._both(sequence, place, request)
+                if isinstance(found, Difference):
                     return found
+            for key in leaves(found):
+                kind = self._ask_theirs(place, b"TYPE", key)[1]
+                for request in ((b"TYPE", key), WHOLE[kind](key), (b"PEXPIRETIME", key)):
+                    found = self._both(sequence, place, request)
+                    if isinstance(found, Difference):
+                        return found
         return None
 
+    def _both(self, sequence: Story, place: int, request: tuple[bytes, ...]) -> Difference | Tree:
+        """What both answer, or that they differ."""
+        ours, theirs = (server.ask(place, encode_request(request), 1)[0] for server in (self._ours, self._theirs))
+        return self._judge(sequence, place, request, ours, theirs) or theirs
 
+
+DATABASES: Final = (b"0", b"1", b"2")
 WHOLE: Final = {
     b"string": lambda key: (b"GET", key),
     b"hash": lambda key: (b"HGETALL", key),
