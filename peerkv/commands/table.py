@@ -299,10 +299,11 @@ def keys_of(row: Command, request: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def places_of(row: Command, request: Sequence[bytes]) -> Sequence[int]:
-    """Where they are."""
-    if row.keys_at is not None:
-        return [at for at in row.keys_at(request) if at < len(request)]
+    """Where they are; of a request that is wrong, those that can be found all the same."""
     first, last, step = row.keys
+    if row.keys_at is not None:
+        found = [at for at in row.keys_at(request) if at < len(request)]
+        return found or (range(first, first + 1) if 0 < first < len(request) else ())
     return range(first, min(_behind_last(last, request), len(request)), step) if first else ()
 
 

@@ -165,8 +165,8 @@ def grown(value: bytes, wanted: Sequence[tuple[int, int]]) -> tuple[bytes, list[
     """A HyperLogLog some registers of which are to be of a certain size at least; and which of them have grown, to
     what. Raises Corrupted."""
     changes: list[tuple[int, int]] = []
-    if len(wanted) > _ONE_BY_ONE_MAX:
-        registers = bytearray(registers_of(value))
+    registers = _registers_if_sound(value) if len(wanted) > _ONE_BY_ONE_MAX else None
+    if registers is not None:
         for register, size in wanted:
             if size > registers[register]:
                 registers[register] = size
@@ -188,6 +188,14 @@ def grown(value: bytes, wanted: Sequence[tuple[int, int]]) -> tuple[bytes, list[
     if changes:
         changed[_HEAD_BYTES - 1] |= _STALE
     return bytes(changed), changes
+
+
+def _registers_if_sound(value: bytes) -> bytearray | None:
+    """None: as Redis does, it is only looked at as far as it is changed."""
+    try:
+        return bytearray(registers_of(value))
+    except Corrupted:
+        return None
 
 
 _ONE_BY_ONE_MAX: Final = 16
