@@ -173,6 +173,8 @@ DOUBLES: Final = frozenset(
     )
 )
 """Redis 7.2 prints the shortest text of a double, 7.0 seventeen digits."""
+ZEROS: Final = {b"0", b"-0"}
+"""The same score: small sorted sets there lose its sign, large ones do not."""
 
 COORDINATES: Final = frozenset(
     ("geopos", "geosearch", "georadius", "georadius_ro", "georadiusbymember", "georadiusbymember_ro")
