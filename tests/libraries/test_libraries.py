@@ -57,7 +57,8 @@ def test_it_works_on_a_node_of_three(program: str, members: Cluster, tmp_path: P
 
 @pytest.mark.parametrize("program", LACKS)
 def test_what_it_lacks_is_all_that_keeps_it_from_working(program: str, theirs: int, tmp_path: Path) -> None:
-    """It works on a redis-server, and these are the commands that it sends and that are not served here."""
+    """It works on a redis-server, and these are the commands that it sends and that are not served here; some it sends
+    only where there is time for them."""
     with redis.Redis(port=theirs) as client:
         client.flushall()
         client.script_flush()
@@ -65,7 +66,8 @@ def test_what_it_lacks_is_all_that_keeps_it_from_working(program: str, theirs: i
         run(program, tmp_path, theirs, theirs)
         sent = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
     absent = {name.partition("|")[0].upper() for name in sent if named(name.encode()) is None}
-    assert absent == set(LACKS[program].split())
+    assert absent
+    assert absent <= set(LACKS[program].split())
 
 
 def test_every_program_is_one_of_the_catalogue() -> None:
