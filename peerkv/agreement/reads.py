@@ -352,12 +352,15 @@ class Reads:
     def _compare(
         self, reads: list[Check | Read | None], differ: list[int], told: list[int], replies: list[Any]
     ) -> None:
-        """Where owners do not agree, that read and those of its slot behind it go to the home, in their order (R4)."""
+        """Where owners do not agree, that read and those of its slot behind it go to the home, in their order (R4); and
+        before them those that still wait for another owner, who might answer later."""
         unsure = set(differ)
         versions = dict(zip(told[::2], told[1::2], strict=True))
         answers = dict(zip(replies[::2], replies[1::2], strict=True))
         last: dict[int, int] = {}
         """Per slot that went to its home the last operation."""
+        waiting: dict[int, list[Read]] = {}
+        """Per slot the reads that another owner is to confirm."""
         for index, read in enumerate(reads):
             if read is None:
                 continue
@@ -366,13 +369,16 @@ class Reads:
                 upto += 1
             is_unsure = not unsure.isdisjoint(range(index, upto))
             if isinstance(read, Read):
+                if read.ended:
+                    continue
                 number = read.slot
-                if not read.ended and (
-                    number in last
-                    or is_unsure
-                    or not self._counts(read, [versions.get(at, -1) for at in range(index, upto)], answers.get(index))
-                ):
-                    last[number] = self._ask_home(read, last.get(number, 0))
+                told_of = [versions.get(at, -1) for at in range(index, upto)]
+                if number not in last and not is_unsure and self._counts(read, told_of, answers.get(index)):
+                    if not read.ended:
+                        waiting.setdefault(number, []).append(read)
+                    continue
+                for earlier in (*waiting.pop(number, ()), read):
+                    last[number] = self._ask_home(earlier, last.get(number, 0))
             else:
                 number = read[0]
                 if number in last or is_unsure:

@@ -25,7 +25,10 @@ from peerkv.ring.topology import Owner, Topology
 from peerkv.settings import Settings
 from peerkv.store.cell import Cells, Change
 from peerkv.store.slot import Slot
+from peerkv.store.values import lists, strings
 
+PATCHED = (lists, strings)
+"""Rooms whose patches `run` makes; a node knows those of all commands."""
 SLOT = 42
 SLOTS = 256
 

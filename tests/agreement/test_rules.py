@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from peerkv.agreement.operation import Fetch, Page, Prepare, Promises, Refused
+from peerkv.agreement.reads import Read
 from peerkv.agreement.turn import Accepts
 from peerkv.resp import ReplyError
 from peerkv.store.cell import SEQUENCE_BITS, first_position, make_ballot
@@ -317,6 +319,32 @@ def test_f3_no_older_copy_takes_the_place_of_what_was_run() -> None:
     owners.pass_time(2.0)
     assert third.slot.position >= position
     assert values(owners) == [b"ab"] * 3
+
+
+def test_r4_a_read_that_waits_for_a_second_owner_goes_to_the_home_before_those_behind_it() -> None:
+    """At a node without a copy STRLEN k, GET j, GET k were sent together. The first owner to answer had an expired j:
+    so GET j and GET k were answered by the home, and STRLEN k, as the second owner was too slow, by all owners, after
+    k was deleted (seed 710538)."""
+    owners = Owners()
+    reads = owners.members[2].reads
+    got = Got()
+    asked: list[tuple[bytes, int]] = []
+
+    def at_home(_number: int, request: Any, _sink: Any, _index: int, after: int) -> int:
+        asked.append((request[1], after))
+        return len(asked)
+
+    reads._at_home = at_home
+    bunch = [
+        Read(SLOT, (b"GET", key), got, index, run, 0, (key,), need=2)
+        for index, key in enumerate((b"k", b"j", b"l", b"m"))
+    ]
+    reads._compare([*bunch[:3]], [1], [0, 7, 2, 9], [0, b"v", 2, b"w"])
+    assert asked == [(b"k", 0), (b"j", 1), (b"l", 2)]
+    assert [read.ended for read in bunch] == [True, True, True, False]
+    reads._compare([*bunch[:3]], [], [0, 7, 1, 8, 2, 9], [])
+    assert len(asked) == 3
+    assert not got.replies
 
 
 def test_o3_an_operation_is_not_run_before_the_one_that_it_follows() -> None:
