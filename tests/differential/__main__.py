@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 from bench.processes import cluster
@@ -69,6 +70,8 @@ def main() -> None:
         )
         for kind, count in kinds.items():
             print(f"    {count} times: {kind}")
+        reasons: Counter[str] = sum([comparison.reasons for comparison in comparisons.values()], Counter())
+        print("alike: " + ", ".join([f"{why} {count}" for why, count in reasons.most_common()]))
         print(f"never answered but by errors: {' '.join(sorted(served() - asked))}")
     sys.exit(1 if kinds else 0)
 

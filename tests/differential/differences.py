@@ -130,7 +130,9 @@ LEXICAL: Final[dict[str, int]] = {
     "zrangestore": 2,
 }
 """Where their key is: of members with several scores it is not specified what they answer, and they are not asked."""
-ONE_AT_A_TIME: Final = frozenset((*DRAWS, *POPS, *PAGES, *LEXICAL, "pfcount"))
+SORTS: Final = frozenset(("sort", "sort_ro"))
+"""Redis takes an error of an earlier command for its own, unless SCAN has come between (errno)."""
+ONE_AT_A_TIME: Final = frozenset((*DRAWS, *POPS, *PAGES, *LEXICAL, "pfcount", "dbsize", *SORTS))
 """More is asked before anything else happens."""
 TIMES: Final = frozenset(("ttl", "pttl", "expiretime", "pexpiretime", "time"))
 NODE_SPECIFIC: Final[dict[str, str]] = {
@@ -182,6 +184,10 @@ COORDINATES: Final = frozenset(
 """They have as many digits as a double has, and not always 17 decimals."""
 
 
+EXPIRED_MAX: Final = 8
+"""DBSIZE counts what has expired until it is dropped, here and there: so many keys of a sequence, at most."""
+
+
 # -- texts of errors
 
 ERRORS: Final[list[tuple[str, bytes, str]]] = [
@@ -193,6 +199,8 @@ ERRORS: Final[list[tuple[str, bytes, str]]] = [
 
 
 # -- comparing
+
+SAME: Final = "same"
 
 Ask: TypeAlias = Callable[..., Tree]
 """One more request of the redis-server."""
@@ -212,33 +220,47 @@ class Asked:
         self.ask = ask
 
 
-def alike(asked: Asked) -> bool:
-    """Whether the replies are the same, or differ as they may."""
+def alike(asked: Asked) -> str:
+    """Why two replies are alike: they are the same, or which difference is allowed; empty: they are not alike."""
     name, ours, theirs = asked.name, asked.ours, asked.theirs
     if ours == theirs:
-        return True
+        return SAME
     if is_error(ours) or is_error(theirs):
-        return _same_error(asked)
-    if name in NODE_SPECIFIC:
-        return ours[0] == theirs[0] and is_null(ours) == is_null(theirs)
-    if name in TIMES:
-        return _same_times(asked)
-    if name in DOUBLES and _same_doubles(ours, theirs):
-        return True
-    if name in COORDINATES and _same_coordinates(ours, theirs):
-        return True
-    if name in UNORDERED:
-        return _same_elements(ours, theirs, 1)
-    if name in ("sort", "sort_ro") and is_in_any_order(asked.request):
-        options = [word.upper() for word in asked.request]
-        return shape(ours) == shape(theirs) if b"LIMIT" in options else _same_elements(ours, theirs, 1)
-    if name in UNORDERED_PAIRS:
-        return _same_elements(ours, theirs, 2)
-    if name in DRAWS:
-        return _drawn(asked)
-    if name == "object|encoding":
-        return ours[1] in LARGE_ENCODINGS.get(theirs[1], ())
-    return False
+        return "errors of 7.0" if _same_error(asked) else ""
+    reasons: tuple[tuple[str, bool, Callable[[Asked], bool]], ...] = (
+        ("of the node", name in NODE_SPECIFIC, _same_kind),
+        ("times", name in TIMES, _same_times),
+        ("doubles", name in DOUBLES, _same_doubles),
+        ("coordinates", name in COORDINATES, _same_coordinates),
+        ("no places", name in COORDINATES, _is_no_place),
+        ("what has expired", name == "dbsize", _counts_expired),
+        ("no order", name in UNORDERED, _same_elements),
+        ("no order", name in UNORDERED_PAIRS, _same_pairs),
+        ("no order", name in SORTS, _sorted_in_any_order),
+        ("drawn", name in DRAWS, _drawn),
+        ("encodings", name == "object|encoding", _has_been_large),
+    )
+    return next((reason for reason, concerns, holds in reasons if concerns and holds(asked)), "")
+
+
+def _same_kind(asked: Asked) -> bool:
+    return asked.ours[0] == asked.theirs[0] and is_null(asked.ours) == is_null(asked.theirs)
+
+
+def _counts_expired(asked: Asked) -> bool:
+    live = len(leaves(asked.ask(b"KEYS", b"*")))
+    return live <= int(asked.ours[1]) <= live + EXPIRED_MAX
+
+
+def _sorted_in_any_order(asked: Asked) -> bool:
+    if not is_in_any_order(asked.request):
+        return False
+    limited = b"LIMIT" in [word.upper() for word in asked.request]
+    return shape(asked.ours) == shape(asked.theirs) if limited else _same_elements(asked)
+
+
+def _has_been_large(asked: Asked) -> bool:
+    return asked.ours[1] in LARGE_ENCODINGS.get(asked.theirs[1], ())
 
 
 def is_in_any_order(request: Sequence[bytes]) -> bool:
@@ -270,18 +292,25 @@ def _same_times(asked: Asked) -> bool:
     return any(abs(apart - ahead) <= TOLERANCE_MS for ahead in (0, asked.ahead_ms, -asked.ahead_ms))
 
 
-def _same_doubles(ours: Tree, theirs: Tree) -> bool:
-    if shape(ours) != shape(theirs):
+def _same_doubles(asked: Asked) -> bool:
+    if shape(asked.ours) != shape(asked.theirs):
         return False
-    return all(
-        mine == other or _as_7_2(other) == mine for mine, other in zip(leaves(ours), leaves(theirs), strict=True)
-    )
+    pairs = zip(leaves(asked.ours), leaves(asked.theirs), strict=True)
+    return all(mine == other or _as_7_2(other) == mine or {mine, other} == ZEROS for mine, other in pairs)
 
 
-def _same_coordinates(ours: Tree, theirs: Tree) -> bool:
-    if shape(ours) != shape(theirs):
+def _same_coordinates(asked: Asked) -> bool:
+    if shape(asked.ours) != shape(asked.theirs):
         return False
-    return all(mine == other or _near(mine, other) for mine, other in zip(leaves(ours), leaves(theirs), strict=True))
+    pairs = zip(leaves(asked.ours), leaves(asked.theirs), strict=True)
+    return all(mine == other or _near(mine, other) for mine, other in pairs)
+
+
+def _is_no_place(asked: Asked) -> bool:
+    """Whether there are scores that are no places: what C makes of them is not defined."""
+    ends = [asked.ask(b"ZRANGE", asked.request[1], end, end, b"WITHSCORES") for end in (b"0", b"-1")]
+    scores = [float(leaves(end)[-1]) for end in ends if not is_error(end) and end[1]]
+    return any(not 0 <= score < 1 << 52 for score in scores)
 
 
 def _near(mine: bytes, other: bytes) -> bool:
@@ -298,8 +327,12 @@ def _as_7_2(text: bytes) -> bytes | None:
         return None
 
 
-def _same_elements(ours: Tree, theirs: Tree, step: int) -> bool:
-    return shape(ours) == shape(theirs) and _items(ours, step) == _items(theirs, step)
+def _same_elements(asked: Asked, step: int = 1) -> bool:
+    return shape(asked.ours) == shape(asked.theirs) and _items(asked.ours, step) == _items(asked.theirs, step)
+
+
+def _same_pairs(asked: Asked) -> bool:
+    return _same_elements(asked, 2)
 
 
 def _items(tree: Tree, step: int) -> Counter[tuple[bytes, ...]]:

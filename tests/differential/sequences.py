@@ -12,7 +12,17 @@ from typing import Final
 from peerkv.commands.table import COMMANDS, Kind, find, fits, keys_of
 from peerkv.resp import encode_request
 from peerkv.ring.keys import slot_of
-from tests.differential.differences import LEXICAL, OF_7_2, ONE_AT_A_TIME, PAGES, POPS, Asked, alike, is_in_any_order
+from tests.differential.differences import (
+    LEXICAL,
+    OF_7_2,
+    ONE_AT_A_TIME,
+    PAGES,
+    POPS,
+    SORTS,
+    Asked,
+    alike,
+    is_in_any_order,
+)
 from tests.differential.requests import Requests
 from tests.differential.servers import PLACES, Server
 from tests.differential.trees import Tree, is_error, leaves, shape, shown
@@ -182,6 +192,8 @@ class Comparison:
         self.requests = 0
         self.errors: Counter[bool] = Counter()
         """Requests that were answered by an error, and others."""
+        self.reasons: Counter[str] = Counter()
+        """Why replies were alike."""
         self.names: Counter[str] = Counter()
         """What has been asked, and not answered by an error."""
 
@@ -221,6 +233,8 @@ class Comparison:
             count = 1 if requests[0][2] == b"SKIP" else 2
             requests = requests[-count:]
         mine = ours.ask(place, buffer.data, count)
+        if name in SORTS:
+            self._ask_theirs(place, b"SCAN", b"0", b"COUNT", b"1")
         if name == "pfcount" and len(first) == 2:  # of one key it writes into that there
             buffer = replace(buffer, requests=((*first, first[1]),))
         other = theirs.ask(place, buffer.data, count)
@@ -242,7 +256,7 @@ class Comparison:
         row, name = find(request[0]), full_name(request)
         if (name in OF_7_2 and OF_7_2[name](request)) or (name in LEXICAL and self._has_several_scores(place, request)):
             return True
-        if name in ("sort", "sort_ro") and (self._sorts_by_other_slots(request) or _stores_any_order(request)):
+        if name in SORTS and (self._sorts_by_other_slots(request) or _stores_any_order(request)):
             return True
         if row is None or row.kind not in (Kind.READ, Kind.WRITE) or not fits(row, request):
             return False
@@ -273,7 +287,9 @@ class Comparison:
             self.names[name] += 1
         if name in PAGES and not is_error(ours) and not is_error(theirs):
             return self._walk(sequence, place, name, request, ours, theirs)
-        if alike(Asked(name, request, ours, theirs, self._ahead_ms, partial(self._ask_theirs, place))):
+        why = alike(Asked(name, request, ours, theirs, self._ahead_ms, partial(self._ask_theirs, place)))
+        if why:
+            self.reasons[why] += 1
             return None
         return Difference(sequence, request, shown(ours), shown(theirs))
 
