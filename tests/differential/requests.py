@@ -55,7 +55,8 @@ PATTERNS: Final = [
     *(b"*", b"{x}*", b"?3", b"[hls]*", b"{x}[^hl]1", b"m?", b"m[1-3]", b"\\*", b"", b"{x}s1", b"*1", b"[", b"nosuch*"),
 ]
 SORT_PATTERNS: Final = [b"{x}w*", b"{x}h*->f", b"{x}hm1->*", b"nosort", b"#", b"{x}nosuch*", b"{x}w*->", b"{x}h*->m1"]
-SECONDS: Final = [b"100", b"1000", b"100000", b"0", b"-1", b"x", b"", b"9223372036854775807", b"9223372036854775"]
+SECONDS: Final = [b"0", b"-1", b"x", b"", b"9223372036854775807", b"9223372036854775", b"1e3"]
+LIFETIMES: Final = {"seconds": 1, "milliseconds": 1000, "ttl": 1000}
 UNIX_S: Final = [b"4102444800", b"4102444801", b"4000000000", b"1", b"0", b"-1", b"x", b"9223372036854775807"]
 UNIX_MS: Final = [b"4102444800000", b"4102444800001", b"4000000000123", b"1", b"0", b"-1", b"x", b"9223372036854775807"]
 OFFSETS: Final = [b"0", b"1", b"2", b"7", b"8", b"31", b"100", b"511", b"4000", b"-1", b"x", b"4294967296", b"#1"]
@@ -83,7 +84,7 @@ POOLS: Final[dict[str, list[bytes]]] = {
     "member": ELEMENTS,
     "member1": ELEMENTS,
     "member2": ELEMENTS,
-    "milliseconds": [*[b"100000" if seconds in (b"100", b"1000") else seconds for seconds in SECONDS]],
+    "milliseconds": SECONDS,
     "min": BORDERS,
     "pattern": PATTERNS,
     "pivot": ELEMENTS,
@@ -244,6 +245,8 @@ class Requests:
             return _Count if rng.random() < 0.9 else rng.choice([b"0", b"-1", b"100", b"x", b"1", b"2"])
         if named == "serialized-value" and self._payloads and rng.random() < 0.9:
             return self._payload()
+        if named in LIFETIMES and rng.random() < 0.6:
+            return b"%d" % (LIFETIMES[named] * rng.randrange(100, 1_000_000))  # two that are the same would race
         pool = OF_COMMANDS.get((name, named)) or POOLS.get(named)
         if kind == "integer" and named in ("increment", "decrement", "value"):
             pool = OF_COMMANDS.get((name, named)) or [*SMALL, *BIG, *NOT_INTEGERS]
