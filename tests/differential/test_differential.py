@@ -46,8 +46,9 @@ def test_every_command_is_asked_and_answered(theirs: Sockets, payloads: list[byt
     theirs.connect()
     rng = random.Random(7)
     for name in ASKED:
-        requests = Requests(rng, payloads)
+        requests = Requests(rng, payloads, [ASKED[name].group])
         for number in count():
+            theirs.ask(0, encode_request(requests.request()), 1)  # there must be something to ask for
             replies = theirs.ask(0, encode_request(requests.of(name)), 1)
             if replies and replies[0][0] != b"-":
                 answered.add(name)
