@@ -39,7 +39,7 @@ DIFFERS: Final[dict[str, str]] = {
     "config|get": "parameters that mean something here; what cannot be changed tells what is so",
     "config|rewrite": "always an error: what is set at run time lasts until the node ends",
     "config|set": "parameters that can be changed at run time; others only to what they are",
-    "copy": f"{_ONE_SLOT}; `DB 0` only",
+    "copy": _ONE_SLOT,
     "dbsize": _WHOLE_CLUSTER,
     "debug": "SLEEP only, which has the connection wait, and nobody else",
     "del": _PARTS,
