@@ -18,7 +18,6 @@ Check: TypeAlias = Callable[[Any, int], Any]
 NUMBER_MAX: Final = (1 << 63) - 1
 POSITION_MAX: Final = (BALLOT_MAX + 1 << SEQUENCE_BITS) - 1
 _BYTES: Final = frozenset({bytes})
-_VALUES: Final = frozenset({bytes, type(None)})
 _INTEGERS: Final = frozenset({int})
 _ATOMS: Final = frozenset({type(None), int, bytes, str, bool, float, ReplyError})
 _COMPOUND: Final = frozenset({Map, NullArray, Pairs, Set})
@@ -102,13 +101,6 @@ def keys_of(values: Any, _slots: int = 0) -> list[bytes]:
     """A list of keys."""
     if type(values) is not list or not are_bytes(values):
         raise ValueError("not a list of bytes")
-    return values
-
-
-def values_of(values: Any, _slots: int = 0) -> list[bytes | None]:
-    """A list of values of keys; None: deleted."""
-    if type(values) is not list or not (are_bytes(values) or _VALUES.issuperset(map(type, values))):
-        raise ValueError("not a list of values")
     return values
 
 

@@ -147,7 +147,6 @@ _PARTS: Final[dict[bytes, Command]] = {}
 """What homes run but no client may call: parts of SPREAD commands."""
 
 ONE_KEY: Final = (1, 1, 1)
-NO_KEY: Final = (0, 0, 0)
 
 
 def command(

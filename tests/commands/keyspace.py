@@ -7,7 +7,7 @@ the same afterwards; so does what is made of a value's parts. So every test of a
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis
@@ -17,7 +17,7 @@ from peerkv.commands.table import CHANCE_BYTES, Kind, arity_error, find, find_pa
 from peerkv.resp import CommandError, Map, NullArray, Pairs, Reply, ReplyError, Set
 from peerkv.store.cell import Cell, Value
 from peerkv.store.slot import Copies
-from peerkv.store.values import Collection, in_parts, patched
+from peerkv.store.values import Collection, Patch, patched
 from peerkv.wire.cbor import dump, load
 
 NOW = 1_700_000_000_000
@@ -26,6 +26,11 @@ NOW = 1_700_000_000_000
 def held(value: Value | None) -> Any:
     """What a value holds, to be compared: its parts, as they travel."""
     return [value.TYPE, *[load(dump(list(part))) for part in value.parts()]] if isinstance(value, Collection) else value
+
+
+def in_parts(value: Value) -> Iterator[bytes | Patch]:
+    """Bodies that, one after another, make a value out of nothing."""
+    return value.parts() if isinstance(value, Collection) else iter((value,))
 
 
 def rebuilt(value: Value) -> Value | None:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from peerkv.store.scan import INDEX_FROM, scan_order
-from peerkv.store.values import PART_BYTES, Collection, Patch, Value, checked, in_parts, patched, size_of
+from peerkv.store.values import PART_BYTES, Collection, Patch, Value, checked, patched, size_of
 from peerkv.store.values.hashes import Hash, LargeHash, SmallHash
 from peerkv.store.values.keyed import SMALL_BYTES_MAX, SMALL_MAX, Urn
 from peerkv.store.values.sets import LargeSet, SmallSet
+from tests.commands.keyspace import in_parts
 
 
 def numbers(seed: int = 0) -> Iterator[int]:

@@ -114,11 +114,6 @@ def _shape(name: str, length: int) -> tuple[type, ...]:
     return shape
 
 
-def in_parts(value: Value) -> Iterator[bytes | Patch]:
-    """Bodies that, one after another, make a value out of nothing."""
-    return iter((value,)) if type(value) is bytes else value.parts()  # type: ignore[union-attr]
-
-
 def size_of(value: Value | None) -> int:
     """Bytes, about."""
     if type(value) is bytes:
