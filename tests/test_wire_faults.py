@@ -15,12 +15,12 @@ from peerkv import wire
 from peerkv.agreement.checks import POSITION_MAX
 from peerkv.agreement.operation import EpochAccept, EpochPrepare, Fetch, Message, Prepare, Progress, ReadCells
 from peerkv.agreement.peer import Peer
+from peerkv.cbor import ERROR_TAG
 from peerkv.node import Node
 from peerkv.resp import Map, Pairs, ReplyError, Set, encode_request
 from peerkv.ring.topology import Owner, Topology
 from peerkv.settings import Settings
 from peerkv.store.cell import BALLOT_MAX, SEQUENCE_BITS, make_ballot
-from peerkv.wire.cbor import ERROR_TAG
 
 FAST = settings(
     deadline=None,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, TypeVar
 
-from peerkv.wire.cbor import dump, load_one
+from peerkv.cbor import dump, load_one
 from peerkv.wire.limits import DEPTH_MAX, NAME_CHARACTERS_MAX, NUMBER_MAX
 
 MAGIC: Final = b"pk"

@@ -14,7 +14,7 @@ from peerkv.agreement.columns import COLUMNS, Arguments, Column, Columns, Tell
 from peerkv.agreement.packing import pack_accepts
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.turn import Accepts
-from peerkv.wire.cbor import dump, encode_tagged, load
+from peerkv.cbor import dump, encode_tagged, load
 from peerkv.wire.envelope import Kind, Refusal, integer, name_of, open_envelope, seal
 from peerkv.wire.limits import FRAME_BYTES
 

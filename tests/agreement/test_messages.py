@@ -29,9 +29,9 @@ from peerkv.agreement.operation import (
     fits,
 )
 from peerkv.agreement.turn import Accepts
+from peerkv.cbor import dump, load
 from peerkv.resp import ReplyError
 from peerkv.ring.keys import SLOTS
-from peerkv.wire.cbor import dump, load
 
 EXAMPLES: list[Message] = [
     Prepare([1, 2], [3, 4]),

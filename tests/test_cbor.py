@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peerkv.cbor import DEPTH_MAX, ERROR_TAG, dump, load, load_one
 from peerkv.resp import ReplyError
-from peerkv.wire.cbor import DEPTH_MAX, ERROR_TAG, dump, load, load_one
 
 plain = st.recursive(
     st.none()
