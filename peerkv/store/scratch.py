@@ -1,0 +1,157 @@
+"""Cells as several commands see them that are run one after another, while the cells themselves stay as they are.
+
+What a command wants done is noted; whoever looks at a key sees what that makes of it. A collection is copied only if a
+later command looks at what an earlier one has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from peerkv.store.cell import Cell, Cells, Change
+from peerkv.store.values import MOVE, OF_ANOTHER, Body, Collection, Patch, Value, patched
+from peerkv.store.values.held import Held
+
+_Default = TypeVar("_Default")
+
+
+class Elsewhere(BaseException):
+    """A key was looked at that is not among these cells; what was begun is to be begun anew where it is. (No
+    `Exception`, so that nobody on the way takes it for a fault.)"""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class Occupied(BaseException):
+    """Likewise, one that a transaction holds."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class Scratch(Mapping[bytes, Cell]):
+    """For the commands of one transaction or script; `changes` are all that they have made, in order."""
+
+    __slots__ = ("_cells", "_elsewhere", "_now", "_own", "_patches", "changes")
+
+    def __init__(self, cells: Cells, now: int, elsewhere: Callable[[bytes], bool] | None = None) -> None:
+        """`elsewhere`: whether a key is of other cells; without it that is seen to by `cells`."""
+        self._cells = cells
+        self._now = now
+        self._elsewhere = elsewhere
+        self._own: dict[bytes, Cell] = {}
+        """What is seen instead."""
+        self._patches: dict[bytes, list[tuple[Patch, int]]] = {}
+        """What nobody has looked at since."""
+        self.changes: list[Change] = []
+
+    # -- what commands see
+
+    @overload
+    def get(self, key: bytes, default: None = None, /) -> Cell | None: ...
+
+    @overload
+    def get(self, key: bytes, default: Cell | _Default, /) -> Cell | _Default: ...
+
+    def get(self, key: bytes, default: Any = None, /) -> Any:
+        if key in self._patches:
+            self._settle(key)
+        cell = self._own.get(key)
+        if cell is None:
+            cell = self._first_look(key)
+        return cell if cell is not None else default
+
+    def __getitem__(self, key: bytes) -> Cell:
+        cell = self.get(key)
+        if cell is None:
+            raise KeyError(key)
+        return cell
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, bytes) and self.get(key) is not None
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._own
+        yield from (key for key in self._cells if key not in self._own)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _first_look(self, key: bytes) -> Cell | None:
+        if self._elsewhere is not None and self._elsewhere(key):
+            raise Elsewhere(key)
+        cell = self._cells.get(key)
+        if cell is None:
+            return None
+        if isinstance(cell[1], Held):
+            raise Occupied(key)
+        if 0 < cell[2] <= self._now and cell[1] is not None:  # nobody sees it again (protocol rule X2)
+            self.changes.append((key, None, 0))
+            cell = self._own[key] = cell[0], None, 0
+        return cell
+
+    def _settle(self, key: bytes) -> None:
+        patches = self._patches.pop(key)
+        cell = self._own.get(key)
+        if cell is not None:
+            value = cell[1]
+        else:
+            cell = self._cells.get(key)
+            value = cell[1] if cell is not None else None
+            if isinstance(value, Collection):
+                value = value.copy()
+        for body, _ in patches:
+            value = patched(value, body)
+        self._own[key] = 0, value, patches[-1][1] if value is not None else 0
+
+    # -- what they do
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """A command has made these."""
+        for key, body, deadline in changes:
+            self._apply(key, body, deadline)
+        self.changes += changes
+
+    def _apply(self, key: bytes, body: Body, deadline: int) -> None:
+        if key not in self._own and key not in self._patches:
+            self._first_look(key)
+        if type(body) is tuple and body[0] in OF_ANOTHER:
+            self._patches.pop(key, None)
+            self._own[key] = 0, self._taken(body), deadline
+        elif isinstance(body, tuple):
+            self._patches.setdefault(key, []).append((body, deadline))
+        else:
+            self._patches.pop(key, None)
+            self._own[key] = 0, body, deadline
+
+    def _taken(self, body: Patch) -> Value | None:
+        source = body[1]
+        cell = self.get(source)
+        value = cell[1] if cell is not None else None
+        is_ours = source in self._own and body[0] == MOVE
+        return value.copy() if isinstance(value, Collection) and not is_ours else value
+
+    def travelling(self) -> list[Change]:
+        """The changes so that none of them takes what another key holds, which may be in another slot."""
+        if not any(type(body) is tuple and body[0] in OF_ANOTHER for _, body, _ in self.changes):
+            return self.changes
+        replay = Scratch(self._cells, self._now)
+        found: list[Change] = []
+        for key, body, deadline in self.changes:
+            if type(body) is tuple and body[0] in OF_ANOTHER:
+                found += _as_parts(key, replay._taken(body), deadline)
+            else:
+                found.append((key, body, deadline))
+            replay.apply([(key, body, deadline)])
+        return found
+
+
+def _as_parts(key: bytes, value: Value | None, deadline: int) -> list[Change]:
+    """Changes that put a value, whatever is there."""
+    if isinstance(value, Collection):
+        return [(key, None, 0), *((key, part, deadline) for part in value.parts())]
+    return [(key, value, deadline if value is not None else 0)]

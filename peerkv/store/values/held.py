@@ -1,0 +1,117 @@
+"""What stands at a key that a transaction over several slots holds: what was there, and what is to become of it.
+
+A cell that is held looks as if it had expired (its deadline is `HELD`, the first millisecond of cluster time), so that
+every reader asks the home, which knows, and nothing else on the way of a read or a write need know of transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TypeAlias
+
+from peerkv.cbor import dump, load
+from peerkv.store.values import Body, Collection, Patch, Value, checked, patch, patched, size_of
+
+HELD: Final = 1
+"""In place of the deadline of a cell that is held."""
+BODIES_MAX: Final = 1 << 20
+
+Tentative: TypeAlias = Sequence[tuple[Body, int]]
+"""What is to be done to a key, one after another: body, deadline."""
+
+
+class Held(Collection):
+    """A key that is held; what it holds is neither read nor changed before it is let go."""
+
+    __slots__ = ("deadline", "process", "then", "ticket", "value")
+
+    TYPE = "none"
+
+    def __init__(self, value: Value | None, deadline: int, process: int, ticket: int, then: Tentative) -> None:
+        self.value = value
+        """None: nothing was there."""
+        self.deadline = deadline
+        self.process = process
+        """The transaction: its coordinator, and ..."""
+        self.ticket = ticket
+        """... the ticket of its decision, whose slot is the one where that is written."""
+        self.then = then
+        """What is done to the value if the transaction is committed."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def parts(self) -> Iterator[Patch]:
+        if isinstance(self.value, Collection):
+            yield from self.value.parts()
+        elif self.value is not None:
+            yield ("put", self.value)
+        yield holding(self.process, self.ticket, self.deadline, self.then)
+
+    def copy(self) -> Collection:
+        value = self.value.copy() if isinstance(self.value, Collection) else self.value
+        return Held(value, self.deadline, self.process, self.ticket, self.then)
+
+    @property
+    def size(self) -> int:
+        return 200 + size_of(self.value) + sum([64 + len(packed([change])) for change in self.then])
+
+
+def packed(changes: Tentative) -> bytes:
+    """As one string of bytes."""
+    return dump([[list(body) if type(body) is tuple else body, deadline] for body, deadline in changes])
+
+
+def unpacked(content: bytes) -> Tentative:
+    """Raises ValueError for what is none."""
+    rows = load(content)
+    if type(rows) is not list:
+        raise ValueError("not changes")
+    found: list[tuple[Body, int]] = []
+    for row in rows:
+        if type(row) is not list or len(row) != 2 or type(row[1]) is not int or not 0 <= row[1] < 1 << 63:
+            raise ValueError("not a change")
+        body = row[0]
+        found.append((body if body is None or type(body) is bytes else checked(body), row[1]))
+    return found
+
+
+def holding(process: int, ticket: int, deadline: int, then: Tentative) -> Patch:
+    """The patch that holds a key for a transaction; `deadline` is the one that it has."""
+    return ("hold", process, ticket, deadline, packed(then))
+
+
+def freeing(held: Held, then: Tentative | None) -> tuple[Patch, int]:
+    """The body that lets a key go, and its deadline. `then`: what is done to the value; None: what was agreed on when
+    it was held."""
+    changes = held.then if then is None else then
+    body: Patch = ("free",) if then is None else ("free", packed(then))
+    return body, changes[-1][1] if changes else held.deadline
+
+
+@patch("put", bytes)
+def _put(_value: Value | None, arguments: Sequence[Any]) -> bytes:
+    return bytes(arguments[0])
+
+
+@patch("hold", int, int, int, bytes)
+def _hold(value: Value | None, arguments: Sequence[Any]) -> Held:
+    process, ticket, deadline, then = arguments
+    if isinstance(value, Held):
+        raise ValueError("it is held already")
+    return Held(value, deadline, process, ticket, unpacked(then))
+
+
+@patch("free", each=(bytes,))
+def _free(value: Value | None, arguments: Sequence[Any]) -> Value | None:
+    if not isinstance(value, Held):
+        raise ValueError("it is not held")
+    found = value.value
+    for body, _ in unpacked(arguments[0]) if arguments else value.then:
+        found = patched(found, body) if isinstance(body, tuple) else body
+    return found
+
+
+def held_in(value: Value | None) -> Value | None:
+    """What a key holds, or held before a transaction has come to hold it."""
+    return value.value if isinstance(value, Held) else value
