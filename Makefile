@@ -44,6 +44,7 @@ sim: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.sim --seeds 2000 --jobs $(JOBS)
+	$(BIN)/python -m tests.sim --transactions --seeds 2000 --jobs $(JOBS) --slots 256 --seconds 30
 	$(BIN)/python -m tests.sim --seeds 200 --slots 16384 --jobs $(JOBS)
 	$(BIN)/python -m tests.sim --loss --seeds 1000 --jobs $(JOBS) --slots 256 --seconds 30
 

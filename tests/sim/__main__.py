@@ -29,6 +29,7 @@ def main() -> None:
     )
     parser.add_argument("--burst", action="store_true", help="bursts on a healthy cluster whose turns take time")
     parser.add_argument("--loss", action="store_true", help="any number of nodes is killed and restarted empty")
+    parser.add_argument("--transactions", action="store_true", help="all clients ask for transactions, on few keys")
     parser.add_argument("--trace", action="store_true")
     options = parser.parse_args()
     if options.slots not in (1 << bits for bits in range(8, 15)):
@@ -37,20 +38,22 @@ def main() -> None:
     if options.burst:
         _bursts(seeds, options.jobs, options.slots, options.trace)
     began = time.monotonic()
-    failed = operations = unknown = gave_up = done = 0
-    work = [(seed, options.seconds, options.slots, options.trace, options.loss) for seed in seeds]
+    failed = operations = unknown = gave_up = transactions = aborted = done = 0
+    work = [(seed, options.seconds, options.slots, options.trace, options.loss, options.transactions) for seed in seeds]
     with multiprocessing.Pool(1 if options.trace else options.jobs) as pool:
         for result in pool.imap_unordered(_run, work):
             done += 1
             operations += result.operations
             unknown += result.unknown
             gave_up += result.gave_up
+            transactions += result.transactions
+            aborted += result.aborted
             if result.problems:
                 failed += 1
                 print(f"seed {result.seed}: {len(result.problems)} problems, the first ones:")
                 for problem in result.problems[:4]:
                     print(f"    {problem}")
-                again = "--loss " * options.loss
+                again = "--loss " * options.loss + "--transactions " * options.transactions
                 again += (
                     f"--first {result.seed} --seeds 1 --slots {options.slots} --seconds {options.seconds:g} --trace"
                 )
@@ -60,7 +63,8 @@ def main() -> None:
     print(
         f"{done} seeds of {options.seconds:g} virtual seconds with {options.slots} slots"
         f" in {time.monotonic() - began:.0f} s: {failed} failed;"
-        f" {operations} operations, {unknown} of unknown outcome, {gave_up} histories too wide to judge"
+        f" {operations} operations, {unknown} of unknown outcome, {gave_up} histories too wide to judge;"
+        f" {transactions} transactions, {aborted} aborted"
     )
     sys.exit(1 if failed else 0)
 
@@ -82,10 +86,12 @@ def _run_burst(work: tuple[int, int, bool]) -> Burst:
     return run_burst(seed, slots, tracing=tracing)
 
 
-def _run(work: tuple[int, float, int, bool, bool]) -> Result:
-    seed, seconds, slots, tracing, losing = work
+def _run(work: tuple[int, float, int, bool, bool, bool]) -> Result:
+    seed, seconds, slots, tracing, losing, crowded = work
     try:
-        return (run_loss if losing else run_seed)(seed, seconds, slots, tracing=tracing)
+        if losing:
+            return run_loss(seed, seconds, slots, tracing=tracing)
+        return run_seed(seed, seconds, slots, tracing=tracing, crowded=crowded)
     except Exception:
         return Result(seed, problems=[traceback.format_exc()])
 

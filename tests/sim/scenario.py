@@ -9,23 +9,39 @@ from math import inf
 from random import Random
 from typing import Any, Final
 
+from peerkv import databases
 from peerkv.agreement import handout, journal
 from peerkv.commands.table import find, keys_of
+from peerkv.databases import database_of
 from peerkv.resp import Reply, ReplyError
 from peerkv.ring.topology import Topology
 from peerkv.settings import Settings
 from peerkv.store import values
+from peerkv.store.values.held import Held
 from tests.sim.checker import Violation
 from tests.sim.clients import NOTHING_DONE, Client, Request, Scanner, operations_of, whole_of
 from tests.sim.history import GaveUp, Operation, histories, violation
-from tests.sim.world import FOLLOW_LEAST, SLOTS, Connection, World
+from tests.sim.jobs import Outcome, Worker
+from tests.sim.strikes import Strikes
+from tests.sim.transactions import Transactions, present
+from tests.sim.world import FOLLOW_LEAST, SLOTS, Connection, Host, World
 
 CLIENTS: Final = 6
+WORKERS: Final = (3, 0.1)
+"""Clients that ask for transactions, and how long they think between two, about; ..."""
+CROWD: Final = (10, 0.03)
+"""... and where there are no others."""
 SETTLE_S: Final = 25.0
 HEALTHY_WITHIN_S: Final = 90.0
 """After the last fault: all copies back, all digests equal, no tombstone."""
 DATA_MAX: Final = 9
 FORGET_AFTER_S: Final = 8.0
+FINAL: Final = 900
+"""Numbers of clients that look in the end begin here, ..."""
+FINAL_S: Final = 3.0
+"""... and so long they have for it."""
+RECORDS: Final = getattr(databases, "RECORDS", -1)
+"""The database that records of transactions are in."""
 
 
 @dataclass
@@ -36,6 +52,10 @@ class Result:
     operations: int = 0
     unknown: int = 0
     refused: int = 0
+    transactions: int = 0
+    """That were done, and ..."""
+    aborted: int = 0
+    """... that were not, as something that they watched had changed."""
     gave_up: int = 0
     faults: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -44,7 +64,10 @@ class Result:
 class Scenario:
     """A seed's cluster, its load and its faults."""
 
-    def __init__(self, seed: int, seconds: float, slots: int = SLOTS, *, tracing: bool = False) -> None:
+    def __init__(
+        self, seed: int, seconds: float, slots: int = SLOTS, *, tracing: bool = False, crowded: bool = False
+    ) -> None:
+        """`crowded`: all clients ask for transactions, on few keys."""
         self.world = World(seed, slots, tracing=tracing)
         self.result = Result(seed)
         self.seconds = seconds
@@ -61,11 +84,18 @@ class Scenario:
         self.flushes = rng.random() < 0.15
         """Clients send FLUSHALL; otherwise one scans."""
         self.scans = not self.flushes
+        self.crowded = crowded
+        if crowded:
+            self.scans = self.flushes = False
         self.small = rng.random() < 0.5
         """Bounds of bytes are small; see `run_seed`."""
         self.placed = rng.random() < 0.3
         """Nodes have zones and weights."""
         self.world.forget_after = FORGET_AFTER_S
+        self.strikes = Strikes(self)
+        self.transactions: Transactions | None = None
+        if crowded or (seed % 2 == 0 and present().multi and not self.flushes):
+            self.transactions = Transactions(Random(seed), present(), few=crowded)
 
     def connect(self, rng: Random, favourite: str = "") -> Connection | None:
         """A client's connection to that node if it can be, or to any."""
@@ -115,8 +145,12 @@ class Scenario:
         if not all(ready):
             self.result.problems.append("the cluster was not born within 4 s")
             return
-        for number in range(CLIENTS):
+        for number in range(0 if self.crowded else CLIENTS):
             world.after(0.01, Client(self, number).act)
+        if self.transactions is not None:
+            count, think_s = CROWD if self.crowded else WORKERS
+            for number in range(count):
+                world.after(0.01, Worker(self, self.transactions, number, think_s).act)
         if self.scans:
             world.after(0.0, Scanner(self).begin)
         if not self.quiet:
@@ -129,8 +163,33 @@ class Scenario:
             world.run(world.now + 2.0)
         self.result.problems += wrong[:3]
         self._read_everything()
+        if self.transactions is not None:
+            self._end_transactions(self.transactions)
         for keys, history in histories(self.operations).items():
             self._judge(keys, history)
+
+    def _end_transactions(self, load: Transactions) -> None:
+        """Every node says what it has come to; then it is judged."""
+        world, result = self.world, self.result
+        ends: list[Outcome] = []
+        for number, (name, host) in enumerate(world.hosts.items()):
+            if host.node is not None:
+                before = len(ends)
+                worker = Worker(self, load, FINAL + number, inf)
+                worker.at_last(name, load.final(worker), ends.append)
+                world.run(world.now + FINAL_S)
+                if len(ends) == before:
+                    result.problems.append(f"{name} has not answered in the end")
+        load.judge(ends)
+        result.problems += load.problems
+        result.operations += sum(load.outcomes.values())
+        result.transactions, result.aborted = load.outcomes[True], load.aborted
+        result.refused += load.outcomes[False] - load.aborted
+        result.unknown += load.outcomes[None]
+
+    def commits(self, host: Host) -> None:
+        """A node is about to be asked for a transaction."""
+        self.strikes.begins(host)
 
     def _place(self) -> dict[str, Any]:
         """A node's place among the others."""
@@ -194,15 +253,15 @@ class Scenario:
         return [name for name, host in self.world.hosts.items() if host.node is not None and not host.paused]
 
     def _pause(self) -> str:
-        return self._stop_for(self.world.rng.choice((0.02, 0.1, 0.5, 2.0, 6.0)), [self.world.rng.choice(self._live())])
+        return self.stop_for(self.world.rng.choice((0.02, 0.1, 0.5, 2.0, 6.0)), [self.world.rng.choice(self._live())])
 
     def _pause_several(self) -> str:
         """A machine stops, or all of them (a snapshot, a host that is moved)."""
         rng = self.world.rng
         live = self._live()
-        return self._stop_for(rng.choice((0.1, 0.5, 2.0)), rng.sample(live, rng.randint(1, len(live))))
+        return self.stop_for(rng.choice((0.1, 0.5, 2.0)), rng.sample(live, rng.randint(1, len(live))))
 
-    def _stop_for(self, seconds: float, names: list[str]) -> str:
+    def stop_for(self, seconds: float, names: list[str]) -> str:
         world = self.world
         for name in names:
             host = world.hosts[name]
@@ -248,7 +307,9 @@ class Scenario:
         return f"{text} for {seconds} s"
 
     def _isolate(self) -> str:
-        name = self.world.rng.choice(list(self.world.hosts))
+        return self.isolate(self.world.rng.choice(list(self.world.hosts)))
+
+    def isolate(self, name: str) -> str:
         others = [other for other in self.world.hosts if other != name]
         return self._cut({(name, o) for o in others} | {(o, name) for o in others}, f"{name} is cut off")
 
@@ -275,18 +336,23 @@ class Scenario:
         known = [h.node.topology for h in self.world.hosts.values() if h.node is not None and h.node.topology]
         return max(known, key=lambda topology: topology.epoch, default=None)
 
+    def expendable(self) -> Topology | None:
+        """The topology, if any one member may be killed: all of them live, and no change is under way."""
+        topology = self._topology()
+        living = {host.node.process for host in self.world.hosts.values() if host.node is not None}
+        if topology is None or topology.is_joint or len(topology.members) < 3:
+            return None
+        return topology if all(member.process in living for member in topology.members) else None
+
     def _kill(self) -> str:
         """A data node loses its memory, if a majority of every slot's owners keeps theirs: all members live, and no
         change is under way."""
         world = self.world
-        topology = self._topology()
-        living = {host.node.process: name for name, host in world.hosts.items() if host.node is not None}
-        if topology is None or topology.is_joint or any(m.process not in living for m in topology.members):
+        topology = self.expendable()
+        if topology is None:
             return ""
-        if len(topology.members) < 3:
-            return ""
-        name = living[world.rng.choice(topology.members).process]
-        host = world.hosts[name]
+        host = world.by_process[world.rng.choice(topology.members).process]
+        name = host.settings.name
         host.kill()
         if world.rng.random() < 0.5:
             world.after(world.rng.uniform(0.05, 12), lambda: host.start() if host.node is None else None)
@@ -404,7 +470,20 @@ class Scenario:
                 wrong.append(f"copies of slot {slot} differ: {held}")
             elif any(state[2] for state in held.values()):
                 wrong.append(f"tombstones of slot {slot} stay: {held}")
-        return wrong
+        return wrong or self._left_of_transactions()
+
+    def _left_of_transactions(self) -> list[str]:
+        """Keys that are held, and records."""
+        if self.transactions is None:
+            return []
+        return [
+            f"{name} still has {'a hold of' if isinstance(cell[1], Held) else 'the record'} {key!r}"
+            for name, host in self.world.hosts.items()
+            if host.node is not None
+            for cells in host.node.view.copies.cells
+            for key, cell in cells.items()
+            if isinstance(cell[1], Held) or (cell[1] is not None and database_of(key) == RECORDS)
+        ]
 
     def _read_everything(self) -> None:
         """Every key from every node; what they say belongs to the history."""
@@ -428,9 +507,10 @@ class Scenario:
                     self.operations.append(Operation(began, world.now, whole_of(key), reply))
 
 
-def run_seed(seed: int, seconds: float, slots: int = SLOTS, *, tracing: bool = False) -> Result:
-    """Run one seed for so many virtual seconds of faults; in some of them what is bounded by MiB is so by kB."""
-    scenario = Scenario(seed, seconds, slots, tracing=tracing)
+def run_seed(seed: int, seconds: float, slots: int = SLOTS, *, tracing: bool = False, crowded: bool = False) -> Result:
+    """Run one seed for so many virtual seconds of faults; in some of them what is bounded by MiB is so by kB.
+    `crowded`: all clients ask for transactions, on few keys."""
+    scenario = Scenario(seed, seconds, slots, tracing=tracing, crowded=crowded)
     with _small(scenario.world.rng) if scenario.small else contextlib.nullcontext():
         return scenario.run()
 

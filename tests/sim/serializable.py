@@ -45,6 +45,8 @@ class Appending:
     connection: int = 0
     """0: one of its own."""
     order: int = 0
+    one_of: bool = False
+    """It appends to one of these lists, whichever it is, not to all of them."""
     what: str = ""
     """How it was asked for, for people."""
 
@@ -75,8 +77,10 @@ def _of_lists(operations: Sequence[Appending], final: Mapping[bytes, Ids]) -> li
         shown = [key for key in op.appends if op.id in kept.get(key, ())]
         if shown and op.done is False:
             wrong.append(f"what did not happen shows in {shown}: {op}")
-        elif shown and len(shown) < len(op.appends):
+        elif shown and len(shown) < (1 if op.one_of else len(op.appends)):
             wrong.append(f"half a transaction, in {shown} alone: {op}")
+        elif len(shown) > 1 and op.one_of:
+            wrong.append(f"more than was asked for, in {shown}: {op}")
         elif op.appends and not shown and op.done:
             wrong.append(f"what was acknowledged is missing: {op}")
     return wrong
@@ -146,7 +150,7 @@ def _edges(nodes: Sequence[Appending], final: Mapping[bytes, Ids]) -> Edges:
                 edges[wrote[count - 1]].append((node, f"whose {key.decode()} is seen by"))
             if count < len(wrote):
                 edges[node].append((wrote[count], f"which reads {key.decode()} without"))
-    sent = sorted([(op.connection, op.order, node) for node, op in enumerate(nodes) if op.connection])
+    sent = sorted([(op.connection, op.order, node) for node, op in enumerate(nodes) if op.connection and not op.one_of])
     last: dict[tuple[int, bytes], int] = {}
     for connection, _, node in sent:
         for key in {*nodes[node].appends, *nodes[node].reads}:

@@ -11,6 +11,12 @@ def test_seeds(seed: int) -> None:
     assert run_seed(seed, 30.0, 256).problems == []
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5, 6])
+def test_transactions_on_few_keys(seed: int) -> None:
+    """Clients that meet, on nodes that die in the middle of what they do for them."""
+    assert run_seed(seed, 20.0, 256, crowded=True).problems == []
+
+
 def test_a_seed_with_all_slots() -> None:
     """As many as ship; what takes time by the slot shows here alone."""
     assert run_seed(1, 8.0, 16384).problems == []

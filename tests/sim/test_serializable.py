@@ -110,6 +110,14 @@ def test_what_was_watched_had_not_changed() -> None:
     assert "changed since WATCH" in judged(first, own, x="ab")
 
 
+def test_a_script_may_say_where_it_writes() -> None:
+    asked = op("a", (0, inf), "xyz", done=None)
+    asked.one_of = True
+    assert judged(asked, x="", y="a", z="") == ""
+    assert judged(asked, x="", y="", z="") == ""
+    assert "more than was asked for" in judged(asked, x="a", y="a", z="")
+
+
 def test_one_connection_is_in_order_of_one_list() -> None:
     """Both are under way at the same time; the promise is of one key."""
     one, other, reader = op("a", (0, 9), "x"), op("b", (0, 9), "x"), op("r", (0, 9), y="", x="")

@@ -188,6 +188,10 @@ class Host:
         """What came while the process was stopped or busy."""
         self._wakes_at = inf
         self._wake_due = inf
+        self._frames_left = 0
+        """So many more, and ..."""
+        self._then: Callable[[], None] = lambda: None
+        """... something happens; 0: nothing does."""
         self._checked: Checked
         """What watches its copies."""
         self._look_at = 0.0
@@ -208,6 +212,7 @@ class Host:
         self.stopped = ""
         self.topology = None
         self._wakes_at = self._wake_due = inf
+        self._frames_left = 0
         self._inputs.clear()
         self._late.clear()
         wrong = rng.choice(WALL_WRONG_S) * rng.uniform(-1, 1)
@@ -314,6 +319,12 @@ class Host:
         if self._inputs or (self._readable and not self._clients_paused):
             self.turn()
 
+    def after_frames(self, count: int, then: Callable[[], None]) -> None:
+        """Do something as soon as the node has sent so many more frames; what a turn was to send behind that is not
+        sent if it has ended the node."""
+        if self.node is not None:
+            self._frames_left, self._then = count, then
+
     def jump(self, seconds: float) -> None:
         """The node's clock goes forward."""
         self.offset += seconds
@@ -342,6 +353,12 @@ class Host:
             link = self.links.get(process)
             if link is not None:
                 link.send(payload)
+                if self._frames_left:
+                    self._frames_left -= 1
+                    if not self._frames_left:
+                        self._then()
+                        if self.node is not node:
+                            return
         for session, held in outbox.holds:
             connection = self.connections.get(session.id)
             if connection is not None:
