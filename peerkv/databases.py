@@ -13,7 +13,11 @@ MARK: Final = b"\xff{db"
 line comes to `slot_of` with it. A key of database 0 that begins like that is one of the other database, too."""
 _PREFIX_BYTES: Final = len(MARK) + 3
 _PREFIXES: Final = (b"", *(b"%b%02d}" % (MARK, number) for number in range(1, DATABASES)))
-_NUMBERS: Final = {prefix: number for number, prefix in enumerate(_PREFIXES) if prefix}
+RECORDS: Final = 99
+"""No database of clients: what the cluster itself keeps as keys, such as decisions of transactions."""
+RECORD: Final = b"%b%d}" % (MARK, RECORDS)
+"""Those begin with this."""
+_NUMBERS: Final = {prefix: number for number, prefix in enumerate(_PREFIXES) if prefix} | {RECORD: RECORDS}
 
 
 def in_database(key: bytes, database: int) -> bytes:

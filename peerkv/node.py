@@ -41,8 +41,8 @@ from peerkv.clients.pipeline import UNREAD_MAX, Dispatcher
 from peerkv.clients.session import Session
 from peerkv.clock import SKEW_MOST_MS, Clock
 from peerkv.commands import catalogue
-from peerkv.commands.table import KEYS, RUNS
-from peerkv.databases import database_of
+from peerkv.commands.table import KEYS, RUNS, awaited
+from peerkv.databases import RECORDS, database_of
 from peerkv.gossip.member import (
     PROTOCOL_VERSIONS,
     Address,
@@ -63,6 +63,7 @@ from peerkv.ring.topology import Topology, describe_epoch
 from peerkv.settings import Role, Settings, peer_address
 from peerkv.steward import Steward
 from peerkv.store.cell import MEMBER_MASK
+from peerkv.transactions import Settling, Transactions
 
 if TYPE_CHECKING:
     from random import Random
@@ -156,6 +157,7 @@ class Node:
             rng,
             RUNS,
             KEYS,
+            awaited,
             self.coordinator.settle,
             self.coordinator.refused,
         )
@@ -177,7 +179,13 @@ class Node:
             self._forget_topology,
             self._log,
         )
-        self.dispatcher = Dispatcher(self, self.view, self.operations, self.replica, self.home, self.coordinator, rng)
+        self.transactions = Transactions(clock, self.view, self.operations, self.coordinator)
+        self.settling = Settling(
+            settings, clock, self.view, self.operations, self.coordinator, self.home, self.transactions
+        )
+        self.dispatcher = Dispatcher(
+            self, self.view, self.operations, self.replica, self.home, self.coordinator, self.transactions, rng
+        )
         self.links = Links(
             settings, clock, self.view, rng, self._log, self._link_up, self._link_down, self._ask_again, versions
         )
@@ -627,6 +635,7 @@ class Node:
         self.progress.hand_back()
         self.upkeep.tend(now)
         self.load.move(now, self.coordinator.writes)
+        self.settling.look()
         self.steward.consider_birth()
         self.steward.consider_change()
         self.upkeep.compare(COMPARE_CELLS)
@@ -676,7 +685,8 @@ class Node:
         self.view.mark(self.process, self.coordinator.mark)
         while True:
             self.home.flush()
-            if not dispatcher.resume():
+            went_on = self.operations.go_on(now)
+            if not dispatcher.resume() and not went_on:
                 break
         dispatcher.end_turn()
         view = self.view
@@ -759,7 +769,7 @@ class Node:
             cells = copies.cells[number]
             for key in marked:
                 _, value, deadline = cells[key]
-                if value is not None:
+                if value is not None and database_of(key) != RECORDS:
                     known, ending = found.get(database_of(key), (0, 0))
                     found[database_of(key)] = known + 1, ending + bool(deadline and number in homes)
         keys -= sum([known for known, _ in found.values()])

@@ -46,6 +46,16 @@ BUSY_PATIENCE: Final = 3
 move, a slow machine), and what they are asked is more likely to be done than not."""
 
 
+class _Nobody(Sink):
+    """Waits for nothing."""
+
+    __slots__ = ()
+
+    def complete(self) -> None:
+        pass
+
+
+NOBODY: Final = _Nobody(0)
 Write: TypeAlias = tuple[Sequence[bytes], Sink, int, int, Peer | None, float]
 """(request, sink, index, ticket of the operation to be run before or 0, who was asked first, when). A tuple, as one is
 made for every operation: it costs a sixth of an object."""
@@ -120,6 +130,8 @@ class Coordinator:
         were to follow: what was to follow them follows those."""
         self._failed_kept = 0
         """How many there were when those were dropped last that say nothing any more."""
+        self._reserved: set[int] = set()
+        """Tickets of operations that have not been asked for yet, and perhaps never are."""
         self._budget = Budget()
         self._earned = 0
         self.reads = Reads(
@@ -163,6 +175,37 @@ class Coordinator:
             self._pursued[ticket] = pursuit = Pursuit(None, self._clock.now, out=False, undecided=0)
             self._later(ticket, pursuit, RETRY_FIRST_S)
         return ticket
+
+    def reserve(self, number: int) -> int:
+        """The ticket of an operation that is still to come. Our mark does not pass it before `release`: so an owner
+        that knows of a higher mark knows that it will never come (protocol rules T4 and G1)."""
+        self._counter += 1
+        ticket = self._counter << TICKET_SLOT_BITS | number
+        self.pending[ticket] = ((), NOBODY, 0, 0, None, self._clock.now)
+        self._pursued[ticket] = Pursuit(None, self._clock.now, out=False, undecided=0)
+        self._reserved.add(ticket)
+        return ticket
+
+    def write_reserved(self, ticket: int, request: Sequence[bytes], sink: Sink, index: int, after: int) -> None:
+        """As `write`, under a ticket that was reserved."""
+        self._reserved.discard(ticket)
+        number = ticket & TICKET_SLOT
+        target = self.view.targets[number]
+        self.pending[ticket] = (request, sink, index, after, target, self._clock.now)
+        pursuit = self._pursued[ticket] = Pursuit(target, self._clock.now, out=target is not None)
+        if target is None or (self._given_up and not self._may_follow(number)):
+            pursuit.out, pursuit.undecided = False, 0
+            self._later(ticket, pursuit, RETRY_FIRST_S)
+            return
+        target.forwards += (ticket, after, request)
+        self._later(ticket, pursuit, self._settings.write_hedge / 2)
+
+    def release(self, ticket: int) -> None:
+        """A reserved ticket is not wanted any more."""
+        if ticket in self._reserved:
+            self._reserved.discard(ticket)
+            del self.pending[ticket]
+            del self._pursued[ticket]
 
     def _read_at_home(self, number: int, request: Sequence[bytes], sink: Sink, index: int, after: int) -> int:
         return self.write(number, request, sink, index, after, reads=True)
@@ -395,6 +438,8 @@ class Coordinator:
         """What it was asked it may never have read: it has only now entered our epoch, or its link is down. All that is
         asked again at once, there or elsewhere; unanswered sends stay undecided."""
         for ticket, write in list(self.pending.items()):
+            if ticket in self._reserved:
+                continue
             pursuit = self._pursued.get(ticket)
             if (write[4] is peer) if pursuit is None else (pursuit.target is peer and pursuit.out):
                 self._send_again(ticket, write)
@@ -403,7 +448,8 @@ class Coordinator:
     def enter_epoch(self) -> None:
         """Another topology: everything under way is asked anew."""
         for ticket, write in list(self.pending.items()):
-            self._send_again(ticket, write)
+            if ticket not in self._reserved:
+                self._send_again(ticket, write)
         for peer in self.view.peers.values():
             self.reads.ask_again(peer)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from peerkv.agreement.holds import Awaited, Holds
 from peerkv.agreement.operation import Operations
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.progress import HomeSlot, Progress, Status
@@ -24,8 +25,10 @@ from peerkv.settings import Settings
 from peerkv.store.cell import SEQUENCE_BITS, Cells, Change, first_position
 from peerkv.store.expiry import Expiry
 from peerkv.store.recent import TICKET_SLOT, OperationId
+from peerkv.store.scratch import Occupied
 from peerkv.store.slot import Slot
 from peerkv.store.values import OF_ANOTHER, Body, size_of_body
+from peerkv.store.values.held import HELD
 
 if TYPE_CHECKING:
     from random import Random
@@ -58,6 +61,7 @@ class Home:
         rng: Random,
         runs: Mapping[bytes, Run],
         keys: Mapping[bytes, Callable[[Sequence[bytes]], Sequence[bytes]]],
+        awaited: Awaited,
         settle: Callable[[Iterable[int], Iterable[Reply]], None],
         refused: Callable[[int, Status, int], None],
     ) -> None:
@@ -73,6 +77,9 @@ class Home:
         self.timed = bytearray(len(view.slots))
         """1: we are home of that slot, and some cell has had a deadline."""
         self.expiry = Expiry()
+        self.holds = Holds(clock, awaited)
+        self.overdue: list[tuple[int, bytes]] = []
+        """Decisions of transactions (slot, key) whose coordinators have not dropped them in time."""
         self.unclaimed: set[int] = set()
         """Slots of ours whose owners this epoch has changed, and for which we have seen no ballot since."""
         self.group_of: list[Group | None] = [None] * len(view.slots)
@@ -117,7 +124,7 @@ class Home:
         recent = self._recent[process]
         runs = self._runs
         clock = self.clock.cluster_ms
-        group_of, timed = self.group_of, self.timed
+        group_of, timed, holds = self.group_of, self.timed, self.holds
         copies = view.copies
         plain, positions, cells_of = copies.plain, copies.positions, copies.cells
         rows_of: dict[Group, Rows] = {}
@@ -142,7 +149,7 @@ class Home:
                 or not plain[number]
                 or ticket in recent
                 or (after and after not in recent)
-                or (timed[number] and self._finds_expired(number, self._keys[request[0]](request)))
+                or (timed[number] and (number in holds or self._finds_expired(number, self._keys[request[0]](request))))
             ):
                 rows_of.clear()
                 self._made = made
@@ -151,6 +158,9 @@ class Home:
                 continue
             try:
                 changes, reply = runs[request[0]](cells_of[number], request, clock)
+            except Occupied as occupied:
+                self.holds.must_wait(number, origin, ticket, request, after, occupied.key)
+                continue
             except Exception as error:  # it might have changed something: that it has not is remembered
                 changes, reply = (), fault(request, error)
             if changes is None or len(changes) != 1 or not _is_usual(changes[0][1], reply):
@@ -193,6 +203,17 @@ class Home:
         """Whether there are operations that are to be run in the next turn."""
         return bool(self._put_off)
 
+    def _run_freed(self) -> None:
+        """What has waited for keys that are held no more."""
+        for number, waiters in self.holds.take_freed():
+            for origin, ticket, request, after in waiters:
+                if ticket < self.view.marks.get(origin.process, 0):  # T4
+                    continue
+                if number in self.homes:
+                    self._run_one(origin, ticket, request, after)
+                else:
+                    self.progress.end(origin, ticket, Status.NOT_HERE)
+
     def _run_put_off(self) -> None:
         put_off, self._put_off = self._put_off, []
         for origin, operations in put_off:
@@ -214,6 +235,8 @@ class Home:
         if ticket in recent:
             self._extend(home, (), origin, 0, ticket, recent[ticket])
             return
+        if number in self.holds and self.holds.must_wait(number, origin, ticket, request, after):
+            return
         if after and not self._has_run(process, after):  # O3
             self.progress.end(origin, ticket, Status.NOT_HERE)
             return
@@ -221,6 +244,9 @@ class Home:
             self.remove_expired(home, self._keys[request[0]](request))
         try:
             changes, reply = self._runs[request[0]](home.slot.cells, request, self.clock.cluster_ms)
+        except Occupied as occupied:
+            self.holds.must_wait(number, origin, ticket, request, after, occupied.key)
+            return
         except Exception as error:
             changes, reply = (), fault(request, error)
         self._record(number, origin, ticket, changes, reply)
@@ -318,11 +344,23 @@ class Home:
 
     def _note_deadlines(self, number: int, changes: Sequence[Change]) -> None:
         for key, _, deadline in changes:
+            if deadline == HELD:
+                self._hold(number, key)
+                continue
+            if number in self.holds and self.holds.let_go(number, key):
+                self.alone[number] = not self.homes[number].group.peers
             if deadline:
                 self.timed[number] = 1
                 self.expiry.add(deadline, number, key)
             elif self.timed[number]:
                 self.expiry.discard(number, key)
+
+    def _hold(self, number: int, key: bytes) -> None:
+        """A transaction holds a key: nobody passes by `_run_one` until it is let go."""
+        self.timed[number] = 1
+        self.alone[number] = 0
+        self.expiry.discard(number, key)
+        self.holds.hold(number, key)
 
     def _finds_expired(self, number: int, keys: Sequence[bytes]) -> bool:
         cells = self.view.copies.cells[number]
@@ -336,7 +374,7 @@ class Home:
         now = self.clock.cluster_ms
         for key in keys:
             cell = cells.get(key)
-            if cell is not None and 0 < cell[2] <= now and cell[1] is not None:
+            if cell is not None and HELD < cell[2] <= now and cell[1] is not None:
                 self._extend(home, ((key, None, 0),), self.view.me, 0, home.slot.number, None)
 
     def _has_run(self, process: int, ticket: int) -> bool:
@@ -360,6 +398,8 @@ class Home:
         if me.forwards:
             forwards, me.forwards = me.forwards, []
             self.run(me, forwards[::3], forwards[1::3], forwards[2::3])
+        if self.holds.freed:
+            self._run_freed()
         self.takeover.flush()
         groups, self._open = self._open, []
         for group in groups:
@@ -399,7 +439,9 @@ class Home:
         self.progress.begin(home, equal)
         self._join_group(home)
         for key, cell in slot.cells.items():
-            if cell[2]:
+            if cell[2] == HELD:
+                self._hold(number, key)
+            elif cell[2]:
                 self.timed[number] = 1
                 self.expiry.add(cell[2], number, key)
         for origin, ticket, request, after in queued:
@@ -409,7 +451,7 @@ class Home:
     def _join_group(self, home: HomeSlot) -> None:
         number = home.slot.number
         self.group_of[number] = home.group
-        self.alone[number] = not home.group.peers
+        self.alone[number] = not home.group.peers and number not in self.holds
 
     def _group(self, others: Iterable[Peer], pair: int) -> Group:
         key = tuple(sorted(others, key=_process)), pair
@@ -445,6 +487,8 @@ class Home:
         if self.timed[number]:
             self.expiry.forget(number)
         self.alone[number] = self.timed[number] = 0
+        for origin, ticket, _, _ in self.holds.drop(number):
+            self.progress.end(origin, ticket, Status.NOT_HERE)
         self._replica.counters.deposed += 1
         self.progress.drop(home)
 

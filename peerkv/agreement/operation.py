@@ -301,7 +301,22 @@ class Pause:
     seconds: float
 
 
-Operation: TypeAlias = Generator[Round | Pause, Answers, None]
+@dataclass(slots=True, eq=False)
+class Event:
+    """An operation that yields it goes on, in the same turn of the node, when it has been set."""
+
+    set_: bool = False
+    waiting: _Waiting | None = None
+    operations: Operations | None = None
+
+    def set(self) -> None:
+        """What was waited for has happened."""
+        self.set_ = True
+        if self.waiting is not None and self.operations is not None:
+            self.operations.ready.append(self.waiting)
+
+
+Operation: TypeAlias = Generator[Round | Pause | Event, Answers, None]
 
 
 @dataclass(slots=True, eq=False)
@@ -325,6 +340,8 @@ class Operations:
         self._next_id = 0
         self._by_id: dict[int, tuple[_Waiting, Peer, Message]] = {}
         self._timers: list[tuple[float, int, _Waiting]] = []
+        self.ready: list[_Waiting] = []
+        """Operations that can go on; see `Event`."""
 
     def start(self, now: float, operation: Operation) -> None:
         """Run an operation up to its first wait."""
@@ -364,6 +381,14 @@ class Operations:
             if not waiting.done:
                 self._finish(now, waiting)
 
+    def go_on(self, now: float) -> bool:
+        """Resume those whose events have been set; whether there were any."""
+        ready, self.ready = self.ready, []
+        for waiting in ready:
+            if not waiting.done:
+                self._finish(now, waiting)
+        return bool(ready)
+
     @property
     def wake_at(self) -> float | None:
         timers = self._timers
@@ -393,6 +418,12 @@ class Operations:
             waiting = _Waiting(operation)
             if isinstance(wanted, Pause):
                 self._wait(now + wanted.seconds, waiting)
+                return
+            if isinstance(wanted, Event):
+                if wanted.set_:
+                    answers = waiting.answers
+                    continue
+                wanted.waiting, wanted.operations = waiting, self
                 return
             self._ask(waiting, wanted)
             if not waiting.decided:

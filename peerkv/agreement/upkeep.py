@@ -17,6 +17,7 @@ from peerkv.agreement.progress import HomeSlot
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.takeover import SPACING_S
 from peerkv.agreement.view import View
+from peerkv.databases import RECORDS, database_of
 from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK
 from peerkv.store.large import STEP_CELLS
 
@@ -36,6 +37,8 @@ EXPIRE_GROUP: Final = 256
 """Keys expired in one turn at most, 2 ms, so that a storm of deadlines does not stop the node."""
 EXPIRE_RETRY_MS: Final = 500
 """When to try again while no majority can be reached."""
+RECORD_AGAIN_MS: Final = 5000
+"""When to look again after the decision of a transaction."""
 COMPARE_SLOT: Final = 16
 """What comparing the copies of a slot costs beside its cells, in cells."""
 COMPARE_ROUND_S: Final = 20.0
@@ -252,7 +255,10 @@ class Upkeep:
             cell = home.slot.cells.get(key)
             if cell is None or not 0 < cell[2] <= now or cell[1] is None:
                 continue
-            if self._view.impaired and not self._view.reachable(number):
+            if database_of(key) == RECORDS:
+                self._home.overdue.append((number, key))
+                self._home.expiry.add(now + RECORD_AGAIN_MS, number, key)
+            elif self._view.impaired and not self._view.reachable(number):
                 self._home.expiry.add(now + EXPIRE_RETRY_MS, number, key)
             else:
                 self._home.remove_expired(home, (key,))

@@ -31,6 +31,7 @@ from peerkv.agreement.view import View
 from peerkv.clients.connection import NO_REPLY
 from peerkv.clients.connection import run as run_session
 from peerkv.clients.observed import Observed
+from peerkv.clients.queueing import Queueing
 from peerkv.clients.session import Services, Session, Voice
 from peerkv.clients.whole import Whole
 from peerkv.commands.catalogue import named
@@ -61,6 +62,7 @@ from peerkv.resp import (
     size_of_reply,
 )
 from peerkv.ring.keys import slot_of
+from peerkv.transactions import Transactions
 
 if TYPE_CHECKING:
     from random import Random
@@ -104,7 +106,6 @@ PAUSE_LOOK_S: Final = 0.1
 """How often it is seen whether clients are paused still, and until when."""
 NO_COMMANDS: Final = (b"post", b"host:")
 """A browser was tricked into sending commands in the body of an HTTP request: it is cut off, as by Redis."""
-CROSSSLOT: Final = ReplyError("CROSSSLOT Keys in request don't hash to the same slot")
 
 
 class Batch(Sink):
@@ -207,6 +208,7 @@ class Dispatcher:
         replica: Replica,
         home: Home,
         coordinator: Coordinator,
+        transactions: Transactions,
         rng: Random,
     ) -> None:
         self.replies: list[tuple[Session, bytes]] = []
@@ -231,6 +233,7 @@ class Dispatcher:
         self._units = TURN_UNITS
         """Left in this turn."""
         self._whole = Whole(services, view, replica, coordinator, rng)
+        self.queueing = Queueing(services, view, coordinator, transactions, rng, self._run_queued)
         self._pause: tuple[float, bool] | None = None
         """Until when clients are paused, and whether only in what writes."""
         self._awaits_unpause = False
@@ -314,6 +317,11 @@ class Dispatcher:
             if not ordinary:
                 if self._must_wait(session, batch, index, requests):
                     return None
+                if session.queue is not None:
+                    answer = self.queueing.take(session, request)
+                    if answer is not None:
+                        batch.deliver(index, answer)
+                        continue
                 ordinary = session.ordinary
                 if session.database:
                     request = placed(request, session.database)
@@ -342,11 +350,15 @@ class Dispatcher:
                     key = request[1]
                 else:
                     keys = keys_of(command, request)
-                    if not keys or len({slot_of(key, mask) for key in keys}) > 1:
-                        reply = CROSSSLOT if keys else self._without_keys(command, request)
-                        command.calls -= bool(keys)
-                        command.rejected += bool(keys)
-                        batch.deliver(index, reply)
+                    if not keys:
+                        batch.deliver(index, self._without_keys(command, request))
+                        continue
+                    if len({slot_of(key, mask) for key in keys}) > 1:
+                        if self._barrier(session, command, batch, index, requests):
+                            return None
+                        self.queueing.across(command, request, keys, batch, index)
+                        if self._stands(session, batch, index, requests):
+                            return None
                         continue
                     key = keys[0]
                 number = slot_of(key, mask) if b"{" in key else crc_hqx(key, 0) & mask  # `slot_of` in line
@@ -442,16 +454,40 @@ class Dispatcher:
                 self._stall(session, batch, index, requests)
                 return False, None
         else:
-            if self._follows(session, batch, index):
-                command.calls -= 1
-                self._stall(session, batch, index, requests)
+            if self._barrier(session, command, batch, index, requests):
                 return False, None
-            self._charge(session, SHARE_UNITS)
-            self._operations.start(self._clock.now, self._whole.run(command.name, session, request, batch, index))
-            if batch.left > len(batch.replies) - index - 1:
-                self._stall(session, batch, index + 1, requests)
+            if command.name == "exec":
+                self.queueing.execute(session, batch, index)
+            elif command.name == "watch":
+                self.queueing.watch(session, request, batch, index)
+            else:
+                self._charge(session, SHARE_UNITS)
+                self._operations.start(self._clock.now, self._whole.run(command.name, session, request, batch, index))
+            if self._stands(session, batch, index, requests):
                 return False, None
         return True, None
+
+    def _barrier(
+        self, session: Session, command: Command, batch: Batch, index: int, requests: list[list[bytes]]
+    ) -> bool:
+        """Whether a command must wait until all before it has ended."""
+        if not self._follows(session, batch, index):
+            return False
+        command.calls -= 1
+        self._stall(session, batch, index, requests)
+        return True
+
+    def _stands(self, session: Session, batch: Batch, index: int, requests: list[list[bytes]]) -> bool:
+        """Whether what is behind a command must wait, as that has not ended."""
+        if batch.left <= len(batch.replies) - index - 1:
+            return False
+        self._stall(session, batch, index + 1, requests)
+        return True
+
+    def _run_queued(self, session: Session, command: Command, request: Sequence[bytes]) -> Reply:
+        """A command of the connection that was queued."""
+        batch = Batch(self, session, [request])
+        return self._run_session(session, command, request, batch, 0)
 
     def break_off(self, session: Session, error: str) -> None:
         """Input of the client cannot be read any further: say so behind what was asked for before, and close."""
@@ -800,6 +836,10 @@ class Dispatcher:
                 return help_of(command)
             session.subcommand = subcommand.name
             self.observed.subcommands[subcommand.name] += 1
+        if command.name in ("multi", "discard", "unwatch"):
+            return self.queueing.run_at_once(session, command.name)
+        if command.name == "reset":
+            self.queueing.forget(session)
         reply = run_session(self._services, session, command, request)
         if reply is NO_REPLY:
             batch.silent = {*(batch.silent or ()), index}

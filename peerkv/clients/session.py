@@ -1,8 +1,8 @@
 """One client connection without its socket, and what its commands need of the node.
 
 Nearly every connection is an ordinary one: what it asks for is run, and answered. Whatever makes it another (its
-replies are not wanted, clients are paused, its keys are of another database) goes through `Session.become`, so that the
-pipeline has one thing to look at for each command, `ordinary`, however many there are.
+replies are not wanted, clients are paused, its keys are of another database, it queues) goes through `Session.become`,
+so that the pipeline has one thing to look at for each command, `ordinary`, however many there are.
 """
 
 from __future__ import annotations
@@ -34,6 +34,29 @@ class Voice(Enum):
     MUTED = "off"
 
 
+class Same(Enum):
+    """In place of what is to stay as it is."""
+
+    SAME = 0
+
+
+SAME: Final = Same.SAME
+
+
+@dataclass(slots=True, eq=False)
+class Queue:
+    """What a connection has asked for since MULTI."""
+
+    database: int
+    """That its next command is of."""
+    commands: list[tuple[Command, list[bytes], int]] = field(default_factory=list)
+    """With the database that each is of."""
+    size: int = 0
+    """Bytes of these."""
+    failed: bool = False
+    """Something could not be queued: nothing of it will be run."""
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """One client connection, without its socket."""
@@ -60,6 +83,10 @@ class Session:
     """That its keys are of (SELECT)."""
     gated: bool = False
     """Clients are paused (CLIENT PAUSE); its next command may have to wait."""
+    queue: Queue | None = None
+    """What it asks for is queued (MULTI)."""
+    watched: dict[bytes, int] = field(default_factory=dict)
+    """Keys that it watches (WATCH), and what was seen of them."""
     closing: bool = False
     """Nothing more is read; closed once what it asked for is answered."""
     last: Command | None = None
@@ -110,12 +137,20 @@ class Session:
     last_slot: int = -1
     """The slot written last, for WAIT."""
 
-    def become(self, *, voice: Voice | None = None, gated: bool | None = None, database: int | None = None) -> None:
+    def become(
+        self,
+        *,
+        voice: Voice | None = None,
+        gated: bool | None = None,
+        database: int | None = None,
+        queue: Queue | Same | None = SAME,
+    ) -> None:
         """Be another kind of connection than it was."""
+        self.queue = self.queue if queue is SAME else queue
         self.database = self.database if database is None else database
         self.voice = self.voice if voice is None else voice
         self.gated = self.gated if gated is None else gated
-        self.ordinary = self.voice is Voice.SPEAKS and not (self.gated or self.database)
+        self.ordinary = self.voice is Voice.SPEAKS and not (self.gated or self.database) and self.queue is None
 
 
 class Services(Protocol):

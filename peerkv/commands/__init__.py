@@ -14,6 +14,7 @@ from peerkv.commands import (
     sort,
     sortedsets,
     strings,
+    transactions,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "sort",
     "sortedsets",
     "strings",
+    "transactions",
 ]

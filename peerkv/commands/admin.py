@@ -16,6 +16,8 @@ _OF_THE_CLUSTER: Final[dict[str, str]] = {
     "flushall": "Deletes all keys of the cluster.",
     "flushdb": "Deletes all keys of the cluster.",
     "debug": "SLEEP has this connection wait, and nobody else.",
+    "exec": "Runs what was queued since MULTI, at one moment.",
+    "watch": "Has EXEC do nothing if one of these keys changes before it.",
     "wait": "Waits until the last write of this connection is on more owners than a majority.",
 }
 for _name, _summary in _OF_THE_CLUSTER.items():
@@ -38,6 +40,9 @@ _OF_THE_CONNECTION: Final[dict[str, str]] = {
     "ping": "Answers PONG, or what it was given.",
     "quit": "Has the connection closed.",
     "reset": "Makes the connection as if it were new.",
+    "multi": "Has what follows queued, to be run at one moment by EXEC.",
+    "discard": "Drops what was queued, and watches nothing.",
+    "unwatch": "Watches nothing.",
     "select": "Chooses one of the sixteen databases for this connection.",
     "info": "Tells about this node.",
     "lolwut": "Tells the version.",

@@ -172,7 +172,7 @@ _OPERATIONS: Final[dict[bytes, Callable[[int, int], int]]] = {b"AND": and_, b"OR
 @command(
     "bitop",
     WRITE,
-    summary="Keeps at a key what a bitwise operation makes of strings, and returns its length. Keys of one slot only.",
+    summary="Keeps at a key what a bitwise operation makes of strings, and returns its length.",
 )
 def bitop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     name, target = request[1].upper(), request[2]

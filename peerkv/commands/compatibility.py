@@ -6,10 +6,9 @@ from typing import Final
 
 from peerkv.commands.facts import Facts
 
-_ONE_SLOT: Final = "keys of several slots answer CROSSSLOT: share a `{tag}`"
 _WHOLE_CLUSTER: Final = "means the whole cluster, slot by slot, and is no snapshot"
 _LENGTH: Final = "a string is at most 64 MiB long"
-_STORED: Final = f"{_ONE_SLOT}; a result of at most 64 MiB"
+_STORED: Final = "a result of at most 64 MiB"
 _PARTS: Final = "atomic per slot, not over several"
 _PAGES: Final = "at most 4,096 elements a page, whatever COUNT says; the first pages of a large one may be empty"
 _DRAWS: Final = "at most 1,048,576 draws with repetitions, 256 MiB in all"
@@ -21,7 +20,6 @@ DIFFERS: Final[dict[str, str]] = {
     "asking": "does nothing: there is no redirection",
     "auth": "there are no passwords: only the user `default` is known",
     "bitfield": _LENGTH,
-    "bitop": _ONE_SLOT,
     "client|info": "has no fields for what is not measured here",
     "client|kill": "connections of this node only",
     "client|list": "connections of this node only; has no fields for what is not measured here",
@@ -39,7 +37,6 @@ DIFFERS: Final[dict[str, str]] = {
     "config|get": "parameters that mean something here; what cannot be changed tells what is so",
     "config|rewrite": "always an error: what is set at run time lasts until the node ends",
     "config|set": "parameters that can be changed at run time; others only to what they are",
-    "copy": _ONE_SLOT,
     "dbsize": _WHOLE_CLUSTER,
     "debug": "SLEEP only, which has the connection wait, and nobody else",
     "del": _PARTS,
@@ -66,42 +63,30 @@ DIFFERS: Final[dict[str, str]] = {
     "latency|history": _UNMONITORED,
     "latency|latest": _UNMONITORED,
     "latency|reset": _UNMONITORED,
-    "lcs": _ONE_SLOT,
-    "lmove": _ONE_SLOT,
-    "lmpop": _ONE_SLOT,
     "lolwut": "one line",
     "memory|usage": "the memory that it takes here, on one node",
     "mget": _PARTS,
     "mset": _PARTS,
-    "msetnx": _ONE_SLOT,
+    "multi": "commands that concern every slot (KEYS, SCAN, DBSIZE, FLUSHALL, ...) cannot be queued",
     "object|encoding": "as Redis would hold what is there now; what has once been large may still be so there",
     "object|freq": "always an error: nothing is evicted by its use",
     "object|idletime": "always 0: nobody notes when a key is read",
     "object|refcount": "always 1",
-    "pfcount": f"never writes the estimate into the key; {_ONE_SLOT}",
-    "pfmerge": _ONE_SLOT,
+    "pfcount": "never writes the estimate into the key",
     "randomkey": "of the whole cluster",
     "role": "always that of a master without replicas",
     "readonly": "matters only where no quorum can be reached: any copy answers then, be it old",
-    "rename": _ONE_SLOT,
-    "renamenx": _ONE_SLOT,
     "restore": "nothing is evicted by its age: IDLETIME and FREQ are not kept",
-    "rpoplpush": _ONE_SLOT,
     "scan": f"{_WHOLE_CLUSTER}; at most 10,000 keys are looked at in one call, whatever COUNT says",
-    "sdiff": _ONE_SLOT,
     "sdiffstore": _STORED,
     "set": "knows IFEQ, too (Valkey's)",
     "setbit": _LENGTH,
     "setrange": _LENGTH,
-    "sinter": _ONE_SLOT,
-    "sintercard": _ONE_SLOT,
     "sinterstore": _STORED,
-    "smove": _ONE_SLOT,
     "srandmember": _DRAWS,
     "sscan": _PAGES,
-    "sunion": _ONE_SLOT,
     "sunionstore": _STORED,
-    "sort": f"BY and GET patterns need a {{tag}} before the `*`, that of the key; {_ONE_SLOT}",
+    "sort": "BY and GET patterns need a {tag} before the `*`, that of the key",
     "sort_ro": "BY and GET patterns need a {tag} before the `*`, that of the key",
     "slowlog|get": f"{_THIS_NODE}; what cannot take long (GET, SET, ...) is not measured; the client is not known",
     "time": "the time that the cluster agrees on, in milliseconds",
@@ -109,16 +94,11 @@ DIFFERS: Final[dict[str, str]] = {
     "unlink": f"{_PARTS}; the same as DEL",
     "wait": "counts owners beside the home, of the slot that the connection wrote last",
     "waitaof": "always an error: there is no append-only file",
-    "zdiff": _ONE_SLOT,
     "zdiffstore": _STORED,
-    "zinter": _ONE_SLOT,
-    "zintercard": _ONE_SLOT,
     "zinterstore": _STORED,
-    "zmpop": _ONE_SLOT,
     "zrandmember": _DRAWS,
     "zrangestore": _STORED,
     "zscan": _PAGES,
-    "zunion": _ONE_SLOT,
     "zunionstore": _STORED,
     "zadd": "there is one zero: a score of -0 is 0, by whatever command",
 }
@@ -136,7 +116,6 @@ ABSENT: Final[dict[str, str]] = {
     "stream": _NOT_YET,
     "pubsub": _PUSH,
     "scripting": "not yet: a script may name keys of any slots",
-    "transactions": "not yet: there is no isolation over several commands",
     "cluster": _MEMBERS,
     # containers and commands
     **dict.fromkeys(("blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"), _BLOCKS),

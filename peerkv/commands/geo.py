@@ -305,7 +305,7 @@ def _around(cells: Cells, request: Sequence[bytes], now: int, *, member: bool, s
     return _run(cells, found, search, now)
 
 
-@command("georadius", WRITE, summary="Searches for members within a radius of a place. Keys of one slot only.")
+@command("georadius", WRITE, summary="Searches for members within a radius of a place.")
 def georadius(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _around(cells, request, now, member=False, stores=True)
 
@@ -315,7 +315,7 @@ def georadius_ro(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _around(cells, request, now, member=False, stores=False)
 
 
-@command("georadiusbymember", WRITE, summary="Searches for members within a radius of one. Keys of one slot only.")
+@command("georadiusbymember", WRITE, summary="Searches for members within a radius of one.")
 def georadiusbymember(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _around(cells, request, now, member=True, stores=True)
 
@@ -379,6 +379,6 @@ def geosearch(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _search(cells, request, now, None, 1)
 
 
-@command("geosearchstore", WRITE, summary="Stores the members within a circle or a box. Keys of one slot only.")
+@command("geosearchstore", WRITE, summary="Stores the members within a circle or a box.")
 def geosearchstore(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _search(cells, request, now, request[1], 2)

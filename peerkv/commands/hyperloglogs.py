@@ -69,7 +69,7 @@ def pfadd(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "pfcount",
     READ,
-    summary="Estimates how many different elements have been added to HyperLogLogs altogether. Keys of one slot only.",
+    summary="Estimates how many different elements have been added to HyperLogLogs altogether.",
 )
 def pfcount(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     if len(request) == 2:
@@ -86,7 +86,7 @@ def _union(values: Iterable[bytes | None]) -> bytes:
     return reduce(larger_of, [_registers_of(value) for value in values if value is not None], bytes(REGISTERS))
 
 
-@command("pfmerge", WRITE, summary="Adds what has been added to HyperLogLogs to another one. Keys of one slot only.")
+@command("pfmerge", WRITE, summary="Adds what has been added to HyperLogLogs to another one.")
 def pfmerge(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     target = request[1]
     union = _union(_of(cells, key, now) for key in request[1:])

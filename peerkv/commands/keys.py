@@ -8,8 +8,8 @@ from typing import Final
 
 from peerkv.commands.access import INTEGER_MAX, NO_SUCH_KEY, SYNTAX, database, deadline_of, integer, value_of
 from peerkv.commands.strings import in_cluster_time, merge_parts
-from peerkv.commands.table import Effect, Kind, Spread, command, known, part
-from peerkv.databases import bare_key, database_of, in_database
+from peerkv.commands.table import WHOLE_SLOT, Effect, Kind, Spread, command, known, part
+from peerkv.databases import DATABASES, bare_key, database_of, in_database
 from peerkv.resp import OK, Reply, ReplyError, as_said
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values import COPY, MOVE, Collection, Value
@@ -40,12 +40,13 @@ def _types_part(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), [_type(value_of(cells, key, now)) for key in request[1:]]
 
 
-@part(b"PEERKV.CLEAR", WRITE)
+@part(WHOLE_SLOT.encode(), WRITE)
 def _clear_part(cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
     """FLUSHALL, or FLUSHDB of a database, of so many keys of one slot, or of all where no number is said; how many
     there were."""
     only = int(request[3]) if len(request) > 3 else None
-    live = (key for key, cell in cells.items() if cell[1] is not None and only in (None, database_of(key)))
+    clients = (only,) if only is not None else range(DATABASES)
+    live = (key for key, cell in cells.items() if cell[1] is not None and database_of(key) in clients)
     changes: list[Change] = [(key, None, 0) for key in islice(live, int(request[2]) if len(request) > 2 else None)]
     return changes, len(changes)
 
@@ -186,12 +187,12 @@ def persist(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 # -- keys of one slot
 
 
-@command("rename", WRITE, "Gives a key another name, whatever had that. Keys of one slot only.")
+@command("rename", WRITE, "Gives a key another name, whatever had that.")
 def rename(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _rename(cells, request, now, overwrites=True)
 
 
-@command("renamenx", WRITE, "Gives a key another name, if nothing has that. Keys of one slot only.")
+@command("renamenx", WRITE, "Gives a key another name, if nothing has that.")
 def renamenx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _rename(cells, request, now, overwrites=False)
 
@@ -209,7 +210,7 @@ def _rename(cells: Cells, request: Sequence[bytes], now: int, *, overwrites: boo
     return ((target, (MOVE, key), deadline_of(cells, key, now)), (key, None, 0)), reply
 
 
-@command("copy", WRITE, "Copies a value to another key. Keys of one slot only.")
+@command("copy", WRITE, "Copies a value to another key.")
 def copy(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     source, target = request[1], request[2]
     replaces = False

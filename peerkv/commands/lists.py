@@ -115,7 +115,7 @@ def rpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "lmpop",
     WRITE,
-    summary="Pops elements of the first list that is there. Keys of one slot only.",
+    summary="Pops elements of the first list that is there.",
 )
 def lmpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     behind = 2 + integer_between(request[1], 1, INTEGER_MAX, "numkeys should be greater than 0")
@@ -149,7 +149,7 @@ def _move(cells: Cells, request: Sequence[bytes], now: int, *, from_left: bool, 
 @command(
     "lmove",
     WRITE,
-    summary="Moves an element from an end of a list to an end of another. Keys of one slot only.",
+    summary="Moves an element from an end of a list to an end of another.",
 )
 def lmove(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _move(cells, request, now, from_left=_is_left(request[3]), to_left=_is_left(request[4]))
@@ -158,7 +158,7 @@ def lmove(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "rpoplpush",
     WRITE,
-    summary="Moves the last element of a list before the first of another. Keys of one slot only.",
+    summary="Moves the last element of a list before the first of another.",
 )
 def rpoplpush(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _move(cells, request, now, from_left=False, to_left=True)

@@ -85,7 +85,7 @@ def smembers(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return (), Set(list(_members_of(cells, request[1], now)))
 
 
-@command("smove", WRITE, summary="Takes a member out of one set and adds it to another. Keys of one slot only.")
+@command("smove", WRITE, summary="Takes a member out of one set and adds it to another.")
 def smove(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     source, target, member = request[1:]
     found = _set_of(cells, source, now)
@@ -203,7 +203,7 @@ def _combined(name: str, combine: Combine, summary: str) -> None:
     def read(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return (), Set(list(combine(_all_of(cells, request[1:], now))))
 
-    @command(f"{name}store", WRITE, summary=f"Stores {summary} under a key. Keys of one slot only.")
+    @command(f"{name}store", WRITE, summary=f"Stores {summary} under a key.")
     def store(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         target = request[1]
         members = list(combine(_all_of(cells, request[2:], now)))

@@ -350,7 +350,7 @@ def zrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _ranged(cells, request, now, None, None)
 
 
-@command("zrangestore", WRITE, summary="Stores a range of the members of a sorted set. Keys of one slot only.")
+@command("zrangestore", WRITE, summary="Stores a range of the members of a sorted set.")
 def zrangestore(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     wanted = _wanted(request[3:], stores=True)
     return stored(cells, request[1], _range(cells, request[2], wanted, now), now)
@@ -487,7 +487,7 @@ def zpopmax(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "zmpop",
     WRITE,
-    summary="Pops members of the first sorted set that is there. Keys of one slot only.",
+    summary="Pops members of the first sorted set that is there.",
 )
 def zmpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     behind = 2 + integer_between(request[1], 1, INTEGER_MAX, "numkeys should be greater than 0")
@@ -684,12 +684,12 @@ def _difference(operands: _Operands) -> Ordered:
 def _combined(name: str, combine: Callable[[_Operands], Ordered], summary: str) -> None:
     """The two commands that answer and that store what becomes of several sorted sets."""
 
-    @command(name, READ, summary=f"Returns {summary}. Keys of one slot only.")
+    @command(name, READ, summary=f"Returns {summary}.")
     def read(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         operands = _operands(cells, request, now, 1)
         return (), listed(combine(operands), with_scores=operands.with_scores)
 
-    @command(f"{name}store", WRITE, summary=f"Stores {summary}. Keys of one slot only.")
+    @command(f"{name}store", WRITE, summary=f"Stores {summary}.")
     def store(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return stored(cells, request[1], combine(_operands(cells, request, now, 2)), now)
 
@@ -699,9 +699,7 @@ _combined("zinter", _intersection, "the members that several sorted sets have in
 _combined("zdiff", _difference, "the members of the first sorted set that none of the others has")
 
 
-@command(
-    "zintercard", READ, summary="Returns how many members several sorted sets have in common. Keys of one slot only."
-)
+@command("zintercard", READ, summary="Returns how many members several sorted sets have in common.")
 def zintercard(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     operands = _operands(cells, request, now, 1)
     members = _common(sorted(operands.sets, key=len))

@@ -261,7 +261,7 @@ _LCS_CELL_BYTES: Final = 4
 allowed takes 70 ms."""
 
 
-@command("lcs", READ, summary="Finds the longest common subsequence of two strings. Keys of one slot only.")
+@command("lcs", READ, summary="Finds the longest common subsequence of two strings.")
 def lcs(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     try:
         one, other = (string_of(cells, key, now) or b"" for key in request[1:3])
@@ -437,7 +437,7 @@ def incrbyfloat(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command(
     "msetnx",
     WRITE,
-    "Puts strings at several keys if none of them exists. Keys of one slot only.",
+    "Puts strings at several keys if none of them exists.",
     keys_at=lambda request: range(1, len(request), 2) if len(request) % 2 else (1,),
 )
 def msetnx(cells: Cells, request: Sequence[bytes], now: int) -> Effect:

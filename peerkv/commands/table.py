@@ -99,6 +99,8 @@ class Command:
     chance: bool = False
     """Behind what the client has said stands one more argument, of `CHANCE_BYTES` that the coordinator has drawn: what
     is run remains pure."""
+    waits: bool = True
+    """It is not run while a transaction holds one of its keys."""
     calls: int = field(default=0, init=False)
     """Since the node began, or its statistics were reset; ..."""
     rejected: int = field(default=0, init=False)
@@ -147,6 +149,8 @@ _PARTS: Final[dict[bytes, Command]] = {}
 """What homes run but no client may call: parts of SPREAD commands."""
 
 ONE_KEY: Final = (1, 1, 1)
+WHOLE_SLOT: Final = "PEERKV.CLEAR"
+"""What concerns all keys of a slot, whatever they are."""
 
 
 def command(
@@ -212,11 +216,20 @@ def _add(
     )
 
 
-def part(name: bytes, kind: Kind, keys: tuple[int, int, int] = (1, -1, 1)) -> Callable[[Run], Run]:
+def part(
+    name: bytes,
+    kind: Kind,
+    keys: tuple[int, int, int] = (1, -1, 1),
+    *,
+    keys_at: KeysAt | None = None,
+    waits: bool = True,
+) -> Callable[[Run], Run]:
     """Makes a function of cells something that homes run as a part of another command."""
 
     def add(run: Run) -> Run:
-        _PARTS[name] = Command(name.decode(), kind, -2, frozenset(), keys, "", "", "", "", run)
+        _PARTS[name] = Command(
+            name.decode(), kind, -2, frozenset(), keys, "", "", "", "", run, keys_at=keys_at, waits=waits
+        )
         return run
 
     return add
@@ -287,6 +300,14 @@ def _first_key(request: Sequence[bytes]) -> Sequence[bytes]:
 
 KEYS: Final = _KeysOf()
 """Which the keys of a request are, by its name as it was spelled."""
+
+
+def awaited(request: Sequence[bytes]) -> Sequence[bytes] | None:
+    """The keys that no transaction may hold when that is run; None: no key of the slot."""
+    row = find_part(request[0])
+    if row is None or not row.waits:
+        return ()
+    return None if row.name == WHOLE_SLOT else keys_of(row, request)
 
 
 def keys_of(row: Command, request: Sequence[bytes]) -> Sequence[bytes]:

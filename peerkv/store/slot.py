@@ -16,6 +16,7 @@ from peerkv.store.cell import SEQUENCE_BITS, Cell, Change, position_ballot
 from peerkv.store.large import LARGE_FROM, Digesting, digest_of, newer_than
 from peerkv.store.scan import IDLE_MAX, INDEX_FROM, ScanIndex, page_of
 from peerkv.store.values import COPY, OF_ANOTHER, Collection, Patch, Value, patched
+from peerkv.store.values.held import Held
 
 PURGED_AT_ONCE: Final = 1024
 """Tombstones: half a millisecond."""
@@ -317,4 +318,8 @@ class Slot:
 
     def _lives(self, now: int, key: bytes) -> bool:
         cell = self.cells.get(key)
-        return cell is not None and cell[1] is not None and not 0 < cell[2] <= now
+        if cell is None or cell[1] is None:
+            return False
+        if isinstance(cell[1], Held):
+            return cell[1].value is not None and not 0 < cell[1].deadline <= now
+        return not 0 < cell[2] <= now

@@ -109,6 +109,7 @@ class Member:
             self.rng,
             runs,
             keys,
+            lambda request: keys[request[0]](request),
             self.coordinator.settle,
             self.coordinator.refused,
         )

@@ -14,7 +14,6 @@ from peerkv.store.values import Body, Collection, Patch, Value, checked, patch, 
 
 HELD: Final = 1
 """In place of the deadline of a cell that is held."""
-BODIES_MAX: Final = 1 << 20
 
 Tentative: TypeAlias = Sequence[tuple[Body, int]]
 """What is to be done to a key, one after another: body, deadline."""
@@ -81,12 +80,9 @@ def holding(process: int, ticket: int, deadline: int, then: Tentative) -> Patch:
     return ("hold", process, ticket, deadline, packed(then))
 
 
-def freeing(held: Held, then: Tentative | None) -> tuple[Patch, int]:
-    """The body that lets a key go, and its deadline. `then`: what is done to the value; None: what was agreed on when
-    it was held."""
-    changes = held.then if then is None else then
-    body: Patch = ("free",) if then is None else ("free", packed(then))
-    return body, changes[-1][1] if changes else held.deadline
+def freeing(held: Held, *, commits: bool) -> tuple[Patch, int]:
+    """The body that lets a key go, and its deadline: with what was to be done to it, or as it was."""
+    return ("free", int(commits)), held.then[-1][1] if commits and held.then else held.deadline
 
 
 @patch("put", bytes)
@@ -98,16 +94,18 @@ def _put(_value: Value | None, arguments: Sequence[Any]) -> bytes:
 def _hold(value: Value | None, arguments: Sequence[Any]) -> Held:
     process, ticket, deadline, then = arguments
     if isinstance(value, Held):
-        raise ValueError("it is held already")
+        if (value.process, value.ticket) != (process, ticket):
+            raise ValueError("another transaction holds it")
+        value = value.value
     return Held(value, deadline, process, ticket, unpacked(then))
 
 
-@patch("free", each=(bytes,))
+@patch("free", int)
 def _free(value: Value | None, arguments: Sequence[Any]) -> Value | None:
     if not isinstance(value, Held):
         raise ValueError("it is not held")
     found = value.value
-    for body, _ in unpacked(arguments[0]) if arguments else value.then:
+    for body, _ in value.then if arguments[0] else ():
         found = patched(found, body) if isinstance(body, tuple) else body
     return found
 

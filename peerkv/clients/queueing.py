@@ -1,0 +1,209 @@
+"""MULTI, EXEC, DISCARD, WATCH, UNWATCH: what a connection queues and watches, and that it happens at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from peerkv.agreement.coordinator import Coordinator
+from peerkv.agreement.reads import Sink
+from peerkv.agreement.view import View
+from peerkv.clients.session import Queue, Services, Session
+from peerkv.commands.access import database
+from peerkv.commands.running import RUNNABLE, prepared, row_of
+from peerkv.commands.table import CHANCE_BYTES, Command, Kind, find_part, keys_of
+from peerkv.commands.transactions import look_request
+from peerkv.databases import in_database
+from peerkv.resp import OK, CommandError, Reply, ReplyError
+from peerkv.transactions import Transactions, Work
+
+if TYPE_CHECKING:
+    from random import Random
+
+QUEUED: Final = "QUEUED"
+COMMANDS_MAX: Final = 1 << 16
+BYTES_MAX: Final = 64 << 20
+WATCHED_MAX: Final = 1 << 14
+ABORTED: Final = ReplyError("EXECABORT Transaction discarded because of previous errors.")
+NOT_QUEUED: Final = frozenset({"exec", "discard", "multi", "watch", "quit", "reset"})
+"""What is run at once all the same."""
+
+
+class Queueing:
+    """Of all connections of a node."""
+
+    def __init__(
+        self,
+        services: Services,
+        view: View,
+        coordinator: Coordinator,
+        transactions: Transactions,
+        rng: Random,
+        run_session: Callable[[Session, Command, Sequence[bytes]], Reply],
+    ) -> None:
+        """`run_session` runs a command of a connection."""
+        self._services = services
+        self._view = view
+        self._coordinator = coordinator
+        self._transactions = transactions
+        self._rng = rng
+        self._run_session = run_session
+
+    # -- queueing
+
+    def take(self, session: Session, request: list[bytes]) -> Reply:
+        """Queue a command of a connection that is queueing; what is answered. None: it is to be run at once."""
+        queue = session.queue
+        assert queue is not None, "the connection is queueing"
+        row = row_of(request)
+        if isinstance(row, ReplyError):
+            queue.failed = True
+            return row
+        if row.name in NOT_QUEUED:
+            return None
+        wrong = self._refused(queue, row, request)
+        if wrong is not None:
+            queue.failed = True
+            return wrong
+        queue.size += sum(map(len, request)) + 8 * len(request)
+        if not queue.failed:
+            queue.commands.append((row, request, queue.database))
+        if row.name == "select":
+            try:
+                queue.database = database(request[1])
+            except CommandError:
+                pass  # that is what it answers when it is run
+        return QUEUED
+
+    def _refused(self, queue: Queue, row: Command, request: Sequence[bytes]) -> ReplyError | None:
+        if "no_multi" in row.flags:
+            return ReplyError("ERR Command not allowed inside a transaction")
+        if row.kind is Kind.CLUSTER:
+            return ReplyError(f"ERR '{row.name}' concerns every slot and cannot be part of a transaction")
+        if len(queue.commands) >= COMMANDS_MAX or queue.size + sum(map(len, request)) > BYTES_MAX:
+            return ReplyError(f"ERR a transaction has at most {COMMANDS_MAX} commands of {BYTES_MAX} bytes in all")
+        return None
+
+    def run_at_once(self, session: Session, name: str) -> Reply:
+        """MULTI, DISCARD, UNWATCH."""
+        if name == "multi":
+            if session.queue is not None:
+                return ReplyError("ERR MULTI calls can not be nested")
+            session.become(queue=Queue(session.database))
+        elif name == "discard":
+            if session.queue is None:
+                return ReplyError("ERR DISCARD without MULTI")
+            self.forget(session)
+        else:
+            session.watched = {}
+        return OK
+
+    def forget(self, session: Session) -> None:
+        """Drop what is queued and watched."""
+        session.become(queue=None)
+        session.watched = {}
+
+    # -- watching
+
+    def watch(self, session: Session, request: Sequence[bytes], sink: Sink, index: int) -> None:
+        """Remember what keys hold, before the reply is given."""
+        if session.queue is not None:
+            sink.deliver(index, ReplyError("ERR WATCH inside MULTI is not allowed"))
+            return
+        keys = [in_database(key, session.database) for key in request[1:]]
+        if len(session.watched) + len(keys) > WATCHED_MAX:
+            sink.deliver(index, ReplyError(f"ERR a connection watches at most {WATCHED_MAX} keys"))
+            return
+        by_slot: dict[int, list[bytes]] = {}
+        for key in dict.fromkeys(keys):
+            if key not in session.watched:
+                by_slot.setdefault(self._view.slot_of(key), []).append(key)
+        if not by_slot:
+            sink.deliver(index, OK)
+            return
+        seen = _Seen(session, list(by_slot.values()), sink, index)
+        row = find_part(b"PEERKV.LOOK")
+        assert row is not None, "it is a part"
+        assert row.run is not None, "it is a part"
+        now = self._services.clock.cluster_ms
+        for place, (number, of_slot) in enumerate(by_slot.items()):
+            self._coordinator.reads.read(number, look_request(of_slot), row.run, now, seen, place, of_slot)
+
+    # -- running
+
+    def execute(self, session: Session, sink: Sink, index: int) -> None:
+        """EXEC: have all that is queued take effect at one moment."""
+        queue, watched = session.queue, session.watched
+        if queue is None:
+            sink.deliver(index, ReplyError("ERR EXEC without MULTI"))
+            return
+        self.forget(session)
+        if queue.failed:
+            sink.deliver(index, ABORTED)
+            return
+        requests: list[list[bytes]] = []
+        keys: set[bytes] = set()
+        reads = apart = True
+        for row, request, number in queue.commands:
+            row.calls += 1
+            if row.kind not in RUNNABLE:
+                continue
+            ready = self.prepared(row, request, number)
+            own = keys_of(find_part(ready[0]) or row, ready)
+            requests.append(ready)
+            keys.update(own)
+            reads = reads and (row.kind is Kind.READ or "readonly" in row.flags)
+            apart = apart and len({self._view.slot_of(key) for key in own}) == 1 and "movablekeys" not in row.flags
+
+        def answer(replies: Reply) -> None:
+            if isinstance(replies, list):
+                replies = self._with_others(session, queue, replies)
+            sink.deliver(index, replies)
+
+        if requests or watched:
+            self._transactions.start(Work(requests, keys, watched, reads=reads, apart=apart), answer)
+        else:
+            answer([])
+
+    def prepared(self, row: Command, request: list[bytes], number: int) -> list[bytes]:
+        """A command of a database as it is run."""
+        skew = self._services.clock.skew_ms
+        return prepared(row, request, skew=skew, database=number, chance=lambda: self._rng.randbytes(CHANCE_BYTES))
+
+    def _with_others(self, session: Session, queue: Queue, replies: list[Reply]) -> list[Reply]:
+        """Replies of commands that are no functions of cells, which are run now, in their places."""
+        of_cells = iter(replies)
+        return [
+            next(of_cells) if row.kind in RUNNABLE else self._run_session(session, row, request)
+            for row, request, _ in queue.commands
+        ]
+
+    def across(self, row: Command, request: list[bytes], keys: Sequence[bytes], sink: Sink, index: int) -> None:
+        """Run one prepared command whose keys are in several slots."""
+        reads = row.kind is Kind.READ or "readonly" in row.flags
+
+        def answer(replies: Reply) -> None:
+            sink.deliver(index, replies[0] if isinstance(replies, list) else replies)
+
+        self._transactions.start(Work([request], set(keys), reads=reads), answer)
+
+
+class _Seen(Sink):
+    """What owners say of keys that a connection is to watch."""
+
+    __slots__ = ("groups", "index", "session", "sink")
+
+    def __init__(self, session: Session, groups: list[list[bytes]], sink: Sink, index: int) -> None:
+        super().__init__(len(groups))
+        self.session = session
+        self.groups = groups
+        self.sink = sink
+        self.index = index
+
+    def complete(self) -> None:
+        error = next((reply for reply in self.replies if isinstance(reply, ReplyError)), None)
+        if error is None:
+            for keys, reply in zip(self.groups, self.replies, strict=True):
+                assert isinstance(reply, list), "so it is answered"
+                self.session.watched.update(zip(keys, reply, strict=True))  # type: ignore[arg-type]
+        self.sink.deliver(self.index, error or OK)

@@ -1,0 +1,381 @@
+"""What homes and owners run for transactions: commands one after another, keys that are held, decisions, release.
+
+All of it is functions of the cells of one slot, and travels as requests and patches like any command. A request begins
+with its keys, `name count key...`, so that whoever runs it knows them; the rest is as each function says. What is
+answered is a list that begins with an `Outcome`. Rules L1 to G1 of docs/protocol.md are these functions, in the order
+in which `agreement.transactions` asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, Final
+
+from peerkv.cbor import dump, load
+from peerkv.commands.running import run_on
+from peerkv.commands.table import Effect, Kind, part
+from peerkv.databases import RECORD, RECORDS, database_of
+from peerkv.resp import CommandError, Reply, ReplyError
+from peerkv.ring.keys import slot_of
+from peerkv.store.cell import Cell, Cells, Change
+from peerkv.store.recent import TICKET_SLOT
+from peerkv.store.scratch import Elsewhere, Occupied, Scratch
+from peerkv.store.values import Collection, Patch, checked, patched
+from peerkv.store.values.held import HELD, Held, Tentative, freeing, holding, packed, unpacked
+
+RECORD_MS: Final = 10_000
+"""How long a decision is left to its coordinator before the home of its slot looks after it."""
+COMMITTED: Final = b"C"
+ABORTED: Final = b"A"
+
+
+class Outcome(IntEnum):
+    """What came of a request."""
+
+    DONE = 0
+    CHANGED = 1
+    """A key is not as it was seen to be."""
+    BUSY = 2
+    """Another transaction holds a key, which stands behind this."""
+    ELSEWHERE = 3
+    """A command looks at this key, which is in another slot."""
+
+
+# -- what was seen of a key
+
+
+def seen_of(cell: Cell | None, now: int = 0) -> int:
+    """What is remembered of a key that was looked at: its version, negative if nothing is there, 0 if nothing is known
+    to have been."""
+    if cell is None:
+        return 0
+    return cell[0] if cell[1] is not None and not 0 < cell[2] <= now else -cell[0]
+
+
+def is_as_seen(seen: int, cell: Cell | None) -> bool:
+    """Whether nobody has changed a key since. A tombstone may have gone."""
+    return seen == seen_of(cell) or (seen < 0 and cell is None)
+
+
+# -- requests
+
+
+class Reader:
+    """Takes a request apart. Raises CommandError where it is none."""
+
+    def __init__(self, request: Sequence[bytes]) -> None:
+        self._items = iter(request[1:])
+        self.keys = self.several()
+
+    def one(self) -> bytes:
+        """The next argument."""
+        item = next(self._items, None)
+        if item is None:
+            raise CommandError(ReplyError("ERR a request between nodes is too short"))
+        return item
+
+    def number(self) -> int:
+        """Likewise, an integer."""
+        try:
+            return int(self.one())
+        except ValueError:
+            raise CommandError(ReplyError("ERR a request between nodes has text for a number")) from None
+
+    def several(self) -> list[bytes]:
+        """So many arguments as the next one says."""
+        return [self.one() for _ in range(self.number())]
+
+    def pairs(self) -> Iterator[tuple[bytes, bytes]]:
+        """All that is left, two by two."""
+        return ((item, self.one()) for item in self._items)
+
+    def commands(self) -> Iterator[list[bytes]]:
+        """All that is left: each a count and its arguments."""
+        for count in self._items:
+            yield [self.one() for _ in range(int(count))]
+
+
+def keys_at(request: Sequence[bytes]) -> Sequence[int]:
+    """Where the keys of such a request are."""
+    return range(2, 2 + int(request[1]))
+
+
+def _counted(items: Sequence[bytes]) -> list[bytes]:
+    return [b"%d" % len(items), *items]
+
+
+def commands_of(requests: Sequence[Sequence[bytes]]) -> list[bytes]:
+    """As `Reader.commands` takes them apart."""
+    return [argument for request in requests for argument in _counted(request)]
+
+
+def elsewhere(keys: Sequence[bytes], mask: int) -> Callable[[bytes], bool]:
+    """Whether a key is in another slot than these; `mask`: slots of the cluster less one."""
+    number = slot_of(keys[0], mask)
+    return lambda key: slot_of(key, mask) != number
+
+
+# -- one slot
+
+
+def exec_request(
+    keys: Sequence[bytes], mask: int, seen: Mapping[bytes, int], requests: Sequence[Sequence[bytes]]
+) -> list[bytes]:
+    """Run commands on one slot, if the keys in `seen` are as they were."""
+    pairs = [argument for key, version in seen.items() for argument in (key, b"%d" % version)]
+    return [b"PEERKV.EXEC", *_counted(keys), b"%d" % mask, *_counted(pairs), *commands_of(requests)]
+
+
+@part(b"PEERKV.EXEC", Kind.WRITE, keys_at=keys_at)
+def _exec(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    reader = Reader(request)
+    mask, pairs = reader.number(), reader.several()
+    for key, seen in zip(pairs[::2], pairs[1::2], strict=True):
+        if not is_as_seen(int(seen), cells.get(key)):
+            return (), [Outcome.CHANGED]
+    scratch = Scratch(cells, now, elsewhere(reader.keys, mask))
+    try:
+        replies = [run_on(scratch, command, now) for command in reader.commands()]
+    except Elsewhere as away:
+        return (), [Outcome.ELSEWHERE, away.key]
+    return scratch.changes, [Outcome.DONE, replies]
+
+
+# -- several slots: hold (L1)
+
+
+def hold_request(
+    keys: Sequence[bytes],
+    transaction: tuple[int, int],
+    seen: Mapping[bytes, int],
+    then: Mapping[bytes, Tentative],
+    *,
+    waits: bool,
+) -> list[bytes]:
+    """Hold keys of a slot for a transaction, if those in `seen` are as they were; `then`: what is to become of some.
+    `waits`: until nobody else holds them."""
+    pairs = [argument for key, version in seen.items() for argument in (key, b"%d" % version)]
+    changes = [argument for key, bodies in then.items() for argument in (key, packed(bodies))]
+    name = b"PEERKV.HOLD" if waits else b"PEERKV.TRY"
+    return [name, *_counted(keys), *(b"%d" % part for part in transaction), b"B", *_counted(pairs), *changes]
+
+
+def hold_and_run_request(
+    keys: Sequence[bytes],
+    transaction: tuple[int, int],
+    seen: Mapping[bytes, int],
+    mask: int,
+    requests: Sequence[Sequence[bytes]],
+    *,
+    waits: bool,
+) -> list[bytes]:
+    """Likewise; what is to become of them is what these commands do."""
+    pairs = [argument for key, version in seen.items() for argument in (key, b"%d" % version)]
+    name = b"PEERKV.HOLD" if waits else b"PEERKV.TRY"
+    head = [name, *_counted(keys), *(b"%d" % part for part in transaction), b"R", *_counted(pairs)]
+    return [*head, b"%d" % mask, *commands_of(requests)]
+
+
+@part(b"PEERKV.TRY", Kind.WRITE, keys_at=keys_at, waits=False)
+@part(b"PEERKV.HOLD", Kind.WRITE, keys_at=keys_at)
+def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    reader = Reader(request)
+    keys, process, ticket, kind, pairs = reader.keys, reader.number(), reader.number(), reader.one(), reader.several()
+    for key in keys:
+        held = _held_at(cells, key)
+        if held is not None and (held.process, held.ticket) != (process, ticket):
+            return (), [Outcome.BUSY, key]
+    for key, seen in zip(pairs[::2], pairs[1::2], strict=True):
+        if _held_at(cells, key) is None and not is_as_seen(int(seen), cells.get(key)):
+            return (), [Outcome.CHANGED]
+    then: dict[bytes, list[tuple[Any, int]]] = {key: [] for key in keys}
+    replies: list[Reply] = []
+    if kind == b"R":
+        scratch = Scratch(cells, now, elsewhere(keys, reader.number()))
+        try:
+            replies = [run_on(scratch, command, now) for command in reader.commands()]
+        except Elsewhere as away:
+            return (), [Outcome.ELSEWHERE, away.key]
+        except Occupied as occupied:
+            return (), [Outcome.BUSY, occupied.key]
+        for key, body, deadline in scratch.travelling():
+            then.setdefault(key, []).append((body, deadline))
+    else:
+        for key, content in reader.pairs():
+            then[key] = list(unpacked(content))
+    changes: list[Change] = []
+    for key, bodies in then.items():
+        cell = cells.get(key)
+        held = _held_at(cells, key)
+        deadline = held.deadline if held is not None else cell[2] if cell is not None and cell[1] is not None else 0
+        changes.append((key, holding(process, ticket, deadline, bodies), HELD))
+    return changes, [Outcome.DONE, replies]
+
+
+def _held_at(cells: Cells, key: bytes) -> Held | None:
+    cell = cells.get(key)
+    return cell[1] if cell is not None and isinstance(cell[1], Held) else None
+
+
+# -- decide (D1, R1), release (D2), forget (G1)
+
+
+def record_key(process: int, ticket: int) -> bytes:
+    """Where the decision of a transaction is written."""
+    return RECORD + process.to_bytes(8, "big") + ticket.to_bytes(8, "big")
+
+
+def transaction_of(record: bytes) -> tuple[int, int]:
+    """Whose decision a key is: process, ticket."""
+    return int.from_bytes(record[len(RECORD) : len(RECORD) + 8], "big"), int.from_bytes(
+        record[len(RECORD) + 8 :], "big"
+    )
+
+
+def decision_of(content: bytes) -> dict[int, list[bytes]] | None:
+    """The keys that a transaction holds, by slot; None: it was aborted. Raises ValueError for what is no decision."""
+    if content == ABORTED:
+        return None
+    rows = load(content[1:]) if content[:1] == COMMITTED else None
+    if type(rows) is not list:
+        raise ValueError("not a decision")
+    return {number: list(keys) for number, keys in rows}
+
+
+def commit_request(transaction: tuple[int, int], keys: Mapping[int, Sequence[bytes]]) -> list[bytes]:
+    """Write that a transaction has happened, unless something is written, and let go of its keys of that slot."""
+    content = COMMITTED + dump([[number, list(of_slot)] for number, of_slot in keys.items()])
+    here = keys.get(transaction[1] & TICKET_SLOT, ())
+    return [b"PEERKV.DECIDE", *_counted(here), *(b"%d" % part for part in transaction), content]
+
+
+def abort_request(transaction: tuple[int, int]) -> list[bytes]:
+    """Write that a transaction never happens, unless something is written."""
+    return [b"PEERKV.DECIDE", b"0", *(b"%d" % part for part in transaction), ABORTED]
+
+
+@part(b"PEERKV.DECIDE", Kind.WRITE, keys_at=keys_at, waits=False)
+def _decide(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    """Answers what is written there now."""
+    reader = Reader(request)
+    process, ticket, content = reader.number(), reader.number(), reader.one()
+    record = record_key(process, ticket)
+    cell = cells.get(record)
+    if cell is not None and cell[1] is not None:
+        return (), cell[1] if type(cell[1]) is bytes else b""
+    changes: list[Change] = [(record, content, now + RECORD_MS)]
+    if content != ABORTED:
+        freed = _freed(cells, reader.keys, process, ticket, commits=True)
+        if len(freed) < len(reader.keys):  # it was aborted, so long ago that this is forgotten
+            return (), ABORTED
+        changes += freed
+    return changes, content
+
+
+def release_request(transaction: tuple[int, int], keys: Sequence[bytes], *, commits: bool) -> list[bytes]:
+    """Let go of keys of a slot, as decided."""
+    return [b"PEERKV.RELEASE", *_counted(keys), *(b"%d" % part for part in transaction), b"%d" % commits]
+
+
+@part(b"PEERKV.RELEASE", Kind.WRITE, keys_at=keys_at, waits=False)
+def _release(cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
+    reader = Reader(request)
+    process, ticket, commits = reader.number(), reader.number(), reader.number()
+    changes = _freed(cells, reader.keys, process, ticket, commits=bool(commits))
+    return changes, len(changes)
+
+
+def _freed(cells: Cells, keys: Sequence[bytes], process: int, ticket: int, *, commits: bool) -> list[Change]:
+    changes: list[Change] = []
+    for key in keys:
+        held = _held_at(cells, key)
+        if held is not None and (held.process, held.ticket) == (process, ticket):
+            changes.append((key, *freeing(held, commits=commits)))
+    return changes
+
+
+def forget_request(transaction: tuple[int, int]) -> list[bytes]:
+    """Drop a decision: nobody holds a key for it any more."""
+    return [b"PEERKV.FORGET", b"0", *(b"%d" % part for part in transaction)]
+
+
+@part(b"PEERKV.FORGET", Kind.WRITE, keys_at=keys_at, waits=False)
+def _forget(cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
+    reader = Reader(request)
+    record = record_key(reader.number(), reader.number())
+    return ([(record, None, 0)] if record in cells and cells[record][1] is not None else []), 1
+
+
+# -- what keys hold
+
+
+def look_request(keys: Sequence[bytes]) -> list[bytes]:
+    """What was seen of keys, now."""
+    return [b"PEERKV.LOOK", *_counted(keys)]
+
+
+@part(b"PEERKV.LOOK", Kind.READ, keys_at=keys_at)
+def _look(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    return (), [seen_of(cells.get(key), now) for key in Reader(request).keys]
+
+
+def hand_out_request(keys: Sequence[bytes], transaction: tuple[int, int] | None = None) -> list[bytes]:
+    """What keys of a slot hold: to be read by whoever runs commands on them. `transaction`: it holds them."""
+    if transaction is None:
+        return [b"PEERKV.HANDOUT", *_counted(keys)]
+    return [b"PEERKV.HELDOUT", *_counted(keys), *(b"%d" % part for part in transaction)]
+
+
+@part(b"PEERKV.HANDOUT", Kind.READ, keys_at=keys_at)
+def _hand_out(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    keys = Reader(request).keys
+    return (), [item for key in keys for item in _content_of(cells.get(key), now)]
+
+
+@part(b"PEERKV.HELDOUT", Kind.READ, keys_at=keys_at, waits=False)
+def _hand_out_held(cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
+    reader = Reader(request)
+    process, ticket = reader.number(), reader.number()
+    found: list[Reply] = []
+    for key in reader.keys:
+        held = _held_at(cells, key)
+        if held is None or (held.process, held.ticket) != (process, ticket):
+            return (), [Outcome.CHANGED]
+        found += _content_of((cells[key][0], held.value, held.deadline), 0)
+    return (), found
+
+
+def _content_of(cell: Cell | None, now: int) -> list[Reply]:
+    """Three items: what is seen, the deadline, the content packed; the last is None where nothing is."""
+    seen = seen_of(cell, now)
+    if cell is None or seen <= 0:
+        return [seen, 0, None]
+    value = cell[1]
+    parts = [list(part) for part in value.parts()] if isinstance(value, Collection) else value
+    return [seen, cell[2], dump(parts)]
+
+
+def cells_from(keys: Sequence[bytes], items: Sequence[Any]) -> dict[bytes, tuple[int, Cell]]:
+    """Per key what was seen, and a cell that holds the same. Raises ValueError for what is no `_content_of`."""
+    found: dict[bytes, tuple[int, Cell]] = {}
+    for key, seen, deadline, content in zip(keys, items[::3], items[1::3], items[2::3], strict=True):
+        if type(seen) is not int or type(deadline) is not int or not (content is None or type(content) is bytes):
+            raise ValueError("not what a key holds")
+        value: Any = None
+        if content is not None:
+            value = load(content)
+            if type(value) is list:
+                parts: list[Patch] = [checked(row) for row in value]
+                value = None
+                for row in parts:
+                    value = patched(value, row)
+            elif type(value) is not bytes:
+                raise ValueError("not a value")
+        found[key] = seen, (max(seen, 0), value, deadline)
+    return found
+
+
+def is_record(key: bytes) -> bool:
+    """Whether that is where a decision is written."""
+    return database_of(key) == RECORDS

@@ -1,0 +1,6 @@
+"""Commands that take effect at one moment although their keys are in several slots (protocol rules L1 to G1)."""
+
+from peerkv.transactions.coordination import Transactions, Work
+from peerkv.transactions.settling import Settling
+
+__all__ = ["Settling", "Transactions", "Work"]

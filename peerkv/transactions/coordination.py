@@ -1,0 +1,554 @@
+"""A node as the coordinator of its clients' transactions: what is asked of whom, and when it has happened.
+
+Whatever can be done in one slot is one operation there. Otherwise the commands are run here, on our own copies or on
+what owners hand out, be that as old as it may; then every key that was looked at is held at its home, if it is still
+as it was seen (after Kung and Robinson, "On optimistic methods for concurrency control", 1981); then the decision is
+written. Commands each of whose keys are of one slot are run by the homes when they hold them, and nothing travels but
+what is answered. Who meets somebody else's hold lets go of all that it has, and then takes its slots one after another
+in order, waiting at each in a queue: so nobody waits in a circle, and everybody has its turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, TypeVar
+
+from peerkv.agreement.coordinator import Coordinator
+from peerkv.agreement.operation import Answers, Event, Operation, Operations, Pause, Round
+from peerkv.agreement.reads import Sink
+from peerkv.agreement.view import View
+from peerkv.clock import Clock
+from peerkv.commands import transactions as asked
+from peerkv.commands.running import run_on
+from peerkv.commands.table import find_part, keys_of
+from peerkv.commands.transactions import COMMITTED, Outcome
+from peerkv.resp import NULL_ARRAY, Reply, ReplyError
+from peerkv.store.cell import Cell, Change
+from peerkv.store.recent import TICKET_SLOT
+from peerkv.store.scratch import Elsewhere, Occupied, Scratch
+from peerkv.store.values.held import Held, Tentative
+
+_Found = TypeVar("_Found")
+Asking: TypeAlias = Generator[Round | Pause | Event, Answers, _Found]
+"""A part of an operation that comes to something."""
+
+UNDER_WAY_MAX: Final = 1024
+"""Transactions at a time; what else is wanted waits."""
+PATIENCE_S: Final = 20.0
+"""What has not been decided by then is given up. Much less than the time for which an abort is remembered."""
+ATTEMPTS_MAX: Final = 64
+KEYS_MAX: Final = 1 << 16
+TRY_AGAIN: Final = ReplyError(
+    "TRYAGAIN nothing was done: others have changed or held keys of this transaction all the while"
+)
+TOO_MANY_KEYS: Final = ReplyError(f"ERR nothing was done: a transaction over several slots may have {KEYS_MAX} keys")
+
+
+class _Attempt:
+    """One id, and what is held under it."""
+
+    def __init__(self, ticket: int, process: int) -> None:
+        self.id = process, ticket
+        self.keys: dict[int, dict[bytes, None]] = {}
+        """By slot, those that are held, or may be."""
+        self.asked: dict[int, int] = {}
+        """Per slot the last operation that asked for that."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What is to take effect at one moment."""
+
+    requests: Sequence[Sequence[bytes]]
+    """Prepared commands (`commands.running`), in order."""
+    keys: set[bytes]
+    """Theirs, as far as they say."""
+    seen: dict[bytes, int] = field(default_factory=dict)
+    """What was seen of keys that must not have changed since (WATCH); otherwise nothing is done, and nil answered."""
+    reads: bool = False
+    """None of the commands changes anything."""
+    apart: bool = False
+    """Each has the keys that it says, of one slot."""
+    attempt: _Attempt | None = None
+    """The last one."""
+
+
+class Gathered(Sink):
+    """Replies to what was asked at a time."""
+
+    __slots__ = ("event",)
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.event = Event(set_=not count)
+
+    def complete(self) -> None:
+        self.event.set()
+
+
+class _Looking(Mapping[bytes, Cell]):
+    """Cells of all slots, and what was seen of them: what owners have handed out, and where we hold a copy that."""
+
+    def __init__(self, view: View, now: int, handed: Mapping[bytes, tuple[int, Cell]], *, own: bool) -> None:
+        self._view = view
+        self._now = now
+        self._handed = handed
+        self._own = own
+        self.seen: dict[bytes, int] = {}
+
+    def get(self, key: bytes, default: Any = None, /) -> Any:
+        handed = self._handed.get(key)
+        if handed is not None:
+            self.seen[key], cell = handed
+            return cell if cell[1] is not None else default
+        number = self._view.slot_of(key)
+        if not self._own or self._view.slots[number] is None:
+            raise Elsewhere(key)
+        found = self._view.copies.cells[number].get(key)
+        if found is not None and isinstance(found[1], Held):
+            raise Occupied(key)
+        self.seen[key] = asked.seen_of(found, self._now)
+        return default if found is None else found
+
+    def __getitem__(self, key: bytes) -> Cell:
+        cell: Cell | None = self.get(key)
+        if cell is None:
+            raise KeyError(key)
+        return cell
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.seen)
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+
+class _Again(Exception):
+    """This attempt came to nothing; `holds_first`: the next one is to hold its keys before it looks at them."""
+
+    def __init__(self, *, holds_first: bool) -> None:
+        self.holds_first = holds_first
+
+
+class _Over(Exception):
+    """Nothing was done, and this is said."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+
+
+class Transactions:
+    """Of one node's clients."""
+
+    def __init__(self, clock: Clock, view: View, operations: Operations, coordinator: Coordinator) -> None:
+        self.active: set[int] = set()
+        """Tickets of the transactions under way; nobody else need settle those."""
+        self.committed = self.aborted = self.retried = 0
+        self._clock = clock
+        self._view = view
+        self._operations = operations
+        self._coordinator = coordinator
+        self._under_way = 0
+        self._queue: deque[tuple[Work, Callable[[Reply], None]]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many have not been begun."""
+        return len(self._queue)
+
+    def start(self, work: Work, answer: Callable[[Reply], None]) -> None:
+        """Have something take effect at one moment; `answer` is told its commands' replies, or one error."""
+        if self._under_way >= UNDER_WAY_MAX:
+            self._queue.append((work, answer))
+            return
+        self._under_way += 1
+        self._operations.start(self._clock.now, self._run(work, answer))
+
+    def _run(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
+        try:
+            yield from self._transact(work, answer)
+        except _Over as over:
+            answer(over.reply)
+        except Exception as error:  # a fault of ours; what is held is let go
+            attempt = work.attempt
+            if attempt is not None and attempt.id[1] in self.active:
+                self._abort(attempt)
+            answer(ReplyError(f"ERR internal fault in a transaction: {type(error).__name__}"))
+        finally:
+            self._under_way -= 1
+            if self._queue:
+                self.start(*self._queue.popleft())
+
+    def _transact(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
+        until = self._clock.now + PATIENCE_S
+        away = yield from self._in_one_slot(work, answer)
+        if away:
+            return
+        own, waits, holds_first = True, False, False
+        for _ in range(ATTEMPTS_MAX):
+            if self._clock.now > until:
+                break
+            if len(work.keys) > KEYS_MAX:
+                raise _Over(TOO_MANY_KEYS)
+            try:
+                if work.reads and not work.seen and not holds_first:
+                    yield from self._read(work, answer, own=own)
+                elif work.apart:
+                    yield from self._hold_and_run(work, answer, waits=waits)
+                elif holds_first:
+                    yield from self._hold_first(work, answer)
+                else:
+                    yield from self._look_first(work, answer, own=own)
+            except Elsewhere as elsewhere:
+                work.keys.add(elsewhere.key)
+                work.apart = False
+            except _Again as again:
+                self.retried += 1
+                waits = True
+                holds_first = holds_first or again.holds_first or not own
+                own = False
+            else:
+                return
+        raise _Over(TRY_AGAIN)
+
+    # -- in one slot
+
+    def _in_one_slot(self, work: Work, answer: Callable[[Reply], None]) -> Asking[bool]:
+        """One operation at the home, if all is in one slot; whether that was all."""
+        by_slot = self._by_slot([*work.keys, *work.seen])
+        if len(by_slot) != 1:
+            return not by_slot and self._without_keys(work, answer)
+        ((number, keys),) = by_slot.items()
+        request = asked.exec_request(keys, self._view.mask, work.seen, work.requests)
+        (reply,) = yield from self._ask([(number, request, 0)])
+        if isinstance(reply, ReplyError):
+            raise _Over(reply)
+        match reply:
+            case [Outcome.DONE, replies]:
+                answer(replies)
+            case [Outcome.CHANGED]:
+                answer(NULL_ARRAY)
+            case [Outcome.ELSEWHERE, bytes(key)]:
+                work.keys.add(key)
+                work.apart = False
+                return False
+            case _:
+                raise _Over(ReplyError("ERR internal fault: the home of a slot gave no answer to a transaction"))
+        return True
+
+    def _without_keys(self, work: Work, answer: Callable[[Reply], None]) -> bool:
+        """Commands that name no key; they may yet look at some."""
+        try:
+            scratch = Scratch(_Looking(self._view, self._clock.cluster_ms, {}, own=False), self._clock.cluster_ms)
+            answer([run_on(scratch, request, self._clock.cluster_ms) for request in work.requests])
+        except Elsewhere as away:
+            work.keys.add(away.key)
+            work.apart = False
+            return False
+        return True
+
+    # -- reads of one moment
+
+    def _read(self, work: Work, answer: Callable[[Reply], None], *, own: bool) -> Operation:
+        """Look at everything, and then twice whether it is still as it was seen, by majorities: between the two of
+        them all of it was so."""
+        looking, replies, changes = yield from self._run_here(work, own=own)
+        if changes:  # something has expired
+            raise _Again(holds_first=True)
+        by_slot = self._by_slot(looking.seen)
+        for _ in range(2 if own else 1):
+            found = yield from self._look(by_slot)
+            for number, keys in by_slot.items():
+                if found[number] != [looking.seen[key] for key in keys]:
+                    raise _Again(holds_first=False)
+        answer(replies)
+
+    def _look(self, by_slot: Mapping[int, Sequence[bytes]]) -> Asking[dict[int, Any]]:
+        replies = yield from self._read_all([(n, asked.look_request(keys), keys) for n, keys in by_slot.items()])
+        return dict(zip(by_slot, replies, strict=True))
+
+    def _run_here(self, work: Work, *, own: bool) -> Asking[tuple[_Looking, list[Reply], list[Change]]]:
+        """Run the commands on what our copies hold (`own`), and on what owners of others hand out."""
+        handed: dict[bytes, tuple[int, Cell]] = {}
+        view = self._view
+        wanted = [key for key in work.keys if not own or view.slots[view.slot_of(key)] is None]
+        for _ in range(ATTEMPTS_MAX):
+            if wanted:
+                yield from self._fetch(wanted, handed)
+            now = self._clock.cluster_ms
+            looking = _Looking(view, now, handed, own=own)
+            scratch = Scratch(looking, now)
+            try:
+                replies = [run_on(scratch, request, now) for request in work.requests]
+            except (Elsewhere, Occupied) as away:
+                if away.key in handed:
+                    raise _Again(holds_first=True) from None
+                wanted = [away.key]
+                work.keys.add(away.key)
+                if len(work.keys) > KEYS_MAX:
+                    raise _Over(TOO_MANY_KEYS) from None
+                continue
+            return looking, replies, scratch.travelling()
+        raise _Again(holds_first=True)
+
+    def _fetch(self, keys: Collection[bytes], handed: dict[bytes, tuple[int, Cell]]) -> Operation:
+        by_slot = self._by_slot(keys)
+        replies = yield from self._read_all(
+            [(n, asked.hand_out_request(of_slot), of_slot) for n, of_slot in by_slot.items()]
+        )
+        for of_slot, items in zip(by_slot.values(), replies, strict=True):
+            handed.update(asked.cells_from(of_slot, items))
+
+    def _read_all(self, requests: Sequence[tuple[int, list[bytes], Sequence[bytes]]]) -> Asking[list[Any]]:
+        """What majorities answer: (slot, request, keys) each."""
+        gathered = Gathered(len(requests))
+        for index, (number, request, keys) in enumerate(requests):
+            row = find_part(request[0])
+            assert row is not None, "it is one of ours"
+            assert row.run is not None, "it is one of ours"
+            now = self._clock.cluster_ms
+            self._coordinator.reads.read(number, request, row.run, now, gathered, index, keys)
+        yield gathered.event
+        for reply in gathered.replies:
+            if isinstance(reply, ReplyError):
+                raise _Over(reply)
+        return gathered.replies
+
+    # -- writes
+
+    def _look_first(self, work: Work, answer: Callable[[Reply], None], *, own: bool) -> Operation:
+        """Run the commands here, and hold what they have looked at if it is as it was."""
+        looking, replies, changes = yield from self._run_here(work, own=own)
+        then = _by_key(changes)
+        seen = {**looking.seen, **work.seen}
+        attempt = self._begin(work, [*seen, *then])
+        outcomes = yield from self._hold(
+            attempt,
+            {
+                number: asked.hold_request(
+                    keys,
+                    attempt.id,
+                    {key: seen[key] for key in keys if key in seen},
+                    {key: then[key] for key in keys if key in then},
+                    waits=False,
+                )
+                for number, keys in self._by_slot([*seen, *then]).items()
+            },
+        )
+        self._give_way(attempt, outcomes, work)
+        yield from self._commit(attempt, answer, replies)
+
+    def _hold_and_run(self, work: Work, answer: Callable[[Reply], None], *, waits: bool) -> Operation:
+        """Have each home run the commands of its slot when it holds their keys."""
+        places: dict[int, list[int]] = {}
+        for index, request in enumerate(work.requests):
+            row = find_part(request[0])
+            assert row is not None, "commands are of the table"
+            for number in self._by_slot(keys_of(row, request)):
+                places.setdefault(number, []).append(index)
+        by_slot = self._by_slot([*work.keys, *work.seen])
+        attempt = self._begin(work, [*work.keys, *work.seen])
+        asks = {
+            number: asked.hold_and_run_request(
+                keys,
+                attempt.id,
+                {key: work.seen[key] for key in keys if key in work.seen},
+                self._view.mask,
+                [work.requests[index] for index in places.get(number, ())],
+                waits=waits,
+            )
+            for number, keys in by_slot.items()
+        }
+        outcomes = yield from self._hold(attempt, asks, one_by_one=waits)
+        self._give_way(attempt, outcomes, work)
+        replies: list[Reply] = [None] * len(work.requests)
+        for number, outcome in outcomes.items():
+            for index, reply in zip(places.get(number, ()), outcome[1], strict=True):
+                replies[index] = reply
+        yield from self._commit(attempt, answer, replies)
+
+    def _hold_first(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
+        """Hold every key, one slot after the other, and run the commands on what they hold then."""
+        attempt = self._begin(work, [*work.keys, *work.seen])
+        handed: dict[bytes, tuple[int, Cell]] = {}
+        yield from self._hold_more(attempt, work, [*work.keys, *work.seen], handed, waits=True)
+        while True:
+            now = self._clock.cluster_ms
+            looking = _Looking(self._view, now, handed, own=False)
+            scratch = Scratch(looking, now)
+            try:
+                replies = [run_on(scratch, request, now) for request in work.requests]
+            except Elsewhere as away:
+                if away.key in handed or len(work.keys) >= KEYS_MAX:
+                    self._abort(attempt)
+                    raise _Over(TOO_MANY_KEYS) from None
+                work.keys.add(away.key)
+                yield from self._hold_more(attempt, work, [away.key], handed, waits=False)
+                continue
+            break
+        then = _by_key(scratch.travelling())
+        asks = {
+            number: asked.hold_request(keys, attempt.id, {}, {key: then[key] for key in keys}, waits=False)
+            for number, keys in self._by_slot(then).items()
+        }
+        outcomes = yield from self._hold(attempt, asks)
+        self._give_way(attempt, outcomes, work)
+        yield from self._commit(attempt, answer, replies)
+
+    def _hold_more(
+        self,
+        attempt: _Attempt,
+        work: Work,
+        keys: Collection[bytes],
+        handed: dict[bytes, tuple[int, Cell]],
+        *,
+        waits: bool,
+    ) -> Operation:
+        by_slot = self._by_slot(keys)
+        asks = {
+            number: asked.hold_request(
+                of_slot, attempt.id, {key: work.seen[key] for key in of_slot if key in work.seen}, {}, waits=waits
+            )
+            for number, of_slot in by_slot.items()
+        }
+        outcomes = yield from self._hold(attempt, asks, one_by_one=waits)
+        self._give_way(attempt, outcomes, work, holds_first=True)
+        gathered = Gathered(len(by_slot))
+        for index, (number, of_slot) in enumerate(by_slot.items()):
+            request = asked.hand_out_request(of_slot, attempt.id)
+            self._coordinator.write(number, request, gathered, index, attempt.asked[number], reads=True)
+        yield gathered.event
+        for of_slot, items in zip(by_slot.values(), gathered.replies, strict=True):
+            if isinstance(items, ReplyError) or not isinstance(items, list) or len(items) != 3 * len(of_slot):
+                self._abort(attempt)
+                raise _Again(holds_first=True)
+            handed.update(asked.cells_from(of_slot, items))
+
+    # -- holding, deciding, letting go
+
+    def _begin(self, work: Work, keys: Collection[bytes]) -> _Attempt:
+        """A new attempt; its decision will be in the first of its slots."""
+        number = min(self._by_slot(keys))
+        ticket = self._coordinator.reserve(number)
+        self.active.add(ticket)
+        work.attempt = _Attempt(ticket, self._view.me.process)
+        return work.attempt
+
+    def _hold(
+        self, attempt: _Attempt, asks: Mapping[int, list[bytes]], *, one_by_one: bool = False
+    ) -> Asking[dict[int, Any]]:
+        """Ask homes to hold keys; what each has answered. One by one it ends with the first that does not."""
+        outcomes: dict[int, Any] = {}
+        groups = [[number] for number in sorted(asks)] if one_by_one else [list(asks)]
+        for numbers in groups:
+            gathered = Gathered(len(numbers))
+            for index, number in enumerate(numbers):
+                request = asks[number]
+                row = find_part(request[0])
+                assert row is not None, "it is one of ours"
+                attempt.keys.setdefault(number, {}).update(dict.fromkeys(keys_of(row, request)))
+                before = attempt.asked.get(number, 0)
+                attempt.asked[number] = self._coordinator.write(number, request, gathered, index, before)
+            yield gathered.event
+            outcomes.update(zip(numbers, gathered.replies, strict=True))
+            if any(_outcome(reply) is not Outcome.DONE for reply in gathered.replies):
+                break
+        return outcomes
+
+    def _give_way(
+        self, attempt: _Attempt, outcomes: Mapping[int, Any], work: Work, *, holds_first: bool = False
+    ) -> None:
+        """Unless all is held, let go of it. Raises what is to be done instead."""
+        found = {_outcome(reply) for reply in outcomes.values()}
+        if found == {Outcome.DONE} or not found:
+            return
+        for number, reply in outcomes.items():
+            if _outcome(reply) not in (Outcome.DONE, None) and number in attempt.keys and not holds_first:
+                del attempt.keys[number]  # it holds nothing there
+        self._abort(attempt)
+        error = next((reply for reply in outcomes.values() if isinstance(reply, ReplyError)), None)
+        if error is not None:
+            code = error.text.split(" ", 1)[0]
+            raise _Over(error if code != "UNCERTAIN" else TRY_AGAIN)
+        away = next((reply[1] for reply in outcomes.values() if _outcome(reply) is Outcome.ELSEWHERE), None)
+        if away is not None:
+            raise Elsewhere(away)
+        if Outcome.CHANGED in found and work.seen and (work.apart or holds_first):
+            raise _Over(NULL_ARRAY)
+        raise _Again(holds_first=Outcome.BUSY in found or holds_first)
+
+    def _abort(self, attempt: _Attempt) -> None:
+        """It never happens: nobody will write that it has."""
+        self.aborted += 1
+        self._coordinator.release(attempt.id[1])
+        self._operations.start(self._clock.now, self._undo(attempt))
+
+    def _commit(self, attempt: _Attempt, answer: Callable[[Reply], None], replies: Reply) -> Operation:
+        """All is held: write that it has happened, answer, and have everybody let go."""
+        ticket = attempt.id[1]
+        number = ticket & TICKET_SLOT
+        gathered = Gathered(1)
+        request = asked.commit_request(attempt.id, {n: list(keys) for n, keys in attempt.keys.items()})
+        self._coordinator.write_reserved(ticket, request, gathered, 0, attempt.asked[number])
+        yield gathered.event
+        (decision,) = gathered.replies
+        if isinstance(decision, ReplyError):
+            self.active.discard(ticket)
+            if decision.text.startswith("UNCERTAIN"):
+                raise _Over(decision)
+            self._abort(attempt)
+            raise _Over(decision)
+        if not isinstance(decision, bytes) or not decision.startswith(COMMITTED):
+            self._abort(attempt)
+            raise _Again(holds_first=False)
+        self.committed += 1
+        answer(replies)
+        others = {n: keys for n, keys in attempt.keys.items() if n != number}
+        gone = yield from self._let_go(attempt, others, commits=True)
+        if gone:
+            self._coordinator.write(number, asked.forget_request(attempt.id), Gathered(1), 0)
+
+    def _undo(self, attempt: _Attempt) -> Operation:
+        yield from self._let_go(attempt, attempt.keys, commits=False)
+
+    def _let_go(self, attempt: _Attempt, keys: Mapping[int, Mapping[bytes, None]], *, commits: bool) -> Asking[bool]:
+        """Whether nobody holds anything for it any more."""
+        gathered = Gathered(len(keys))
+        for index, (number, of_slot) in enumerate(keys.items()):
+            request = asked.release_request(attempt.id, list(of_slot), commits=commits)
+            self._coordinator.write(number, request, gathered, index, attempt.asked.get(number, 0))
+        yield gathered.event
+        self.active.discard(attempt.id[1])
+        return not any(isinstance(reply, ReplyError) for reply in gathered.replies)
+
+    # -- asking
+
+    def _ask(self, requests: Sequence[tuple[int, list[bytes], int]]) -> Asking[list[Reply]]:
+        gathered = Gathered(len(requests))
+        for index, (number, request, after) in enumerate(requests):
+            self._coordinator.write(number, request, gathered, index, after)
+        yield gathered.event
+        return gathered.replies
+
+    def _by_slot(self, keys: Collection[bytes]) -> dict[int, list[bytes]]:
+        found: dict[int, list[bytes]] = {}
+        for key in dict.fromkeys(keys):
+            found.setdefault(self._view.slot_of(key), []).append(key)
+        return found
+
+
+def _outcome(reply: Any) -> Outcome | None:
+    """None: it is no answer."""
+    try:
+        return Outcome(reply[0])
+    except (TypeError, ValueError, IndexError):
+        return None
+
+
+def _by_key(changes: Sequence[Change]) -> dict[bytes, Tentative]:
+    found: dict[bytes, list[Any]] = {}
+    for key, body, deadline in changes:
+        found.setdefault(key, []).append((body, deadline))
+    return dict(found)
