@@ -312,6 +312,7 @@ class Dispatcher:
         now, skew = self._clock.cluster_ms, self._clock.skew_ms
         ordinary = session.ordinary
         changed = 0
+        command = session.last
         self.commands += len(requests)
         for index, request in enumerate(requests):
             if not ordinary:
