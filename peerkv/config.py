@@ -89,6 +89,12 @@ def _recover(text: str) -> Recover:
         raise _Bad("ask or auto") from None
 
 
+def _yes(text: str) -> bool:
+    if text.lower() not in ("yes", "no"):
+        raise _Bad("yes or no")
+    return text.lower() == "yes"
+
+
 def _text(text: str) -> str:
     if not text or len(text) > NAME_MAX or not text.isprintable() or any(char.isspace() for char in text):
         raise _Bad(f"1 to {NAME_MAX} printable characters without blanks")
@@ -159,6 +165,7 @@ _SHARED: Final[dict[str, Callable[[str], Any]]] = {
     "read_hedge": _seconds,
     "write_hedge": _seconds,
     "request_timeout": _seconds,
+    "atomic_multi_key": _yes,
     "clients_max": _number(1, 1_000_000),
     "forget_after": _seconds,
     "leave_grace": _grace,

@@ -120,6 +120,9 @@ class Settings:
     fill_rate: int = 64 << 20
     """Bytes a second that a node fetches to fill its copies, as far as no request waits for them."""
 
+    atomic_multi_key: bool = False
+    """MGET, MSET, DEL, EXISTS, TOUCH and UNLINK of keys of several slots take effect at one moment, as transactions;
+    otherwise each slot's keys do, in a third of the time."""
     clients_max: int = 10_000
     """Beyond it a client is told so and closed. Fewer where the process may not open so many files."""
     client_timeout: int = 0
@@ -165,6 +168,7 @@ class Settings:
 
 LIVE: Final = frozenset(
     {
+        "atomic_multi_key",
         "client_output_bytes_max",
         "client_timeout",
         "clients_bytes_max",

@@ -148,6 +148,12 @@ _LEVELS: Final = {"debug": "debug", "verbose": "debug", "notice": "info", "warni
 _SHOWN_LEVELS: Final = {"debug": "debug", "info": "notice", "warning": "warning", "error": "nothing"}
 
 
+def _yes(text: str) -> bool:
+    if text.lower() not in ("yes", "no"):
+        raise ValueError("argument must be 'yes' or 'no'")
+    return text.lower() == "yes"
+
+
 def _level(text: str) -> str:
     if text.lower() not in _LEVELS:
         raise Wrong(f"argument(s) must be one of the following: {', '.join(_LEVELS)}")
@@ -259,6 +265,7 @@ _OURS: Final[dict[str, Parameter]] = {
         name: _setting(name, _seconds)
         for name in ("read_hedge", "write_hedge", "request_timeout", "queue_time", "round_patience", "forget_after")
     },
+    "atomic_multi_key": _setting("atomic_multi_key", _yes, lambda atomic: "yes" if atomic else "no"),
     "leave_grace": _setting("leave_grace", lambda text: 0.0 if text == "0" else _seconds(text)),
     "follow_least": _setting("follow_least", _integer(1, INT_MAX)),
     "in_flight_max": _setting("in_flight_max", _integer(1, 1 << 20)),

@@ -354,7 +354,9 @@ class Dispatcher:
                     if not keys:
                         batch.deliver(index, self._without_keys(command, request))
                         continue
-                    if len({slot_of(key, mask) for key in keys}) > 1:
+                    if len({slot_of(key, mask) for key in keys}) > 1 or (
+                        command.wanders is not None and command.wanders(request)
+                    ):
                         if self._barrier(session, command, batch, index, requests):
                             return None
                         self.queueing.across(command, request, keys, batch, index)
@@ -439,6 +441,12 @@ class Dispatcher:
             self._charge(session, self._cost(command, request) + size_of_reply(reply) // BYTES_PER_UNIT)
             if session.spent >= SHARE_UNITS:
                 return False, self._break_here(session, batch, index + 1, requests)
+        elif kind is Kind.SPREAD and self._is_atomic(request, command):
+            if self._barrier(session, command, batch, index, requests):
+                return False, None
+            self.queueing.across(command, request, keys_of(command, request), batch, index)
+            if self._stands(session, batch, index, requests):
+                return False, None
         elif kind is Kind.SPREAD:
             if len(request) > PIECE_ARGUMENTS and not (len(request) - 1) % command.keys[2]:
                 if session.reading or ("write" in command.flags and self._follows(session, batch, index)):
@@ -467,6 +475,12 @@ class Dispatcher:
             if self._stands(session, batch, index, requests):
                 return False, None
         return True, None
+
+    def _is_atomic(self, request: Sequence[bytes], command: Command) -> bool:
+        """Whether a command of many slots is to take effect at one moment."""
+        if not self._services.settings.atomic_multi_key:
+            return False
+        return len(set(map(self._view.slot_of, keys_of(command, request)))) > 1
 
     def _barrier(
         self, session: Session, command: Command, batch: Batch, index: int, requests: list[list[bytes]]

@@ -86,8 +86,6 @@ DIFFERS: Final[dict[str, str]] = {
     "srandmember": _DRAWS,
     "sscan": _PAGES,
     "sunionstore": _STORED,
-    "sort": "BY and GET patterns need a {tag} before the `*`, that of the key",
-    "sort_ro": "BY and GET patterns need a {tag} before the `*`, that of the key",
     "slowlog|get": f"{_THIS_NODE}; what cannot take long (GET, SET, ...) is not measured; the client is not known",
     "time": "the time that the cluster agrees on, in milliseconds",
     "touch": _PARTS,

@@ -6,15 +6,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest, nsmallest
-from itertools import islice
+from itertools import islice, pairwise
 from math import inf, isinf
 from typing import Any, Final, TypeVar
 
 from peerkv.commands.access import SYNTAX, WRONG_TYPE, integer, value_of
 from peerkv.commands.table import Effect, Kind, command
-from peerkv.databases import database_of, in_database
 from peerkv.resp import CommandError, ReplyError
-from peerkv.ring.keys import slot_of
 from peerkv.store.cell import Cells
 from peerkv.store.dumps import storing
 from peerkv.store.values.hashes import Hash
@@ -23,7 +21,6 @@ from peerkv.store.values.sets import Set
 from peerkv.store.values.sortedsets import SortedSet
 
 WRITE = Kind.WRITE
-"""Of both: what is read of keys that only the elements name is right at their slot's home alone."""
 
 NO_NUMBER: Final = ReplyError("ERR One or more scores can't be converted into double")
 _SELF: Final = b"#"
@@ -51,7 +48,7 @@ class _Asked:
 
 
 def _keys_at(request: Sequence[bytes]) -> list[int]:
-    """The key, and where the result is kept. What patterns make of elements is looked for in the same slot."""
+    """The key, and where the result is kept; not what patterns make of elements."""
     at, target = 2, 0
     while at < len(request):
         match request[at].upper():
@@ -65,6 +62,12 @@ def _keys_at(request: Sequence[bytes]) -> list[int]:
             case _:
                 at += 1
     return [1, target] if 0 < target < len(request) else [1]
+
+
+def _wanders(request: Sequence[bytes]) -> bool:
+    """Whether there are patterns that stand for keys."""
+    options = pairwise(request)
+    return any(option.upper() in (b"BY", b"GET") and b"*" in pattern for option, pattern in options)
 
 
 def _asked(request: Sequence[bytes], *, stores: bool) -> _Asked:
@@ -88,29 +91,14 @@ def _asked(request: Sequence[bytes], *, stores: bool) -> _Asked:
             case b"BY" if left:
                 at += 1
                 asked.by = request[at]
-                if b"*" not in asked.by:
-                    asked.in_order = False
-                else:
-                    asked.by = _checked(asked.by, request[1], "BY")
+                asked.in_order = asked.in_order and b"*" in asked.by
             case b"GET" if left:
                 at += 1
-                is_self = request[at] == _SELF
-                asked.gets.append(_SELF if is_self else _checked(request[at], request[1], "GET"))
+                asked.gets.append(request[at])
             case _:
                 raise CommandError(SYNTAX)
         at += 1
     return asked
-
-
-def _checked(pattern: bytes, key: bytes, option: str) -> bytes:
-    """A pattern of keys as they are held: all that it stands for are of the slot of what is sorted, as it has a `{tag}`
-    before the `*` that says so, and of its database. Raises CommandError."""
-    beginning = pattern.partition(b"*")[0]
-    tag, closed, _ = beginning.partition(b"{")[2].partition(b"}")
-    if b"*" in pattern and not (tag and closed and slot_of(beginning) == slot_of(key)):
-        text = f"CROSSSLOT {option} of SORT needs a {{tag}} before the *: what it means must be in the slot of the key"
-        raise CommandError(ReplyError(text))
-    return in_database(pattern, database_of(key))
 
 
 def _looked_up(cells: Cells, pattern: bytes, now: int) -> Callable[[bytes], bytes | None]:
@@ -253,6 +241,7 @@ def _between(value: List | Set | SortedSet, start: int, stop: int) -> Sequence[b
     WRITE,
     summary="Sorts the elements of a list, a set or a sorted set, and returns or keeps them, or what they stand for.",
     keys_at=_keys_at,
+    wanders=_wanders,
 )
 def sort(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _sort(cells, request, now, stores=True)
@@ -263,6 +252,7 @@ def sort(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     WRITE,
     summary="Sorts the elements of a list, a set or a sorted set, and returns them, or what they stand for.",
     keys_at=_keys_at,
+    wanders=_wanders,
 )
 def sort_ro(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _sort(cells, request, now, stores=False)

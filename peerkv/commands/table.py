@@ -99,6 +99,8 @@ class Command:
     chance: bool = False
     """Behind what the client has said stands one more argument, of `CHANCE_BYTES` that the coordinator has drawn: what
     is run remains pure."""
+    wanders: Callable[[Sequence[bytes]], bool] | None = None
+    """Whether a request may look at keys that it does not name."""
     waits: bool = True
     """It is not run while a transaction holds one of its keys."""
     calls: int = field(default=0, init=False)
@@ -163,15 +165,15 @@ def command(
     dated: Dated | None = None,
     keys_at: KeysAt | None = None,
     chance: bool = False,
+    wanders: Callable[[Sequence[bytes]], bool] | None = None,
 ) -> Callable[[Run], Run]:
     """Makes a function of cells a row of the table, with what `facts` know of the command. `usage`: if it takes more
     than these say."""
 
     def add(run: Run) -> Run:
         slow = may_take_long(FACTS[name])
-        _add(
-            name, kind, summary, usage, subcommands, measured(run, int(chance)) if slow else run, dated, keys_at, chance
-        )
+        timed = measured(run, int(chance)) if slow else run
+        _add(name, kind, summary, usage, subcommands, timed, dated, keys_at, chance, wanders=wanders)
         return run
 
     return add
@@ -195,6 +197,7 @@ def _add(
     keys_at: KeysAt | None = None,
     chance: bool = False,
     spread: Spread | None = None,
+    wanders: Callable[[Sequence[bytes]], bool] | None = None,
 ) -> None:
     facts = FACTS[name]
     COMMANDS[name] = Command(
@@ -213,6 +216,7 @@ def _add(
         tuple(subcommands.split()),
         keys_at,
         chance,
+        wanders,
     )
 
 

@@ -27,7 +27,7 @@ from peerkv.commands.transactions import COMMITTED, Outcome
 from peerkv.resp import NULL_ARRAY, Reply, ReplyError
 from peerkv.store.cell import Cell, Change
 from peerkv.store.recent import TICKET_SLOT
-from peerkv.store.scratch import Elsewhere, Occupied, Scratch
+from peerkv.store.scratch import Elsewhere, Scratch
 from peerkv.store.values.held import Held, Tentative
 
 _Found = TypeVar("_Found")
@@ -97,6 +97,9 @@ class _Looking(Mapping[bytes, Cell]):
         self._handed = handed
         self._own = own
         self.seen: dict[bytes, int] = {}
+        self.unknown: dict[bytes, None] = {}
+        """Keys that were looked at although it is not known what they hold. Commands went on as if nothing were there:
+        what else they look at is wanted, too, and what they have done does not count."""
 
     def get(self, key: bytes, default: Any = None, /) -> Any:
         handed = self._handed.get(key)
@@ -104,11 +107,10 @@ class _Looking(Mapping[bytes, Cell]):
             self.seen[key], cell = handed
             return cell if cell[1] is not None else default
         number = self._view.slot_of(key)
-        if not self._own or self._view.slots[number] is None:
-            raise Elsewhere(key)
-        found = self._view.copies.cells[number].get(key)
-        if found is not None and isinstance(found[1], Held):
-            raise Occupied(key)
+        found = self._view.copies.cells[number].get(key) if self._own else None
+        if not self._own or self._view.slots[number] is None or (found is not None and isinstance(found[1], Held)):
+            self.unknown[key] = None
+            return default
         self.seen[key] = asked.seen_of(found, self._now)
         return default if found is None else found
 
@@ -240,13 +242,13 @@ class Transactions:
 
     def _without_keys(self, work: Work, answer: Callable[[Reply], None]) -> bool:
         """Commands that name no key; they may yet look at some."""
-        try:
-            scratch = Scratch(_Looking(self._view, self._clock.cluster_ms, {}, own=False), self._clock.cluster_ms)
-            answer([run_on(scratch, request, self._clock.cluster_ms) for request in work.requests])
-        except Elsewhere as away:
-            work.keys.add(away.key)
+        looking = _Looking(self._view, self._clock.cluster_ms, {}, own=False)
+        replies, _ = self._run_on(looking, work)
+        if looking.unknown:
+            self._learn(work, list(looking.unknown))
             work.apart = False
             return False
+        answer(replies)
         return True
 
     # -- reads of one moment
@@ -277,21 +279,31 @@ class Transactions:
         for _ in range(ATTEMPTS_MAX):
             if wanted:
                 yield from self._fetch(wanted, handed)
-            now = self._clock.cluster_ms
-            looking = _Looking(view, now, handed, own=own)
-            scratch = Scratch(looking, now)
-            try:
-                replies = [run_on(scratch, request, now) for request in work.requests]
-            except (Elsewhere, Occupied) as away:
-                if away.key in handed:
-                    raise _Again(holds_first=True) from None
-                wanted = [away.key]
-                work.keys.add(away.key)
-                if len(work.keys) > KEYS_MAX:
-                    raise _Over(TOO_MANY_KEYS) from None
-                continue
-            return looking, replies, scratch.travelling()
+            looking = _Looking(view, self._clock.cluster_ms, handed, own=own)
+            replies, changes = self._run_on(looking, work)
+            if not looking.unknown:
+                return looking, replies, changes
+            wanted = list(looking.unknown)
+            self._learn(work, wanted)
         raise _Again(holds_first=True)
+
+    def _run_on(self, looking: _Looking, work: Work) -> tuple[list[Reply], list[Change]]:
+        """What the commands answer and change; nothing of that counts where `looking.unknown` says so."""
+        now = self._clock.cluster_ms
+        scratch = Scratch(looking, now)
+        try:
+            replies = [run_on(scratch, request, now) for request in work.requests]
+            return replies, [] if looking.unknown else scratch.travelling()
+        except Exception:
+            if not looking.unknown:
+                raise
+            return [], []
+
+    def _learn(self, work: Work, keys: Collection[bytes]) -> None:
+        """The commands look at these, too."""
+        work.keys.update(keys)
+        if len(work.keys) > KEYS_MAX:
+            raise _Over(TOO_MANY_KEYS)
 
     def _fetch(self, keys: Collection[bytes], handed: dict[bytes, tuple[int, Cell]]) -> Operation:
         by_slot = self._by_slot(keys)
@@ -375,20 +387,16 @@ class Transactions:
         handed: dict[bytes, tuple[int, Cell]] = {}
         yield from self._hold_more(attempt, work, [*work.keys, *work.seen], handed, waits=True)
         while True:
-            now = self._clock.cluster_ms
-            looking = _Looking(self._view, now, handed, own=False)
-            scratch = Scratch(looking, now)
-            try:
-                replies = [run_on(scratch, request, now) for request in work.requests]
-            except Elsewhere as away:
-                if away.key in handed or len(work.keys) >= KEYS_MAX:
-                    self._abort(attempt)
-                    raise _Over(TOO_MANY_KEYS) from None
-                work.keys.add(away.key)
-                yield from self._hold_more(attempt, work, [away.key], handed, waits=False)
-                continue
-            break
-        then = _by_key(scratch.travelling())
+            looking = _Looking(self._view, self._clock.cluster_ms, handed, own=False)
+            replies, changes = self._run_on(looking, work)
+            if not looking.unknown:
+                break
+            if len(work.keys) + len(looking.unknown) > KEYS_MAX:
+                self._abort(attempt)
+                raise _Over(TOO_MANY_KEYS)
+            self._learn(work, list(looking.unknown))
+            yield from self._hold_more(attempt, work, list(looking.unknown), handed, waits=False)
+        then = _by_key(changes)
         asks = {
             number: asked.hold_request(keys, attempt.id, {}, {key: then[key] for key in keys}, waits=False)
             for number, keys in self._by_slot(then).items()

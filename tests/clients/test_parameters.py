@@ -112,6 +112,7 @@ def test_every_live_setting_can_be_changed_and_no_other(alone: Alone) -> None:
         ("maxclients", "33", "clients_max"),
         ("tcp-keepalive", "44", "tcp_keepalive"),
         ("loglevel", "warning", "log_level"),
+        ("peerkv-atomic-multi-key", "yes", "atomic_multi_key"),
         ("peerkv-follow-least", "5", "follow_least"),
         ("peerkv-forget-after", "6", "forget_after"),
         ("peerkv-in-flight-max", "77", "in_flight_max"),

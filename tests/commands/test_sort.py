@@ -7,7 +7,6 @@ import random
 import pytest
 
 from peerkv.commands.table import COMMANDS, keys_of
-from peerkv.resp import ReplyError
 from tests.commands.keyspace import Ours, Theirs, same
 
 SEQUENCES = [
@@ -135,13 +134,12 @@ def test_few_of_many_are_the_first_of_all(desc: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("pattern", [b"w*", b"{u}w*", b"w*{t}", b"{*}t", b"{}w*", b"{t*}", b"{t*"])
-@pytest.mark.parametrize("option", [b"BY", b"GET"])
-def test_patterns_that_mean_keys_of_any_slot_are_refused(option: bytes, pattern: bytes) -> None:
+def test_patterns_mean_keys_of_any_slot(pattern: bytes) -> None:
     ours = Ours()
-    ours.ask(b"RPUSH", b"{t}l", b"1")
-    reply = ours.ask(b"SORT", b"{t}l", option, pattern)
-    assert isinstance(reply, ReplyError)
-    assert reply.text.startswith(f"CROSSSLOT {option.decode()} of SORT needs a {{tag}}")
+    ours.ask(b"RPUSH", b"{t}l", b"1", b"2")
+    ours.ask(b"SET", pattern.replace(b"*", b"1"), b"9")
+    ours.ask(b"SET", pattern.replace(b"*", b"2"), b"5")
+    assert ours.ask(b"SORT", b"{t}l", b"BY", pattern, b"GET", b"#", b"GET", pattern) == [b"2", b"5", b"1", b"9"]
 
 
 def test_keys_are_what_is_sorted_and_where_it_is_kept() -> None:
