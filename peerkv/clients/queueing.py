@@ -142,7 +142,7 @@ class Queueing:
             sink.deliver(index, ABORTED)
             return
         requests: list[list[bytes]] = []
-        keys: set[bytes] = set()
+        keys: dict[bytes, None] = {}
         reads = apart = True
         for row, request, number in queue.commands:
             row.calls += 1
@@ -151,7 +151,7 @@ class Queueing:
             ready = self.prepared(row, request, number)
             own = keys_of(find_part(ready[0]) or row, ready)
             requests.append(ready)
-            keys.update(own)
+            keys.update(dict.fromkeys(own))
             reads = reads and (row.kind is Kind.READ or "readonly" in row.flags)
             apart = apart and len({self._view.slot_of(key) for key in own}) == 1 and "movablekeys" not in row.flags
 
@@ -185,7 +185,7 @@ class Queueing:
         def answer(replies: Reply) -> None:
             sink.deliver(index, replies[0] if isinstance(replies, list) else replies)
 
-        self._transactions.start(Work([request], set(keys), reads=reads), answer)
+        self._transactions.start(Work([request], dict.fromkeys(keys), reads=reads), answer)
 
 
 class _Seen(Sink):

@@ -63,8 +63,8 @@ class Work:
 
     requests: Sequence[Sequence[bytes]]
     """Prepared commands (`commands.running`), in order."""
-    keys: set[bytes]
-    """Theirs, as far as they say."""
+    keys: dict[bytes, None]
+    """Theirs, as far as they say, in order: whom is asked first is no matter of chance, or a seed would not replay."""
     seen: dict[bytes, int] = field(default_factory=dict)
     """What was seen of keys that must not have changed since (WATCH); otherwise nothing is done, and nil answered."""
     reads: bool = False
@@ -204,7 +204,7 @@ class Transactions:
                 else:
                     yield from self._look_first(work, answer, own=own)
             except Elsewhere as elsewhere:
-                work.keys.add(elsewhere.key)
+                work.keys[elsewhere.key] = None
                 work.apart = False
             except _Again as again:
                 self.retried += 1
@@ -233,7 +233,7 @@ class Transactions:
             case [Outcome.CHANGED]:
                 answer(NULL_ARRAY)
             case [Outcome.ELSEWHERE, bytes(key)]:
-                work.keys.add(key)
+                work.keys[key] = None
                 work.apart = False
                 return False
             case _:
@@ -301,7 +301,7 @@ class Transactions:
 
     def _learn(self, work: Work, keys: Collection[bytes]) -> None:
         """The commands look at these, too."""
-        work.keys.update(keys)
+        work.keys.update(dict.fromkeys(keys))
         if len(work.keys) > KEYS_MAX:
             raise _Over(TOO_MANY_KEYS)
 

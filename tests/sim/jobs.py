@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.sim.scenario import Scenario
     from tests.sim.world import Connection
 
+REFUSALS: Final = "TRYAGAIN", *NOTHING_DONE
 LOST: Final = ReplyError("UNCERTAIN the connection is lost")
 MULTI: Final[Request] = (b"MULTI",)
 EXEC: Final[Request] = (b"EXEC",)
@@ -48,6 +49,8 @@ class Caller(Protocol):
     rng: Random
     problems: list[str]
     """What cannot be, found by the way."""
+    refusals: list[str]
+    """What was not done, which is right only where there are faults."""
 
     def now(self) -> float: ...
 
@@ -97,8 +100,11 @@ def judge(caller: Caller, outcome: Outcome, answer: Answer, request: Request) ->
 
 
 def _fail(caller: Caller, outcome: Outcome, reply: ReplyError, request: Request) -> None:
-    if reply.text.startswith(("UNCERTAIN", *NOTHING_DONE)):
-        outcome.done = None if reply.text.startswith("UNCERTAIN") else False
+    if reply.text.startswith("UNCERTAIN"):
+        outcome.done = None
+    elif reply.text.startswith(REFUSALS):
+        outcome.done = False
+        caller.refusals.append(f"at {caller.now():.4f} s {b' '.join(request)[:200]!r} is answered {reply.text}")
     else:
         caller.problems.append(f"at {caller.now():.4f} s {b' '.join(request)[:200]!r} is answered {reply.text}")
 
@@ -184,6 +190,7 @@ class Load(Protocol):
     """Where clients' jobs come from."""
 
     problems: list[str]
+    refusals: list[str]
 
     def job(self, caller: Caller) -> Job: ...
 
@@ -198,6 +205,7 @@ class Worker:
         self.think_s = think_s
         self.rng = Random(scenario.world.rng.getrandbits(64))
         self.problems = load.problems
+        self.refusals = load.refusals
         self._connection: Connection | None = None
         self._connections = 0
         self._sent = 0

@@ -9,15 +9,15 @@ from math import inf
 from random import Random
 from typing import Any, Final
 
-from peerkv import databases
 from peerkv.agreement import handout, journal
 from peerkv.commands.table import find, keys_of
-from peerkv.databases import database_of
+from peerkv.databases import RECORDS, database_of
 from peerkv.resp import Reply, ReplyError
 from peerkv.ring.topology import Topology
 from peerkv.settings import Settings
 from peerkv.store import values
 from peerkv.store.values.held import Held
+from peerkv.transactions import settling
 from tests.sim.checker import Violation
 from tests.sim.clients import NOTHING_DONE, Client, Request, Scanner, operations_of, whole_of
 from tests.sim.history import GaveUp, Operation, histories, violation
@@ -36,12 +36,12 @@ HEALTHY_WITHIN_S: Final = 90.0
 """After the last fault: all copies back, all digests equal, no tombstone."""
 DATA_MAX: Final = 9
 FORGET_AFTER_S: Final = 8.0
+ABORT_KEPT_MS: Final = 30_000
+"""Longer than anybody tries to have a transaction happen, and stands still while it does."""
 FINAL: Final = 900
 """Numbers of clients that look in the end begin here, ..."""
 FINAL_S: Final = 3.0
 """... and so long they have for it."""
-RECORDS: Final = getattr(databases, "RECORDS", -1)
-"""The database that records of transactions are in."""
 
 
 @dataclass
@@ -182,6 +182,8 @@ class Scenario:
                     result.problems.append(f"{name} has not answered in the end")
         load.judge(ends)
         result.problems += load.problems
+        if self.quiet:
+            result.problems += load.refusals
         result.operations += sum(load.outcomes.values())
         result.transactions, result.aborted = load.outcomes[True], load.aborted
         result.refused += load.outcomes[False] - load.aborted
@@ -511,8 +513,18 @@ def run_seed(seed: int, seconds: float, slots: int = SLOTS, *, tracing: bool = F
     """Run one seed for so many virtual seconds of faults; in some of them what is bounded by MiB is so by kB.
     `crowded`: all clients ask for transactions, on few keys."""
     scenario = Scenario(seed, seconds, slots, tracing=tracing, crowded=crowded)
-    with _small(scenario.world.rng) if scenario.small else contextlib.nullcontext():
+    with _small(scenario.world.rng) if scenario.small else contextlib.nullcontext(), _sooner():
         return scenario.run()
+
+
+@contextlib.contextmanager
+def _sooner() -> Iterator[None]:
+    """What a node that has died may have decided is not remembered for as long as in the world."""
+    before, settling.ABORT_KEPT_MS = settling.ABORT_KEPT_MS, ABORT_KEPT_MS
+    try:
+        yield
+    finally:
+        settling.ABORT_KEPT_MS = before
 
 
 @contextlib.contextmanager

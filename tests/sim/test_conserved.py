@@ -23,6 +23,7 @@ class Hand:
     def __init__(self, seed: int = 1) -> None:
         self.rng = Random(seed)
         self.problems: list[str] = []
+        self.refusals: list[str] = []
         self.time = 10.0
         self.names = 0
         self.closed = False
@@ -115,6 +116,7 @@ REFUSED = ReplyError("EXECABORT Transaction discarded because of previous errors
         ([LOST] * 4, {}, None),
         ([*QUEUED, ReplyError("UNCERTAIN it may have been")], {}, None),
         ([*QUEUED, ReplyError("NOQUORUM 1 of 3")], {}, False),
+        ([*QUEUED, ReplyError("TRYAGAIN nothing was done")], {}, False),
         (["OK", ReplyError("CLUSTERDOWN not yet"), "QUEUED", REFUSED], {}, False),
         (["OK", "QUEUED", ReplyError("ERR"), "QUEUED", REFUSED], {"spoiled": True}, False),
         (["OK", "QUEUED", ReplyError("ERR"), "QUEUED", LOST], {"spoiled": True}, False),

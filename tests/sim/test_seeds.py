@@ -1,5 +1,9 @@
 """A few seeds in every run of the tests; `make sim` runs hundreds."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from tests.sim.scenario import run_seed
@@ -11,10 +15,10 @@ def test_seeds(seed: int) -> None:
     assert run_seed(seed, 30.0, 256).problems == []
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("seed", [3, 4, 5, 6])
 def test_transactions_on_few_keys(seed: int) -> None:
     """Clients that meet, on nodes that die in the middle of what they do for them."""
-    assert run_seed(seed, 20.0, 256, crowded=True).problems == []
+    assert run_seed(seed, 10.0, 256, crowded=True).problems == []
 
 
 def test_a_seed_with_all_slots() -> None:
@@ -26,3 +30,18 @@ def test_the_same_seed_is_the_same_run() -> None:
     one, other = run_seed(42, 5.0), run_seed(42, 5.0)
     assert (one.operations, one.unknown, one.faults) == (other.operations, other.unknown, other.faults)
     assert one.operations > 200
+
+
+def test_a_seed_replays_in_another_process() -> None:
+    """Where sets of names are gone through in another order."""
+    program = "from tests.sim.scenario import run_seed; r = run_seed(4, 6.0, 256, crowded=True); print(r)"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": chance, "PYTHONPATH": os.pathsep.join(sys.path)},
+        ).stdout
+        for chance in "01"
+    ]
+    assert said[0] == said[1] != b""

@@ -28,6 +28,7 @@ class Terminal:
         self.load, self.port, self.number = load, port, number
         self.rng = Random(load.rng.getrandbits(64))
         self.problems = load.problems
+        self.refusals = load.refusals
         self.waits_until = 0.0
         self.loses = 0.003
         """Of what it sends so much has no answer, as the connection is lost."""
@@ -210,7 +211,7 @@ def run(port: int, terminal: type[Terminal], seed: int = 1) -> Transactions:
 
 def test_a_real_server_does_nothing_wrong(redis_port: int) -> None:
     load = run(redis_port, Terminal)
-    assert load.problems == []
+    assert load.problems == load.refusals == []
     assert load.outcomes[True] > 500
     assert load.aborted > 20
     assert load.outcomes[None] > 0

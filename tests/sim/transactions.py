@@ -43,7 +43,7 @@ def present() -> Features:
     return Features(
         multi=find(b"MULTI") is not None,
         scripts=find(b"EVAL") is not None,
-        apart=importlib.util.find_spec("peerkv.agreement.transactions") is not None,
+        apart=importlib.util.find_spec("peerkv.transactions") is not None,
     )
 
 
@@ -78,6 +78,7 @@ class Transactions:
         self.features = features
         self.few = few
         self.problems: list[str] = []
+        self.refusals: list[str] = []
         self.operations: list[Appending] = []
         self.outcomes = {True: 0, False: 0, None: 0}
         """How many were done, were not, and who knows."""
