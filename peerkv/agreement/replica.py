@@ -341,10 +341,12 @@ class Replica:
                     self.fetching.add(number)
                     self._start(self.catch_up(number, ballot, home, whole=True))
                 continue
-            if copies.positions[number] != position or copies.promised[number] != position >> SEQUENCE_BITS:
+            if copies.positions[number] != position:
                 continue
             if slot.tombstones:
                 self.counters.purged += slot.purge(oldest - 1)
+            if copies.promised[number] != position >> SEQUENCE_BITS:
+                continue
             if len(slot.cells) >= LARGE_FROM:
                 if number not in self._comparing:
                     self._comparing.add(number)

@@ -161,6 +161,25 @@ def test_f5_a_home_that_was_deposed_unnoticed_learns_it_from_a_comparison() -> N
     assert SLOT not in home.home.homes
 
 
+def test_x1_a_home_that_has_written_nothing_yet_says_what_was_purged() -> None:
+    """Who was cut off when it said so would keep its tombstones until somebody writes to the slot."""
+    owners = Owners()
+    written(owners, b"a")
+    home, second, third = owners.members
+    home.write(Got(), 0, b"DEL", b"k")
+    owners.deliver()
+    second.takeover.want([SLOT])
+    owners.pass_time(0.5)
+    assert SLOT in second.home.homes
+    assert third.slot.tombstones.keys() == {b"k"}
+    at, digest = third.slot.position, second.slot.digest
+    third.replica.compare(third.peer(second), [SLOT, second.home.homes[SLOT].ballot, at, digest, at])
+    assert third.slot.tombstones.keys() == {b"k"}
+    third.replica.compare(third.peer(second), [SLOT, second.home.homes[SLOT].ballot, at, digest, at + 1])
+    assert third.slot.tombstones == {}
+    assert third.slot.promised != third.slot.position >> SEQUENCE_BITS
+
+
 def test_f5_what_nobody_heard_of_an_empty_slot_is_replaced() -> None:
     owners = Owners()
     first, second, third = owners.members
