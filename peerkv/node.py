@@ -63,7 +63,7 @@ from peerkv.ring.topology import Topology, describe_epoch
 from peerkv.settings import Role, Settings, peer_address
 from peerkv.steward import Steward
 from peerkv.store.cell import MEMBER_MASK
-from peerkv.transactions import Settling, Transactions
+from peerkv.transactions import Job, Settling, Transactions
 
 if TYPE_CHECKING:
     from random import Random
@@ -104,6 +104,8 @@ class Outbox:
     datagrams: list[tuple[Address, bytes]] = field(default_factory=list)
     exchanges: list[tuple[int, Address, bytes]] = field(default_factory=list)
     """(ticket, address, payload): connect, send, read one answer for `exchange_answer`, close."""
+    jobs: list[Job] = field(default_factory=list)
+    """To be run in a thread, one after another, and handed to `job_done`."""
     log: list[tuple[str, str]] = field(default_factory=list)
     """(level, text)"""
     wake_at: float = inf
@@ -542,6 +544,11 @@ class Node:
             self.swim.update(leaving=True)
             self._swim_dirty = True
 
+    def job_done(self, now: float, job: Job) -> None:
+        """A job has been run."""
+        self.clock.at(now)
+        job.event.set()
+
     @property
     def leaving(self) -> bool:
         """Whether it was told to go."""
@@ -710,6 +717,7 @@ class Node:
                 peer.clear()
             self.replica.recent.trim(view.marks)
         self.home.end_turn()
+        outbox.jobs, self.transactions.jobs = self.transactions.jobs, []
         outbox.replies, dispatcher.replies = dispatcher.replies, []
         self._statistics.output_bytes += sum([len(data) for _, data in outbox.replies])
         outbox.closing, dispatcher.closing = dispatcher.closing, []

@@ -46,6 +46,7 @@ WAYS = {
     Way.READ: "majority",
     Way.WRITE: "home",
     Way.SPREAD: "split by slot",
+    Way.SCRIPT: "transaction",
     Way.CLUSTER: "all slots",
     Way.SESSION: "this node",
 }

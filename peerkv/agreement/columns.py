@@ -355,6 +355,7 @@ TELLS: Final[dict[str, Tell]] = {
     "skew": Tell("milliseconds that the wall clock is ahead", "take_skew", (number(-NUMBER_MAX),)),
     "ping": Tell("", "take_ping", ()),
     "here": Tell("", "", ()),
+    "scripts": Tell("", "dispatcher.queueing.scripts.forget", ()),
     "topology": Tell("topology", "", (_any_list,)),
 }
 

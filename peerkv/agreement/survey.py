@@ -16,6 +16,7 @@ from peerkv.agreement.operation import (
     CellAnswers,
     Count,
     Counts,
+    Event,
     KeyPage,
     ListKeys,
     Message,
@@ -42,7 +43,7 @@ WAIT_POLL_S: Final = (0.01, 0.5)
 """How often WAIT asks: at first, and, as its client may be gone without a sign, less and less often."""
 
 Result = TypeVar("Result")
-Asking: TypeAlias = Generator[Round | Pause, Answers, Result]
+Asking: TypeAlias = Generator[Round | Pause | Event, Answers, Result]
 
 
 COUNT_SLOTS: Final = 512

@@ -232,8 +232,8 @@ class Dispatcher:
         self._turn = 0
         self._units = TURN_UNITS
         """Left in this turn."""
-        self._whole = Whole(services, view, replica, coordinator, rng)
-        self.queueing = Queueing(services, view, coordinator, transactions, rng, self._run_queued)
+        self.queueing = Queueing(services, view, coordinator, transactions, rng, operations, self._run_queued)
+        self._whole = Whole(services, view, replica, coordinator, rng, self.queueing.scripts)
         self._pause: tuple[float, bool] | None = None
         """Until when clients are paused, and whether only in what writes."""
         self._awaits_unpause = False
@@ -469,6 +469,11 @@ class Dispatcher:
                 self.queueing.execute(session, batch, index)
             elif command.name == "watch":
                 self.queueing.watch(session, request, batch, index)
+            elif kind is Kind.SCRIPT:
+                if session.database:
+                    request = requests[index]  # its keys are put in their place when it is known
+                running = self.queueing.run_script(session, command, request, batch, index)
+                self._operations.start(self._clock.now, running)
             else:
                 self._charge(session, SHARE_UNITS)
                 self._operations.start(self._clock.now, self._whole.run(command.name, session, request, batch, index))

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from peerkv.agreement.coordinator import Coordinator
+from peerkv.agreement.operation import Operation, Operations
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.view import View
+from peerkv.clients.scripts import Scripts
 from peerkv.clients.session import Queue, Services, Session
 from peerkv.commands.access import database
 from peerkv.commands.running import RUNNABLE, prepared, row_of
@@ -39,9 +41,12 @@ class Queueing:
         coordinator: Coordinator,
         transactions: Transactions,
         rng: Random,
+        operations: Operations,
         run_session: Callable[[Session, Command, Sequence[bytes]], Reply],
     ) -> None:
         """`run_session` runs a command of a connection."""
+        self.scripts = Scripts(services, view, coordinator, transactions, rng)
+        self._operations = operations
         self._services = services
         self._view = view
         self._coordinator = coordinator
@@ -141,19 +146,45 @@ class Queueing:
         if queue.failed:
             sink.deliver(index, ABORTED)
             return
-        requests: list[list[bytes]] = []
+        if any(row.kind is Kind.SCRIPT for row, _, _ in queue.commands):
+            now = self._services.clock.now
+            self._operations.start(now, self._execute_scripts(session, queue, watched, sink, index))
+            return
+        ready = [self.prepared(*entry) for entry in queue.commands if entry[0].kind in RUNNABLE]
+        self._execute(session, queue, ready, watched, sink, index)
+
+    def _execute_scripts(
+        self, session: Session, queue: Queue, watched: dict[bytes, int], sink: Sink, index: int
+    ) -> Operation:
+        ready: list[list[bytes]] = []
+        for row, request, number in queue.commands:
+            if row.kind is Kind.SCRIPT:
+                ready.append((yield from self.scripts.ready(row, request, number)))
+            elif row.kind in RUNNABLE:
+                ready.append(self.prepared(row, request, number))
+        self._execute(session, queue, ready, watched, sink, index)
+
+    def _execute(
+        self,
+        session: Session,
+        queue: Queue,
+        requests: list[list[bytes]],
+        watched: dict[bytes, int],
+        sink: Sink,
+        index: int,
+    ) -> None:
         keys: dict[bytes, None] = {}
         reads = apart = True
-        for row, request, number in queue.commands:
+        for row, _, _ in queue.commands:
             row.calls += 1
-            if row.kind not in RUNNABLE:
-                continue
-            ready = self.prepared(row, request, number)
-            own = keys_of(find_part(ready[0]) or row, ready)
-            requests.append(ready)
+        for request in requests:
+            command = find_part(request[0])
+            assert command is not None, "it was queued"
+            own = keys_of(command, request)
             keys.update(dict.fromkeys(own))
-            reads = reads and (row.kind is Kind.READ or "readonly" in row.flags)
-            apart = apart and len({self._view.slot_of(key) for key in own}) == 1 and "movablekeys" not in row.flags
+            reads = reads and is_read(command)
+            wanders = command.wanders is not None and command.wanders(request)
+            apart = apart and not wanders and len({self._view.slot_of(key) for key in own}) == 1
 
         def answer(replies: Reply) -> None:
             if isinstance(replies, list):
@@ -179,13 +210,24 @@ class Queueing:
         ]
 
     def across(self, row: Command, request: list[bytes], keys: Sequence[bytes], sink: Sink, index: int) -> None:
-        """Run one prepared command whose keys are in several slots."""
-        reads = row.kind is Kind.READ or "readonly" in row.flags
+        """Run one prepared command whose keys are in several slots, or not all known."""
 
         def answer(replies: Reply) -> None:
             sink.deliver(index, replies[0] if isinstance(replies, list) else replies)
 
-        self._transactions.start(Work([request], dict.fromkeys(keys), reads=reads), answer)
+        self._transactions.start(Work([request], dict.fromkeys(keys), reads=is_read(row)), answer)
+
+    def run_script(self, session: Session, row: Command, request: list[bytes], sink: Sink, index: int) -> Operation:
+        """EVAL and FCALL."""
+        ready = yield from self.scripts.ready(row, request, session.database)
+        command = find_part(ready[0])
+        assert command is not None, "it is of the table"
+        self.across(command, ready, keys_of(command, ready), sink, index)
+
+
+def is_read(row: Command) -> bool:
+    """Whether a command changes nothing, whatever it finds."""
+    return row.kind is Kind.READ or "readonly" in row.flags
 
 
 class _Seen(Sink):

@@ -22,6 +22,7 @@ from peerkv.agreement.survey import (
     list_keys,
 )
 from peerkv.agreement.view import View
+from peerkv.clients.scripts import Scripts
 from peerkv.clients.session import Services, Session
 from peerkv.commands.patterns import PATTERN_BYTES_MAX, PATTERN_TOO_LONG, matcher
 from peerkv.commands.table import COMMANDS, find_part, help_of, subcommand_of
@@ -72,7 +73,15 @@ class Told(Sink):
 class Whole:
     """Runs these commands; each is an operation that delivers one reply."""
 
-    def __init__(self, services: Services, view: View, replica: Replica, coordinator: Coordinator, rng: Random) -> None:
+    def __init__(
+        self,
+        services: Services,
+        view: View,
+        replica: Replica,
+        coordinator: Coordinator,
+        rng: Random,
+        scripts: Scripts,
+    ) -> None:
         self._services = services
         self._view = view
         self._replica = replica
@@ -89,6 +98,8 @@ class Whole:
             "debug": self._debug,
             "peerkv": self._peerkv,
             "cluster": self._cluster,
+            "script": lambda _session, request: scripts.script(request),
+            "function": lambda _session, request: scripts.function(request),
         }
 
     def run(self, name: str, session: Session, request: Sequence[bytes], sink: Sink, index: int) -> Operation:

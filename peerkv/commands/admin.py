@@ -78,6 +78,18 @@ known(
     "Tells the configuration, and changes what can be changed.",
     subcommands="get help resetstat rewrite set",
 )
+known(
+    "script",
+    CLUSTER,
+    "Has the cluster know scripts, or forget them.",
+    subcommands="exists flush help kill load",
+)
+known(
+    "function",
+    CLUSTER,
+    "Has the cluster know libraries of functions, tells of them, or forgets them.",
+    subcommands="delete dump flush help kill list load restore stats",
+)
 known("slowlog", SESSION, "Tells which commands took long on this node.", subcommands="get help len reset")
 known(
     "latency",

@@ -6,6 +6,7 @@ from typing import Final
 
 from peerkv.commands.facts import Facts
 
+_SCRIPT: Final = "500 million steps of Lua's machine (about 5 s) and 256 MiB at most; no KEYS, SCAN, DBSIZE, FLUSHALL"
 _WHOLE_CLUSTER: Final = "means the whole cluster, slot by slot, and is no snapshot"
 _LENGTH: Final = "a string is at most 64 MiB long"
 _STORED: Final = "a result of at most 64 MiB"
@@ -42,8 +43,18 @@ DIFFERS: Final[dict[str, str]] = {
     "del": _PARTS,
     "dump": "in encodings that Redis 5 and later read; fields with deadlines need 7.4",
     "exists": _PARTS,
+    "eval": _SCRIPT,
+    "eval_ro": _SCRIPT,
+    "evalsha": _SCRIPT,
+    "evalsha_ro": _SCRIPT,
+    "fcall": _SCRIPT,
+    "fcall_ro": _SCRIPT,
     "flushall": f"{_WHOLE_CLUSTER}; ASYNC is as SYNC",
     "flushdb": f"{_WHOLE_CLUSTER}; ASYNC is as SYNC",
+    "function|dump": "in a form that only FUNCTION RESTORE here reads",
+    "function|kill": "as SCRIPT KILL",
+    "function|restore": "what FUNCTION DUMP here has answered",
+    "function|stats": "never tells of a script that runs",
     "geopos": "coordinates with as many digits as a double has, and not always 17",
     "georadius": f"coordinates as by GEOPOS; {_STORED}",
     "georadius_ro": "coordinates as by GEOPOS",
@@ -74,6 +85,8 @@ DIFFERS: Final[dict[str, str]] = {
     "object|refcount": "always 1",
     "pfcount": "never writes the estimate into the key",
     "randomkey": "of the whole cluster",
+    "script|flush": "a node that cannot be reached meanwhile may still know its scripts",
+    "script|kill": "of this node, and what has run for some milliseconds; nothing of it has been changed then",
     "role": "always that of a master without replicas",
     "readonly": "matters only where no quorum can be reached: any copy answers then, be it old",
     "restore": "nothing is evicted by its age: IDLETIME and FREQ are not kept",
@@ -113,7 +126,7 @@ ABSENT: Final[dict[str, str]] = {
     # groups
     "stream": _NOT_YET,
     "pubsub": _PUSH,
-    "scripting": "not yet: a script may name keys of any slots",
+    "scripting": _NOT_YET,
     "cluster": _MEMBERS,
     # containers and commands
     **dict.fromkeys(("blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"), _BLOCKS),

@@ -24,7 +24,7 @@ from peerkv.commands.table import (
 from peerkv.resp import CommandError, Reply, ReplyError
 from peerkv.store.scratch import Scratch
 
-RUNNABLE: Final = frozenset((Kind.READ, Kind.WRITE, Kind.SPREAD))
+RUNNABLE: Final = frozenset((Kind.READ, Kind.WRITE, Kind.SPREAD, Kind.SCRIPT))
 """Kinds of commands that are functions of cells."""
 
 

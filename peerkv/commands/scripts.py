@@ -16,15 +16,27 @@ from typing import Final
 from peerkv.commands.access import database, integer
 from peerkv.commands.facts import FACTS, Facts
 from peerkv.commands.running import RUNNABLE, prepared, run_on
-from peerkv.commands.table import CHANCE_BYTES, Command, Effect, Kind, Run, command, find, fits
-from peerkv.databases import DATABASES, bare_key
-from peerkv.resp import OK, CommandError, Reply, ReplyError
-from peerkv.scripting import Engine, Function
+from peerkv.commands.table import CHANCE_BYTES, RUNS, Command, Effect, Kind, command, find, fits, part
+from peerkv.databases import DATABASES, RECORD, bare_key
+from peerkv.resp import OK, CommandError, Map, Reply, ReplyError
+from peerkv.scripting import Engine, Function, Limits, TooLong, sha1_of
 from peerkv.store.cell import Cells
 from peerkv.store.scratch import Scratch
 
-ENGINE: Final = Engine(known=lambda name: find(name) is not None)
+STEPS_MAX: Final = 1_000_000
+"""That a script is run for where others wait meanwhile: 10 ms."""
+STEPS_AT_LEISURE_MAX: Final = 500_000_000
+"""That it is run for at most: 5 s."""
+
+
+def _is_command(name: bytes) -> bool:
+    return find(name) is not None
+
+
+ENGINE: Final = Engine(Limits(steps_max=STEPS_MAX), known=_is_command)
 """Of the process, which is one node."""
+AT_LEISURE: Final = Engine(Limits(steps_max=STEPS_AT_LEISURE_MAX), known=_is_command)
+"""Likewise, in a thread of its own."""
 
 UNKNOWN: Final = ReplyError("ERR Unknown Redis command called from script")
 ARITY: Final = ReplyError("ERR Wrong number of args calling Redis command from script")
@@ -138,14 +150,18 @@ def _checked(last: bytes) -> bytes:
     return last
 
 
+def _engine(cells: Cells) -> Engine:
+    return AT_LEISURE if isinstance(cells, Scratch) and cells.at_leisure else ENGINE
+
+
 def _eval(cells: Cells, request: Sequence[bytes], now: int, *, only_reads: bool) -> Effect:
-    last = _checked(request[-1])
-    script = ENGINE.compiled(request[1])
+    last, engine = _checked(request[-1]), _engine(cells)
+    script = engine.compiled(request[1])
     keys, argv = _arguments(request, last)
     if only_reads and request[1].startswith(b"#!") and "no-writes" not in script.flags:
         raise CommandError(NOT_READ_ONLY)
     calls = _Calls(Scratch(cells, now), now, last, only_reads=only_reads or "no-writes" in script.flags)
-    reply = ENGINE.run(script, keys, argv, calls.call, chance=calls.chance)
+    reply = engine.run(script, keys, argv, calls.call, chance=calls.chance)
     return calls.scratch.changes, reply
 
 
@@ -163,7 +179,7 @@ def _fcall(cells: Cells, request: Sequence[bytes], now: int, *, only_reads: bool
 
     library = last[CHANCE_BYTES + _SKEW_BYTES + 1 :]
     name = request[1].decode("utf-8", "surrogateescape")
-    reply = ENGINE.call_function(library, name, keys, argv, calls.call, chance=calls.chance, allowed=allowed)
+    reply = _engine(cells).call_function(library, name, keys, argv, calls.call, chance=calls.chance, allowed=allowed)
     return calls.scratch.changes, reply
 
 
@@ -189,15 +205,115 @@ def fcall_ro(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _fcall(cells, request, now, only_reads=True)
 
 
-def register() -> None:
-    """Make them rows of the table, for clients to call."""
-    rows: tuple[tuple[str, str, Run], ...] = (
-        ("eval", "Runs a script.", eval_),
-        ("eval_ro", "Runs a script that only reads.", eval_ro),
-        ("evalsha", "Runs a script that is known by its SHA1.", eval_),
-        ("evalsha_ro", "Runs a script that only reads, and is known by its SHA1.", eval_ro),
-        ("fcall", "Calls a function of a library.", fcall),
-        ("fcall_ro", "Calls a function of a library that only reads.", fcall_ro),
-    )
-    for name, summary, run in rows:
-        command(name, Kind.WRITE, summary, chance=True)(run)
+def _always(_request: Sequence[bytes]) -> bool:
+    return True
+
+
+for _name, _summary, _run in (
+    ("eval", "Runs a script.", eval_),
+    ("eval_ro", "Runs a script that only reads.", eval_ro),
+    ("evalsha", "Runs a script that is known by its SHA1.", eval_),
+    ("evalsha_ro", "Runs a script that only reads, and is known by its SHA1.", eval_ro),
+    ("fcall", "Calls a function of a library.", fcall),
+    ("fcall_ro", "Calls a function of a library that only reads.", fcall_ro),
+):
+    command(_name, Kind.SCRIPT, _summary, wanders=_always)(_run)
+
+
+# -- what the cluster knows of scripts: two hashes of its own
+
+SCRIPTS: Final = RECORD + b"scripts"
+"""SHA1 -> script, in the order in which they came."""
+LIBRARIES: Final = RECORD + b"libraries"
+"""Name -> code, of FUNCTION."""
+KEPT_MAX: Final = 4096
+KEPT_BYTES_MAX: Final = 16 << 20
+"""Of either; of scripts those that came first go, a library beyond it is refused."""
+NO_SCRIPT: Final = ReplyError("NOSCRIPT No matching script. Please use EVAL.")
+NO_FUNCTION: Final = ReplyError("ERR Function not found")
+
+
+@part(b"PEERKV.NOSCRIPT", Kind.READ, (0, 0, 0))
+def _no_script(_cells: Cells, _request: Sequence[bytes], _now: int) -> Effect:
+    """In place of a script that nobody knows."""
+    return (), NO_SCRIPT
+
+
+@part(b"PEERKV.NOFUNCTION", Kind.READ, (0, 0, 0))
+def _no_function(_cells: Cells, _request: Sequence[bytes], _now: int) -> Effect:
+    return (), NO_FUNCTION
+
+
+def keep_request(script: bytes) -> list[bytes]:
+    """Have the cluster know a script."""
+    return [b"PEERKV.KEEP", SCRIPTS, sha1_of(script).encode(), script]
+
+
+@part(b"PEERKV.KEEP", Kind.WRITE, (1, 1, 1))
+def _keep(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    scratch = Scratch(cells, now)
+    key, name, script = request[1:4]
+    if run_on(scratch, [b"HEXISTS", key, name], now):
+        return (), 0
+    run_on(scratch, [b"HSET", key, name, script], now)
+    kept = _fields(scratch, key, now)
+    size, count = sum(map(len, kept.values())), len(kept)
+    for old, source in kept.items():
+        if count <= KEPT_MAX and size <= KEPT_BYTES_MAX:
+            break
+        size, count = size - len(source), count - 1
+        run_on(scratch, [b"HDEL", key, old], now)
+    return scratch.changes, 1
+
+
+def _fields(cells: Cells, key: bytes, now: int) -> dict[bytes, bytes]:
+    reply = RUNS[b"HGETALL"](cells, [b"HGETALL", key], now)[1]
+    items = reply.items if isinstance(reply, Map) else []
+    return dict(zip(items[::2], items[1::2], strict=True))  # type: ignore[arg-type]
+
+
+def library_request(verb: bytes, *arguments: bytes) -> list[bytes]:
+    """Change the libraries: LOAD code, REPLACE code, DELETE name, FLUSH, RESTORE policy code ..."""
+    return [b"PEERKV.LIBRARY", LIBRARIES, verb, *arguments]
+
+
+@part(b"PEERKV.LIBRARY", Kind.WRITE, (1, 1, 1))
+def _library(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
+    key, verb, arguments = request[1], request[2], list(request[3:])
+    scratch = Scratch(cells, now)
+    if verb == b"DELETE":
+        if not run_on(scratch, [b"HDEL", key, *arguments[:1]], now):
+            raise CommandError(ReplyError("ERR Library not found"))
+        return scratch.changes, OK
+    replaces = verb == b"REPLACE"
+    if verb == b"RESTORE":
+        policy = arguments.pop(0)
+        replaces = policy == b"REPLACE"
+        if policy == b"FLUSH":
+            scratch.apply([(key, None, 0)])
+    elif verb == b"FLUSH":
+        return ([(key, None, 0)] if key in cells else []), OK
+    name = b""
+    for code in arguments:
+        name = _add_library(scratch, key, code, now, replaces=replaces)
+    return scratch.changes, OK if verb == b"RESTORE" else name
+
+
+def _add_library(scratch: Scratch, key: bytes, code: bytes, now: int, *, replaces: bool) -> bytes:
+    try:
+        library = ENGINE.library(code)
+    except TooLong:
+        raise CommandError(ReplyError("ERR Error registering functions: loading it takes too long")) from None
+    name = library.name.encode("utf-8", "surrogateescape")
+    kept = _fields(scratch, key, now)
+    if kept.pop(name, None) is not None and not replaces:
+        raise CommandError(ReplyError(f"ERR Library '{library.name}' already exists"))
+    if sum(map(len, kept.values())) + len(code) > KEPT_BYTES_MAX or len(kept) >= KEPT_MAX:
+        raise CommandError(ReplyError(f"ERR all libraries together may be of {KEPT_BYTES_MAX} bytes"))
+    functions = {function.name for function in library.functions}
+    for other in kept.values():
+        for function in ENGINE.library(other).functions:
+            if function.name in functions:
+                raise CommandError(ReplyError(f"ERR Function {function.name} already exists"))
+    run_on(scratch, [b"HSET", key, name, code], now)
+    return name

@@ -46,6 +46,8 @@ class Kind(Enum):
     """Keys of one slot; runs at the slot's home (CROSSSLOT otherwise)."""
     SPREAD = "spread"
     """Many keys of any slots; split into commands of one slot each, replies joined."""
+    SCRIPT = "script"
+    """Names keys, and may look at others; runs as a transaction."""
     CLUSTER = "cluster"
     """Concerns every slot; an operation of the coordinator."""
     SESSION = "session"

@@ -18,6 +18,7 @@ from peerkv.commands.table import Effect, Kind, part
 from peerkv.databases import RECORD, RECORDS, database_of
 from peerkv.resp import CommandError, Reply, ReplyError
 from peerkv.ring.keys import slot_of
+from peerkv.scripting import Stopped
 from peerkv.store.cell import Cell, Cells, Change
 from peerkv.store.recent import TICKET_SLOT
 from peerkv.store.scratch import Elsewhere, Occupied, Scratch
@@ -40,6 +41,8 @@ class Outcome(IntEnum):
     """Another transaction holds a key, which stands behind this."""
     ELSEWHERE = 3
     """A command looks at this key, which is in another slot."""
+    TOO_LONG = 4
+    """A script is not at its end after all that it may take where others wait."""
 
 
 # -- what was seen of a key
@@ -139,6 +142,8 @@ def _exec(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         replies = [run_on(scratch, command, now) for command in reader.commands()]
     except Elsewhere as away:
         return (), [Outcome.ELSEWHERE, away.key]
+    except Stopped:
+        return (), [Outcome.TOO_LONG]
     return scratch.changes, [Outcome.DONE, replies]
 
 
@@ -199,6 +204,8 @@ def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
             return (), [Outcome.ELSEWHERE, away.key]
         except Occupied as occupied:
             return (), [Outcome.BUSY, occupied.key]
+        except Stopped:
+            return (), [Outcome.TOO_LONG]
         for key, body, deadline in scratch.travelling():
             then.setdefault(key, []).append((body, deadline))
     else:

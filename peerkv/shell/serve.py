@@ -32,6 +32,7 @@ from peerkv.shell.peers import Peers
 from peerkv.shell.process import clients_possible, is_outgoing, usage
 from peerkv.shell.stream import Loop
 from peerkv.steward import Steward
+from peerkv.transactions import Job
 
 log = logging.getLogger("peerkv")
 
@@ -202,6 +203,9 @@ class _Server:
         self._peers = Peers(self._loop, peers, gossip, nursery)
         self._was_ready: bool | None = None
         """Whether requests could be served when that was looked at last; None: never yet."""
+        self._nursery = nursery
+        self._one_job = trio.CapacityLimiter(1)
+        """Scripts of a process run in one machine."""
         self._alarm = trio.CancelScope()
         self._wake_at = -inf
         self._time_at = -inf
@@ -285,11 +289,19 @@ class _Server:
             self._clients.pause(outbox.pause_clients)
         self._clients.apply(outbox)
         self._peers.apply(outbox)
+        for job in outbox.jobs:
+            self._nursery.start_soon(self._do, job)
         for level, text in outbox.log:
             log.log(_LEVELS[level], "%s", escaped(text))
         self._wake_at = outbox.wake_at
         if outbox.stop:
             raise NameInUse(outbox.stop)
+
+    async def _do(self, job: Job) -> None:
+        """Run a job in a thread, when those before it have been run, and hand it back."""
+        await trio.to_thread.run_sync(job.run, limiter=self._one_job, abandon_on_cancel=True)
+        self._loop.node.job_done(trio.current_time(), job)
+        self._turn()
 
     # -- life time
 

@@ -36,10 +36,19 @@ class Occupied(BaseException):
 class Scratch(Mapping[bytes, Cell]):
     """For the commands of one transaction or script; `changes` are all that they have made, in order."""
 
-    __slots__ = ("_cells", "_elsewhere", "_now", "_own", "_patches", "changes")
+    __slots__ = ("_cells", "_elsewhere", "_now", "_own", "_patches", "at_leisure", "changes")
 
-    def __init__(self, cells: Cells, now: int, elsewhere: Callable[[bytes], bool] | None = None) -> None:
+    def __init__(
+        self,
+        cells: Cells,
+        now: int,
+        elsewhere: Callable[[bytes], bool] | None = None,
+        *,
+        at_leisure: bool = False,
+    ) -> None:
         """`elsewhere`: whether a key is of other cells; without it that is seen to by `cells`."""
+        self.at_leisure = at_leisure
+        """Nobody waits for the commands but who has asked for them: they may take their time."""
         self._cells = cells
         self._now = now
         self._elsewhere = elsewhere

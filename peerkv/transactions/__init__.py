@@ -1,6 +1,6 @@
 """Commands that take effect at one moment although their keys are in several slots (protocol rules L1 to G1)."""
 
-from peerkv.transactions.coordination import Transactions, Work
+from peerkv.transactions.coordination import Gathered, Job, Transactions, Work
 from peerkv.transactions.settling import Settling
 
-__all__ = ["Settling", "Transactions", "Work"]
+__all__ = ["Gathered", "Job", "Settling", "Transactions", "Work"]

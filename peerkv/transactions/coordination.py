@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from peerkv.agreement.coordinator import Coordinator
@@ -25,6 +26,7 @@ from peerkv.commands.running import run_on
 from peerkv.commands.table import find_part, keys_of
 from peerkv.commands.transactions import COMMITTED, Outcome
 from peerkv.resp import NULL_ARRAY, Reply, ReplyError
+from peerkv.scripting import Killed, Stopped
 from peerkv.store.cell import Cell, Change
 from peerkv.store.recent import TICKET_SLOT
 from peerkv.store.scratch import Elsewhere, Scratch
@@ -43,6 +45,8 @@ KEYS_MAX: Final = 1 << 16
 TRY_AGAIN: Final = ReplyError(
     "TRYAGAIN nothing was done: others have changed or held keys of this transaction all the while"
 )
+TOO_LONG: Final = ReplyError("ERR nothing was done: the script is not at its end after all the steps that it may take")
+KILLED: Final = ReplyError("ERR Error running script: Script killed by user with SCRIPT KILL. Nothing was done")
 TOO_MANY_KEYS: Final = ReplyError(f"ERR nothing was done: a transaction over several slots may have {KEYS_MAX} keys")
 
 
@@ -71,8 +75,27 @@ class Work:
     """None of the commands changes anything."""
     apart: bool = False
     """Each has the keys that it says, of one slot."""
+    at_leisure: bool = False
+    """It takes so long that it is run in a thread of its own."""
     attempt: _Attempt | None = None
     """The last one."""
+
+
+class Job:
+    """What takes too long for a turn of the node: to be run elsewhere, and handed back when it has been."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.event = Event()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._work = work
+
+    def run(self) -> None:
+        """Touches nothing of the node; from any thread, once."""
+        try:
+            self.result = self._work()
+        except BaseException as error:
+            self.error = error
 
 
 class Gathered(Sink):
@@ -141,6 +164,18 @@ class _Over(Exception):
         self.reply = reply
 
 
+class _Once:
+    """Passes on what it is told first."""
+
+    def __init__(self, answer: Callable[[Reply], None]) -> None:
+        self._answer: Callable[[Reply], None] | None = answer
+
+    def __call__(self, reply: Reply) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer(reply)
+
+
 class Transactions:
     """Of one node's clients."""
 
@@ -148,6 +183,10 @@ class Transactions:
         self.active: set[int] = set()
         """Tickets of the transactions under way; nobody else need settle those."""
         self.committed = self.aborted = self.retried = 0
+        self.jobs: list[Job] = []
+        """For the node to take."""
+        self.running = 0
+        """Jobs that have not been handed back."""
         self._clock = clock
         self._view = view
         self._operations = operations
@@ -169,6 +208,7 @@ class Transactions:
         self._operations.start(self._clock.now, self._run(work, answer))
 
     def _run(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
+        answer = _Once(answer)
         try:
             yield from self._transact(work, answer)
         except _Over as over:
@@ -185,10 +225,9 @@ class Transactions:
 
     def _transact(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
         until = self._clock.now + PATIENCE_S
-        away = yield from self._in_one_slot(work, answer)
-        if away:
+        if (yield from self._in_one_slot(work, answer)):
             return
-        own, waits, holds_first = True, False, False
+        own, waits, holds_first = not work.at_leisure, False, False
         for _ in range(ATTEMPTS_MAX):
             if self._clock.now > until:
                 break
@@ -236,14 +275,22 @@ class Transactions:
                 work.keys[key] = None
                 work.apart = False
                 return False
+            case [Outcome.TOO_LONG]:
+                work.at_leisure, work.apart = True, False
+                return False
             case _:
                 raise _Over(ReplyError("ERR internal fault: the home of a slot gave no answer to a transaction"))
         return True
 
     def _without_keys(self, work: Work, answer: Callable[[Reply], None]) -> bool:
         """Commands that name no key; they may yet look at some."""
-        looking = _Looking(self._view, self._clock.cluster_ms, {}, own=False)
-        replies, _ = self._run_on(looking, work)
+        now = self._clock.cluster_ms
+        looking = _Looking(self._view, now, {}, own=False)
+        try:
+            replies, _ = _run_on(looking, work, now)
+        except Stopped:
+            work.at_leisure, work.apart = True, False
+            return False
         if looking.unknown:
             self._learn(work, list(looking.unknown))
             work.apart = False
@@ -259,13 +306,17 @@ class Transactions:
         looking, replies, changes = yield from self._run_here(work, own=own)
         if changes:  # something has expired
             raise _Again(holds_first=True)
+        yield from self._confirm(looking, own=own)
+        answer(replies)
+
+    def _confirm(self, looking: _Looking, *, own: bool) -> Operation:
+        """Raises _Again unless all that was looked at was as it was seen at one moment."""
         by_slot = self._by_slot(looking.seen)
         for _ in range(2 if own else 1):
             found = yield from self._look(by_slot)
             for number, keys in by_slot.items():
                 if found[number] != [looking.seen[key] for key in keys]:
                     raise _Again(holds_first=False)
-        answer(replies)
 
     def _look(self, by_slot: Mapping[int, Sequence[bytes]]) -> Asking[dict[int, Any]]:
         replies = yield from self._read_all([(n, asked.look_request(keys), keys) for n, keys in by_slot.items()])
@@ -279,25 +330,34 @@ class Transactions:
         for _ in range(ATTEMPTS_MAX):
             if wanted:
                 yield from self._fetch(wanted, handed)
-            looking = _Looking(view, self._clock.cluster_ms, handed, own=own)
-            replies, changes = self._run_on(looking, work)
+            now = self._clock.cluster_ms
+            looking = _Looking(view, now, handed, own=own)
+            replies, changes = yield from self._run_commands(looking, work, now)
             if not looking.unknown:
                 return looking, replies, changes
             wanted = list(looking.unknown)
             self._learn(work, wanted)
         raise _Again(holds_first=True)
 
-    def _run_on(self, looking: _Looking, work: Work) -> tuple[list[Reply], list[Change]]:
-        """What the commands answer and change; nothing of that counts where `looking.unknown` says so."""
-        now = self._clock.cluster_ms
-        scratch = Scratch(looking, now)
-        try:
-            replies = [run_on(scratch, request, now) for request in work.requests]
-            return replies, [] if looking.unknown else scratch.travelling()
-        except Exception:
-            if not looking.unknown:
-                raise
-            return [], []
+    def _run_commands(self, looking: _Looking, work: Work, now: int) -> Asking[tuple[list[Reply], list[Change]]]:
+        """See `_run_on`. What takes long goes to a thread, and sees nothing but what was handed out."""
+        if not work.at_leisure:
+            try:
+                return _run_on(looking, work, now)
+            except Stopped:
+                work.at_leisure = True
+                raise _Again(holds_first=False) from None
+        job = Job(partial(_run_on, looking, work, now))
+        self.jobs.append(job)
+        self.running += 1
+        yield job.event
+        self.running -= 1
+        if isinstance(job.error, Stopped):
+            raise _Over(KILLED if isinstance(job.error, Killed) else TOO_LONG)
+        if job.error is not None:
+            raise job.error
+        found: tuple[list[Reply], list[Change]] = job.result
+        return found
 
     def _learn(self, work: Work, keys: Collection[bytes]) -> None:
         """The commands look at these, too."""
@@ -333,6 +393,10 @@ class Transactions:
     def _look_first(self, work: Work, answer: Callable[[Reply], None], *, own: bool) -> Operation:
         """Run the commands here, and hold what they have looked at if it is as it was."""
         looking, replies, changes = yield from self._run_here(work, own=own)
+        if not changes and not work.seen:
+            yield from self._confirm(looking, own=own)
+            answer(replies)
+            return
         then = _by_key(changes)
         seen = {**looking.seen, **work.seen}
         attempt = self._begin(work, [*seen, *then])
@@ -387,8 +451,13 @@ class Transactions:
         handed: dict[bytes, tuple[int, Cell]] = {}
         yield from self._hold_more(attempt, work, [*work.keys, *work.seen], handed, waits=True)
         while True:
-            looking = _Looking(self._view, self._clock.cluster_ms, handed, own=False)
-            replies, changes = self._run_on(looking, work)
+            now = self._clock.cluster_ms
+            looking = _Looking(self._view, now, handed, own=False)
+            try:
+                replies, changes = yield from self._run_commands(looking, work, now)
+            except (_Again, _Over):
+                self._abort(attempt)
+                raise
             if not looking.unknown:
                 break
             if len(work.keys) + len(looking.unknown) > KEYS_MAX:
@@ -545,6 +614,18 @@ class Transactions:
         for key in dict.fromkeys(keys):
             found.setdefault(self._view.slot_of(key), []).append(key)
         return found
+
+
+def _run_on(looking: _Looking, work: Work, now: int) -> tuple[list[Reply], list[Change]]:
+    """What the commands answer and change; nothing of that counts where `looking.unknown` says so. Raises Stopped."""
+    scratch = Scratch(looking, now, at_leisure=work.at_leisure)
+    try:
+        replies = [run_on(scratch, request, now) for request in work.requests]
+        return replies, [] if looking.unknown else scratch.travelling()
+    except Exception:
+        if not looking.unknown:
+            raise
+        return [], []
 
 
 def _outcome(reply: Any) -> Outcome | None:

@@ -25,6 +25,10 @@ class Alone:
         self.node.wake(self.now)
         outbox = self.node.take(self.now)
         self.wake_at = outbox.wake_at
+        for job in outbox.jobs:
+            job.run()
+            self.node.job_done(self.now, job)
+            self.wake_at = self.now
         for session, data in outbox.replies:
             self.clients[session.id].write(data)
         for session, held in outbox.holds:

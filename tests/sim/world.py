@@ -359,6 +359,9 @@ class Host:
                         self._then()
                         if self.node is not node:
                             return
+        for job in outbox.jobs:
+            job.run()
+            world.after(0.0, self.input, partial(node.job_done, job=job))
         for session, held in outbox.holds:
             connection = self.connections.get(session.id)
             if connection is not None:
