@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from hashlib import sha1
 from typing import Final
 
-from peerkv.commands.access import database, integer
+from peerkv.commands.access import NOT_AN_INTEGER, database
 from peerkv.commands.facts import FACTS, Facts
 from peerkv.commands.running import RUNNABLE, prepared, run_on
 from peerkv.commands.table import CHANCE_BYTES, RUNS, Command, Effect, Kind, command, find, fits, part
 from peerkv.databases import DATABASES, RECORD, bare_key
-from peerkv.resp import OK, CommandError, Map, Reply, ReplyError
+from peerkv.resp import OK, CommandError, Map, Reply, ReplyError, parse_integer
 from peerkv.scripting import Engine, Function, Limits, TooLong, sha1_of
 from peerkv.store.cell import Cells
 from peerkv.store.scratch import Scratch
@@ -42,6 +42,7 @@ UNKNOWN: Final = ReplyError("ERR Unknown Redis command called from script")
 ARITY: Final = ReplyError("ERR Wrong number of args calling Redis command from script")
 NOT_ALLOWED: Final = ReplyError("ERR This Redis command is not allowed from script")
 NO_WRITES: Final = ReplyError("ERR Write commands are not allowed from read-only scripts.")
+BAD_NUMBER: Final = ReplyError("ERR Bad number of keys provided")
 NOT_READ_ONLY: Final = ReplyError("ERR Can not execute a script with write flag using *_ro command.")
 _SKEW_BYTES: Final = 8
 
@@ -132,7 +133,9 @@ def _subcommand(row: Command, request: Sequence[bytes]) -> Facts | ReplyError | 
 
 def _arguments(request: Sequence[bytes], last: bytes) -> tuple[Sequence[bytes], Sequence[bytes]]:
     """KEYS and ARGV. Raises CommandError."""
-    count = integer(request[2])
+    count = parse_integer(request[2])
+    if count is None:
+        raise CommandError(BAD_NUMBER if request[0][:1].upper() == b"F" else NOT_AN_INTEGER)
     if count > len(request) - 4:
         raise CommandError(ReplyError("ERR Number of keys can't be greater than number of args"))
     if count < 0:

@@ -270,16 +270,18 @@ local function number_at(text, at)
   if sign then
     local behind = at + #sign + 3
     local more = match(text, "^%([%w_]*%)", behind)
-    return 0 / 0, behind + (more and #more or 0)
+    return -(0 / 0), behind + (more and #more or 0)
   end
 end
 
 local function number_token(text, at, options)
   if not options.decode_invalid then
     local rest = sub(text, at, at + 4)
+    if byte(rest) == 43 then
+      return "error", "invalid token", at
+    end
     if
-      match(rest, "^[+]")
-      or match(rest, "^-?0[xX%d]")
+      match(rest, "^-?0[xX%d]")
       or match(lower(rest), "^-?inf")
       or match(lower(rest), "^-?nan")
     then
@@ -302,9 +304,6 @@ local function token(text, at, options)
   elseif c == '"' then
     return text_token(text, at)
   elseif c == "" or c == "\0" then
-    if c == "\0" and at <= #text then
-      return "error", "invalid token", at
-    end
     return "T_END", nil, at, at
   elseif find(c, "[-%d+]") then
     return number_token(text, at, options)
@@ -416,7 +415,7 @@ local function run(f, options, value)
     return found
   end
   if type(found) == "table" then
-    return fail(found[1])
+    fail(found[1])
   end
   return error(found, 0)
 end
@@ -428,11 +427,11 @@ local function made()
 
   local function integer(name, number, value, low, high)
     if type(value) ~= "number" and tonumber(value) == nil then
-      return bad_argument(number, name, "number expected, got " .. type(value))
+      bad_argument(number, name, "number expected, got " .. type(value))
     end
     value = tonumber(value)
     if not (value >= low and value <= high) then
-      return bad_argument(number, name, "expected integer between " .. low .. " and " .. high)
+      bad_argument(number, name, "expected integer between " .. low .. " and " .. high)
     end
     changed = true
     return floor(value)
@@ -445,9 +444,9 @@ local function made()
       value = false
     elseif not (has_null and value == "null") then
       if type(value) ~= "string" and type(value) ~= "number" then
-        return bad_argument(number, name, "string expected, got " .. type(value))
+        bad_argument(number, name, "string expected, got " .. type(value))
       end
-      return bad_argument(number, name, "invalid option '" .. tostring(value) .. "'")
+      bad_argument(number, name, "invalid option '" .. tostring(value) .. "'")
     end
     changed = true
     return value
@@ -455,27 +454,29 @@ local function made()
 
   local function at_most(name, most, ...)
     if select("#", ...) > most then
-      return bad_argument(most + 1, name, "found too many arguments")
+      bad_argument(most + 1, name, "found too many arguments")
     end
   end
 
   function library.encode(...)
     if select("#", ...) ~= 1 then
-      return bad_argument(1, "encode", "expected 1 argument")
+      bad_argument(1, "encode", "expected 1 argument")
     end
-    return run(encoded, options, (...))
+    local text = run(encoded, options, (...)) -- no tail call: `fail` looks for who has called us
+    return text
   end
 
   function library.decode(...)
     local text = ...
     if select("#", ...) ~= 1 then
-      return bad_argument(1, "decode", "expected 1 argument")
+      bad_argument(1, "decode", "expected 1 argument")
     elseif type(text) == "number" then
       text = tostring(text)
     elseif type(text) ~= "string" then
-      return bad_argument(1, "decode", "string expected, got " .. type(text))
+      bad_argument(1, "decode", "string expected, got " .. type(text))
     end
-    return run(decoded, options, text)
+    local value = run(decoded, options, text)
+    return value
   end
 
   function library.encode_sparse_array(...)

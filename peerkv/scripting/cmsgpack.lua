@@ -73,7 +73,7 @@ end
 
 local function pack_table(pieces, value, depth)
   local length = length_of(value)
-  if length and length > 0 then
+  if length then
     pieces[#pieces + 1] = head(length, 144, 15, nil, 220, 221)
     for at = 1, length do
       pack_value(pieces, rawget(value, at), depth + 1)
@@ -127,9 +127,6 @@ local function unsigned(text, at, bytes)
     return missing()
   end
   local value = 0
-  if bytes == 8 then
-    return unsigned(text, at, 4) * 4294967296 + unsigned(text, at + 4, 4)
-  end
   for place = at, at + bytes - 1 do
     value = value * 256 + byte(text, place)
   end
@@ -209,8 +206,8 @@ function unpack_value(text, at, depth)
   elseif code == 194 or code == 195 then
     return code == 195, at
   elseif code >= 204 and code <= 207 then
-    local bytes = 2 ^ (code - 204)
-    return unsigned(text, at, bytes), at + bytes
+    local bytes = 2 ^ (code - 204) -- eight are read with a sign, too
+    return (bytes == 8 and signed or unsigned)(text, at, bytes), at + bytes
   elseif code >= 208 and code <= 211 then
     local bytes = 2 ^ (code - 208)
     return signed(text, at, bytes), at + bytes
@@ -218,9 +215,6 @@ function unpack_value(text, at, depth)
     return float_at(text, at, 4)
   elseif code == 203 then
     return float_at(text, at, 8)
-  elseif code >= 196 and code <= 198 then
-    local bytes = 2 ^ (code - 196)
-    return text_at(text, at + bytes, unsigned(text, at, bytes))
   elseif code >= 217 and code <= 219 then
     local bytes = 2 ^ (code - 217)
     return text_at(text, at + bytes, unsigned(text, at, bytes))
@@ -245,7 +239,10 @@ local function run(f, ...)
     return found, at
   end
   if type(found) == "table" then
-    return fail(found[1])
+    if found[2] then
+      return error(found[1], 0)
+    end
+    fail(found[1])
   end
   return error(found, 0)
 end
@@ -253,7 +250,7 @@ end
 function library.pack(...)
   local count = select("#", ...)
   if count == 0 then
-    return bad_argument(0, "pack", "MessagePack pack needs input.")
+    bad_argument(0, "pack", "MessagePack pack needs input.")
   end
   local pieces = {}
   for at = 1, count do
@@ -267,7 +264,7 @@ local function text_of(name, ...)
   if type(text) == "number" then
     return text .. ""
   elseif type(text) ~= "string" then
-    return bad_argument(1, name, "string expected, got " .. (select("#", ...) == 0 and "no value" or type(text)))
+    bad_argument(1, name, "string expected, got " .. (select("#", ...) == 0 and "no value" or type(text)))
   end
   return text
 end
@@ -277,7 +274,7 @@ local function several(text, at, most)
   local found, count = {}, 0
   while at <= #text and count < most do
     if count >= 4096 then
-      return fail("more than 4096 values at once")
+      fail("more than 4096 values at once")
     end
     count = count + 1
     found[count], at = run(unpack_value, text, at, 0)
@@ -291,11 +288,15 @@ function library.unpack(...)
   return unpack(found, 1, count)
 end
 
-local function some(name, text, most, offset)
+local function checked(...)
+  return ...
+end
+
+local function some(text, most, offset)
   if offset < 0 or most < 0 then
-    return fail("Invalid request to unpack with offset of " .. offset .. " and limit of " .. #text .. ".")
+    fail("Invalid request to unpack with offset of " .. offset .. " and limit of " .. #text .. ".")
   elseif offset > #text then
-    return fail("Start offset " .. offset .. " greater than input length " .. #text .. ".")
+    fail("Start offset " .. offset .. " greater than input length " .. #text .. ".")
   end
   local found, count, at = several(text, offset + 1, most == 0 and 2147483647 or most)
   return at > #text and -1 or at - 1, unpack(found, 1, count)
@@ -307,7 +308,7 @@ local function number_of(name, number, count, value, default)
   end
   local found = tonumber(value)
   if found == nil then
-    return bad_argument(number, name, "number expected, got " .. (count < number and "no value" or type(value)))
+    bad_argument(number, name, "number expected, got " .. (count < number and "no value" or type(value)))
   end
   return floor(found)
 end
@@ -315,14 +316,14 @@ end
 function library.unpack_one(...)
   local text = text_of("unpack_one", ...)
   local count, _, offset = select("#", ...), ...
-  return some("unpack_one", text, 1, number_of("unpack_one", 2, count, offset, 0))
+  return checked(some(text, 1, number_of("unpack_one", 2, count, offset, 0)))
 end
 
 function library.unpack_limit(...)
   local text = text_of("unpack_limit", ...)
   local count, _, limit, offset = select("#", ...), ...
   limit = number_of("unpack_limit", 2, count, limit)
-  return some("unpack_limit", text, limit, number_of("unpack_limit", 3, count, offset, 0))
+  return checked(some(text, limit, number_of("unpack_limit", 3, count, offset, 0)))
 end
 
 return library

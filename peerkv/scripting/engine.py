@@ -228,7 +228,7 @@ class Engine:
             self._run = None
         reply = self._reply(answer, run, "")
         if answer[0] == 1:
-            text = answer[1].decode("utf-8", "surrogateescape").removeprefix("ERR ")
+            text = answer[1].decode("utf-8", "surrogateescape")
             raise CommandError(ReplyError(f"ERR Error registering functions: {text}"))
         if answer[0] == 2 and isinstance(reply, ReplyError):
             raise CommandError(reply)
@@ -308,7 +308,7 @@ class Engine:
             return error_of(answer[1])
         if code == 1:
             text, source, line = answer[1:]
-            return error_of(b"%b script: %b, on %b:%d." % (_bytes(text), name.encode(), source, line))
+            return error_of(b"%b script: %b, on %b:%d." % (text, name.encode(), source, line))
         return self._aborted(answer, run)
 
     def _aborted(self, answer: tuple[Any, ...], run: _Run) -> Reply:
@@ -472,13 +472,14 @@ def _registration(arguments: Sequence[Any]) -> tuple[Function, Any]:
         for key, value in arguments[0].items():
             match key:
                 case b"function_name":
-                    name = value
-                    if type(name) is not bytes:
+                    name = argument_of(value)
+                    if name is None:
                         raise _Unregistered("function_name argument given to redis.register_function must be a string")
                 case b"description":
-                    if type(value) is not bytes:
+                    text = argument_of(value)
+                    if text is None:
                         raise _Unregistered("description argument given to redis.register_function must be a string")
-                    description = value.decode("utf-8", "surrogateescape")
+                    description = text.decode("utf-8", "surrogateescape")
                 case b"callback":
                     body = value
                     if lua51.lua_type(body) != "function":
@@ -492,8 +493,8 @@ def _registration(arguments: Sequence[Any]) -> tuple[Function, Any]:
         if body is None:
             raise _Unregistered("redis.register_function must get a callback argument")
     else:
-        name, body = arguments
-        if type(name) is not bytes:
+        name, body = argument_of(arguments[0]), arguments[1]
+        if name is None:
             raise _Unregistered("first argument to redis.register_function must be a string")
         if lua51.lua_type(body) != "function":
             raise _Unregistered("second argument to redis.register_function must be a function")
@@ -535,10 +536,6 @@ def _count(reply: Reply) -> int:
 
 def _several(found: Any) -> tuple[Any, ...]:
     return found if type(found) is tuple else (found,)
-
-
-def _bytes(value: Any) -> bytes:
-    return value if type(value) is bytes else str(value).encode()
 
 
 def _chunk(runtime: Any, name: str) -> Any:

@@ -1,6 +1,6 @@
 """What scripts call and C does: bits of 32, structures of C, and numbers of MessagePack.
 
-Functions of `struct` and `bit` return `(None, result, ...)`, or what is wrong with an argument, and which (0: none).
+Functions of `struct` and `bit` return `(False, result, ...)`, or what is wrong with an argument, and which (0: none).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from functools import partial, reduce
-from math import inf, isfinite
+from math import copysign, inf, isfinite, isnan
 from operator import and_, or_, xor
 from typing import Any, Final, TypeAlias
 
@@ -50,10 +50,11 @@ def _number(arguments: Answer, at: int) -> float:
     if kind is int or kind is float:
         return value  # type: ignore[return-value]
     if kind is bytes:
+        text = value.strip(b" \t\n\v\f\r").decode("latin-1")  # type: ignore[union-attr]
         try:
-            text = value.decode("ascii").strip()  # type: ignore[union-attr]
-            return float(int(text, 16)) if text.lower().startswith(("0x", "-0x", "+0x")) else float(text)
-        except ValueError:
+            if "_" not in text and text.isascii():
+                return float.fromhex(text) if "x" in text.lower() else float(text)
+        except (ValueError, OverflowError):
             pass
     raise _Wrong(f"number expected, got {_name_of(arguments, at)}", at + 1)
 
@@ -63,14 +64,14 @@ def _text(arguments: Answer, at: int) -> bytes:
     if type(value) is bytes:
         return value
     if type(value) is int or type(value) is float:
-        return b"%.14g" % value
+        return b"-nan" if isnan(value) and copysign(1, value) < 0 else b"%.14g" % value
     raise _Wrong(f"string expected, got {_name_of(arguments, at)}", at + 1)
 
 
 def _answering(function: Callable[[Answer], Answer]) -> Callable[..., Answer]:
     def answered(*arguments: Any) -> Answer:
         try:
-            return (None, *function(arguments))
+            return (False, *function(arguments))
         except _Wrong as wrong:
             return wrong.answer
 
@@ -94,7 +95,8 @@ def _signed(bits: int) -> int:
 
 
 def _folded(operation: Callable[[int, int], int], arguments: Answer) -> Answer:
-    return (_signed(reduce(operation, [_bits(arguments, at) for at in range(max(1, len(arguments)))])),)
+    places = (0, *range(len(arguments) - 1, 0, -1))  # in this order, which shows where several are wrong
+    return (_signed(reduce(operation, [_bits(arguments, at) for at in places])),)
 
 
 def _shifted(shift: Callable[[int, int], int], arguments: Answer) -> Answer:
@@ -103,7 +105,7 @@ def _shifted(shift: Callable[[int, int], int], arguments: Answer) -> Answer:
 
 def _tohex(arguments: Answer) -> Answer:
     bits = _bits(arguments, 0)
-    count = _signed(_bits(arguments, 1)) if len(arguments) > 1 and arguments[1] is not None else 8
+    count = _signed(_bits(arguments, 1)) if len(arguments) > 1 else 8
     digits = b"%08X" % bits if count < 0 else b"%08x" % bits
     return (digits[8 - min(abs(count), 8) :],)
 
@@ -127,11 +129,13 @@ BIT: Final[dict[str, Callable[..., Answer]]] = {
 # -- struct
 
 _SIZES: Final = {"b": 1, "B": 1, "h": 2, "H": 2, "l": 8, "L": 8, "T": 8, "f": 4, "d": 8}
+_CONTROL: Final = " "
 _FLOATS: Final = {"f": "f", "d": "d", "n": "d"}
 
 
-def _steps(form: bytes) -> Iterator[tuple[str, int, int, str]]:
-    """(option, size, alignment, byte order) of a format; options that only set something are none of them."""
+def _steps(form: bytes, *, is_lenient: bool = False) -> Iterator[tuple[str, int, int, str]]:
+    """(option, size, alignment, byte order) of a format. An option that only sets something does so after it has been
+    looked at. `is_lenient`: letters that mean nothing are passed over."""
     order, align, at = "little", 1, 0
     text = form.decode("latin-1")
 
@@ -159,29 +163,29 @@ def _steps(form: bytes) -> Iterator[tuple[str, int, int, str]]:
             yield option, digits(1) or 0, align, order
         elif option in "xs":
             yield option, int(option == "x"), align, order
-        elif option == " ":
-            pass
-        elif option in "<>":
-            order = "little" if option == "<" else "big"
-        elif option == "!":
-            wanted = digits(_NATIVE_ALIGN) or 0
-            if wanted == 0 or wanted & (wanted - 1):
-                raise _Wrong("alignment is not a power of 2", 0)
-            align = wanted
         else:
-            raise _Wrong(f"invalid format option '{option}'", 1)
+            yield _CONTROL, 0, align, order
+            if option in "<>":
+                order = "little" if option == "<" else "big"
+            elif option == "!":
+                wanted = digits(_NATIVE_ALIGN) or 0
+                if wanted == 0 or wanted & (wanted - 1):
+                    raise _Wrong(f"alignment {wanted} is not a power of 2", 0)
+                align = wanted
+            elif option != " " and not (is_lenient and option.isalnum() and option.isascii()):
+                raise _Wrong(f"invalid format option '{option}'", 1)
 
 
 def _padding(option: str, size: int, align: int, position: int) -> int:
-    if not size or option in "csx":
+    if not size or option in "csx ":
         return 0
     align = min(align, size)
-    return -position % align if align > 1 and not align & (align - 1) else 0
+    return (align - (position & (align - 1))) & (align - 1)  # as C has it, of sizes that are no powers of 2, too
 
 
 def _as_integer(number: float, size: int, order: str) -> bytes:
     fits = -(2.0**63) <= number < 2.0**64
-    whole = int(number) if fits else -(1 << 63)
+    whole = int(number) if fits else 0 if number > 0 else -(1 << 63)
     if size <= 8:
         return (whole & ((1 << 8 * size) - 1)).to_bytes(size, order)  # type: ignore[arg-type]
     low = (whole & ((1 << 64) - 1)).to_bytes(8, "little")
@@ -192,8 +196,12 @@ def _as_integer(number: float, size: int, order: str) -> bytes:
 def _pack(arguments: Answer) -> Answer:
     made = bytearray()
     at = 1
-    for option, size, align, order in _steps(_text(arguments, 0)):
+    form = _text(arguments, 0)
+    arguments = (*arguments, None)
+    for option, size, align, order in _steps(form):
         made += bytes(_padding(option, size, align, len(made)))
+        if option == _CONTROL:
+            continue
         if option == "x":
             made.append(0)
             continue
@@ -208,7 +216,7 @@ def _pack(arguments: Answer) -> Answer:
             text = _text(arguments, at)
             size = size or len(text)
             if len(text) < size:
-                raise _Wrong("string too short", at + 1)
+                raise _Wrong("string too short", at + 2)
             made += text[:size]
             if option == "s":
                 made.append(0)
@@ -235,8 +243,8 @@ def _unpack(arguments: Answer) -> Answer:
             raise _Wrong("data string too short", 2)
         if len(found) >= VALUES_MAX:
             raise _Wrong("too many results", 0)
-        if option == "x":
-            position += 1
+        if option in "x ":
+            position += size
             continue
         if option in _FLOATS:
             found += struct.unpack_from((">" if order == "big" else "<") + _FLOATS[option], text, position)
@@ -245,7 +253,7 @@ def _unpack(arguments: Answer) -> Answer:
                 last = found.pop() if found else None
                 if type(last) not in (int, float) or last is None:
                     raise _Wrong("format 'c0' needs a previous size", 0)
-                if not isfinite(last) or last < 0 or int(last) > len(text) - position:
+                if not isfinite(last) or not 0 <= int(last) <= len(text) - position:
                     raise _Wrong("data string too short", 2)
                 size = int(last)
             found.append(text[position : position + size])
@@ -269,12 +277,12 @@ def _unpack(arguments: Answer) -> Answer:
 
 def _size(arguments: Answer) -> Answer:
     position = 0
-    for option, size, align, _ in _steps(_text(arguments, 0)):
+    for option, size, align, _ in _steps(_text(arguments, 0), is_lenient=True):
         position += _padding(option, size, align, position)
         if option == "s":
-            raise _Wrong("variable-size format in 'size'", 1)
+            raise _Wrong("option 's' has no fixed size", 1)
         if option == "c" and not size:
-            raise _Wrong("variable-length format in 'size'", 1)
+            raise _Wrong("option 'c0' has no fixed size", 1)
         position += size
     return (position,)
 

@@ -84,13 +84,13 @@ return function(strings, charge, fail, no_string, host_find)
     local c = byte(m.p, at)
     if c == PERCENT then
       if at + 1 > m.p_length then
-        return fail("malformed pattern (ends with '%')")
+        fail("malformed pattern (ends with '%')")
       end
       return at + 2
     elseif c == OPEN then
       local behind = behind_set(m.p, at)
       if behind == nil or behind > m.p_length + 1 then
-        return fail("malformed pattern (missing ']')")
+        fail("malformed pattern (missing ']')")
       end
       return behind
     end
@@ -173,12 +173,12 @@ return function(strings, charge, fail, no_string, host_find)
         return found
       end
     end
-    return fail("invalid pattern capture")
+    fail("invalid pattern capture")
   end
 
   local function open(m, si, pi, length)
     if m.level >= CAPTURES_MAX then
-      return fail("too many captures")
+      fail("too many captures")
     end
     m.level = m.level + 1
     m.starts[m.level], m.lengths[m.level] = si, length
@@ -192,7 +192,7 @@ return function(strings, charge, fail, no_string, host_find)
   local function balanced(m, si, pi)
     local first, last = byte(m.p, pi), byte(m.p, pi + 1)
     if last == nil then
-      return fail("unbalanced pattern")
+      fail("unbalanced pattern")
     end
     if byte(m.s, si) ~= first then
       return nil
@@ -237,7 +237,7 @@ return function(strings, charge, fail, no_string, host_find)
       elseif following == 102 then
         pi = pi + 2
         if byte(m.p, pi) ~= OPEN then
-          return fail("missing '[' after '%f' in pattern")
+          fail("missing '[' after '%f' in pattern")
         end
         local behind = class_end(m, pi)
         if
@@ -250,10 +250,12 @@ return function(strings, charge, fail, no_string, host_find)
       elseif following and following >= 48 and following <= 57 then
         local level = following - 48
         if level < 1 or level > m.level or m.lengths[level] == -1 then
-          return fail("invalid capture index")
+          fail("invalid capture index")
         end
         local length = m.lengths[level]
-        length = length < 0 and 0 or length
+        if length < 0 then -- a place is no text
+          return nil
+        end
         charge(floor(length / 64))
         if sub(m.s, m.starts[level], m.starts[level] + length - 1) ~= sub(m.s, si, si + length - 1) then
           return nil
@@ -309,13 +311,13 @@ return function(strings, charge, fail, no_string, host_find)
   local function capture(m, level, from, behind)
     if level > m.level then
       if level ~= 1 then
-        return fail("invalid capture index")
+        fail("invalid capture index")
       end
       return sub(m.s, from, behind - 1)
     end
     local length = m.lengths[level]
     if length == -1 then
-      return fail("unfinished capture")
+      fail("unfinished capture")
     elseif length == -2 then
       return m.starts[level]
     end
@@ -350,19 +352,19 @@ return function(strings, charge, fail, no_string, host_find)
   local function taken(name, count, s, p)
     if type(s) ~= "string" then
       if type(s) ~= "number" then
-        return no_string(1, name, count, s)
+        no_string(1, name, count, s)
       end
       s = tostring(s)
     end
     if type(p) ~= "string" then
       if type(p) ~= "number" then
-        return no_string(2, name, count, p)
+        no_string(2, name, count, p)
       end
       p = tostring(p)
     end
     local n, length = #s, #p
     if length > PATTERN_MAX then
-      return fail("a pattern is at most " .. PATTERN_MAX .. " bytes long")
+      fail("a pattern is at most " .. PATTERN_MAX .. " bytes long")
     end
     if not c_find(p, "[%*%+%-%?%%]") then -- nothing that is repeated
       local cost = n * (length + 1)
@@ -392,11 +394,11 @@ return function(strings, charge, fail, no_string, host_find)
 
   function strings.find(...)
     local s, p, init, is_plain = ...
-    if is_plain or (type(p) == "string" and not c_find(p, "[%^%$%*%+%?%.%(%)%[%]%%%-]")) then
+    if is_plain or (type(p) == "string" and not c_find(p, "[%^%$%*%+%?%.%(%[%%%-]")) then
       if type(s) ~= "string" and type(s) ~= "number" then
-        return no_string(1, "find", select("#", ...), s)
+        no_string(1, "find", select("#", ...), s)
       elseif type(p) ~= "string" and type(p) ~= "number" then
-        return no_string(2, "find", select("#", ...), p)
+        no_string(2, "find", select("#", ...), p)
       end
       s, p = tostring(s), tostring(p)
       charge(floor(#s / 64))
@@ -490,7 +492,7 @@ return function(strings, charge, fail, no_string, host_find)
     if not value then
       return sub(m.s, from, behind - 1)
     elseif type(value) ~= "string" and type(value) ~= "number" then
-      return fail("invalid replacement value (a " .. type(value) .. ")")
+      fail("invalid replacement value (a " .. type(value) .. ")")
     end
     return tostring(value)
   end
@@ -502,10 +504,10 @@ return function(strings, charge, fail, no_string, host_find)
     s, p, by_c = taken("gsub", count, s, p)
     local kind = type(by)
     if kind ~= "string" and kind ~= "number" and kind ~= "table" and kind ~= "function" then
-      return fail("bad argument #3 to 'gsub' (string/function/table expected)")
+      fail("bad argument #3 to 'gsub' (string/function/table expected)")
     end
     if kind == "string" then
-      charge(floor(#by * #s / 256))
+      charge(floor(#by * #s / 64))
     end
     if by_c then
       if most == nil then

@@ -111,13 +111,30 @@ local function place(level)
   end
 end
 
+-- What stands before an error's text: nothing if C has called us (`pcall(cjson.decode, ...)`). It must not be reached by
+-- tail calls of ours, which look like a script's.
+local function origin()
+  local level = 1
+  local info
+  repeat
+    level = level + 1
+    info = getinfo(level, "Sl")
+  until info == nil or info.source ~= PRELUDE
+  if info == nil or info.what == "tail" then
+    local _, short, line = place(level)
+    return short .. ":" .. line .. ": "
+  end
+  return info.what ~= "C" and info.short_src .. ":" .. info.currentline .. ": " or nil
+end
+
 local function fail(message)
-  local _, short, line = place(2)
-  return c_error(short .. ":" .. line .. ": " .. message, 0)
+  local before = origin()
+  c_error((before or "") .. message, 0)
 end
 
 local function bad_argument(number, name, what)
-  return fail("bad argument #" .. number .. " to '" .. name .. "' (" .. what .. ")")
+  local before = origin()
+  c_error((before or "") .. "bad argument #" .. number .. " to '" .. (before and name or "?") .. "' (" .. what .. ")", 0)
 end
 
 local function kind_of(count, number, value)
@@ -125,11 +142,22 @@ local function kind_of(count, number, value)
 end
 
 local function no_table(name, count, value)
-  return bad_argument(1, name, "table expected, got " .. kind_of(count, 1, value))
+  bad_argument(1, name, "table expected, got " .. kind_of(count, 1, value))
 end
 
 local function no_string(number, name, count, value)
-  return bad_argument(number, name, "string expected, got " .. kind_of(count, number, value))
+  bad_argument(number, name, "string expected, got " .. kind_of(count, number, value))
+end
+
+-- The text of an error that C has raised within a function of ours, without our place.
+local function bare(err)
+  if type(err) == "string" and c_byte(err) == 40 then
+    local _, last = c_find(err, "^%(peerkv%):%d+: ")
+    if last then
+      return c_sub(err, last + 1), true
+    end
+  end
+  return err, false
 end
 
 local function settled(ok, err, ...)
@@ -137,6 +165,7 @@ local function settled(ok, err, ...)
     return c_error(ABORT, 0)
   end
   if not ok then
+    err = bare(err)
     if err == "not enough memory" then
       return abort("memory")
     end
@@ -159,7 +188,7 @@ end
 
 local function pcall(...)
   if select("#", ...) == 0 then
-    return bad_argument(1, "pcall", "value expected")
+    bad_argument(1, "pcall", "value expected")
   end
   return plain(settled(c_pcall(...)))
 end
@@ -179,7 +208,7 @@ local reals = c_setmetatable({}, { __mode = "k" })
 local READONLY = "Attempt to modify a readonly table"
 
 local function readonly()
-  return fail(READONLY)
+  fail(READONLY)
 end
 
 local function protect(real)
@@ -199,22 +228,22 @@ local function getmetatable(...)
   elseif kind == "string" then
     return c_getmetatable(value)
   elseif select("#", ...) == 0 then
-    return bad_argument(1, "getmetatable", "value expected")
+    bad_argument(1, "getmetatable", "value expected")
   end
 end
 
 local function setmetatable(...)
   local target, meta = ...
   if type(target) ~= "table" then
-    return no_table("setmetatable", select("#", ...), target)
+    no_table("setmetatable", select("#", ...), target)
   elseif reals[target] then
     return c_error(READONLY, 0)
   elseif type(meta) ~= "table" and (meta ~= nil or select("#", ...) < 2) then
-    return bad_argument(2, "setmetatable", "nil or table expected")
+    bad_argument(2, "setmetatable", "nil or table expected")
   end
   local old = c_getmetatable(target)
   if old ~= nil and (type(old) ~= "table" or c_rawget(old, "__metatable") ~= nil) then
-    return fail("cannot change a protected metatable")
+    fail("cannot change a protected metatable")
   end
   return c_setmetatable(target, meta)
 end
@@ -222,11 +251,11 @@ end
 local function rawset(...)
   local target, key, value = ...
   if type(target) ~= "table" then
-    return no_table("rawset", select("#", ...), target)
+    no_table("rawset", select("#", ...), target)
   elseif reals[target] then
     return c_error(READONLY, 0)
   elseif key == nil or key ~= key then
-    return fail("table index is " .. (key == nil and "nil" or "NaN"))
+    fail("table index is " .. (key == nil and "nil" or "NaN"))
   end
   return c_rawset(target, key, value)
 end
@@ -234,7 +263,7 @@ end
 local function rawget(...)
   local target, key = ...
   if type(target) ~= "table" then
-    return no_table("rawget", select("#", ...), target)
+    no_table("rawget", select("#", ...), target)
   end
   return c_rawget(reals[target] or target, key)
 end
@@ -242,7 +271,7 @@ end
 local function next(...)
   local target, key = ...
   if type(target) ~= "table" then
-    return no_table("next", select("#", ...), target)
+    no_table("next", select("#", ...), target)
   end
   return c_next(reals[target] or target, key)
 end
@@ -250,7 +279,7 @@ end
 local function pairs(...)
   local target = ...
   if type(target) ~= "table" then
-    return no_table("pairs", select("#", ...), target)
+    no_table("pairs", select("#", ...), target)
   end
   if reals[target] then
     return next, target, nil
@@ -264,7 +293,7 @@ local globals = {} -- what `env` stands for
 local env = protect(globals)
 c_setmetatable(globals, {
   __index = function(_, key)
-    return fail("Script attempted to access nonexistent global variable '" .. c_tostring(key) .. "'")
+    fail("Script attempted to access nonexistent global variable '" .. c_tostring(key) .. "'")
   end,
 })
 
@@ -273,7 +302,7 @@ local function loadstring(...)
   if type(code) == "number" then
     code = c_tostring(code)
   elseif type(code) ~= "string" then
-    return no_string(1, "loadstring", select("#", ...), code)
+    no_string(1, "loadstring", select("#", ...), code)
   end
   if c_byte(code) == 27 then
     return nil, "code that is compiled already is not taken"
@@ -297,7 +326,7 @@ end
 local function load(...)
   local reader, name = ...
   if type(reader) ~= "function" then
-    return bad_argument(1, "load", "function expected, got " .. kind_of(select("#", ...), 1, reader))
+    bad_argument(1, "load", "function expected, got " .. kind_of(select("#", ...), 1, reader))
   end
   local pieces, count = {}, 0
   while true do
@@ -331,16 +360,16 @@ end
 function strings.rep(...)
   local text, count = ...
   if type(text) ~= "string" and type(text) ~= "number" then
-    return no_string(1, "rep", select("#", ...), text)
+    no_string(1, "rep", select("#", ...), text)
   elseif tonumber(count) == nil then
-    return bad_argument(2, "rep", "number expected, got " .. kind_of(select("#", ...), 2, count))
+    bad_argument(2, "rep", "number expected, got " .. kind_of(select("#", ...), 2, count))
   end
   text, count = c_tostring(text), tonumber(count)
   local size = #text * count
   if count < 1 or size <= 0 then
     return ""
   elseif not (size <= REPEATED_BYTES_MAX) then
-    return fail("resulting string too large")
+    fail("resulting string too large")
   end
   charge(floor(size / 64) + floor(count / 8))
   return c_rep(text, count)
@@ -352,13 +381,13 @@ strings.gfind = strings.gmatch
 function tables.concat(...)
   local target = ...
   if type(target) ~= "table" then
-    return no_table("concat", select("#", ...), target)
+    no_table("concat", select("#", ...), target)
   end
   charge(floor(#target / 4))
   local ok, text = c_pcall(c_concat, ...)
   if not ok then
     settled(ok, text)
-    return fail((text:gsub("'%?'", "'concat'")))
+    fail((text:gsub("'%?'", "'concat'")))
   end
   return text
 end
@@ -367,7 +396,7 @@ function tables.insert(...)
   local target = ...
   local count = select("#", ...)
   if type(target) ~= "table" then
-    return no_table("insert", count, target)
+    no_table("insert", count, target)
   elseif reals[target] then
     return c_error(READONLY, 0)
   end
@@ -375,17 +404,17 @@ function tables.insert(...)
     local _, value = ...
     return c_insert(target, value)
   elseif count ~= 3 then
-    return fail("wrong number of arguments to 'insert'")
+    fail("wrong number of arguments to 'insert'")
   end
   local _, at, value = ...
   if tonumber(at) == nil then
-    return bad_argument(2, "insert", "number expected, got " .. type(at))
+    bad_argument(2, "insert", "number expected, got " .. type(at))
   end
   local moved = #target - at
   if moved > 64 then
     charge(floor(moved / 8))
   elseif not (moved >= -1048576) then
-    return bad_argument(2, "insert", "position out of bounds")
+    bad_argument(2, "insert", "position out of bounds")
   end
   return c_insert(target, at, value)
 end
@@ -393,14 +422,14 @@ end
 function tables.remove(...)
   local target, at = ...
   if type(target) ~= "table" then
-    return no_table("remove", select("#", ...), target)
+    no_table("remove", select("#", ...), target)
   elseif reals[target] then
     return c_error(READONLY, 0)
   end
   if at == nil then
     return c_remove(target)
   elseif tonumber(at) == nil then
-    return bad_argument(2, "remove", "number expected, got " .. type(at))
+    bad_argument(2, "remove", "number expected, got " .. type(at))
   end
   local moved = #target - at
   if moved > 64 then
@@ -416,11 +445,11 @@ end
 function tables.sort(...)
   local target, before = ...
   if type(target) ~= "table" then
-    return no_table("sort", select("#", ...), target)
+    no_table("sort", select("#", ...), target)
   elseif reals[target] then
     return c_error(READONLY, 0)
   elseif before ~= nil and type(before) ~= "function" then
-    return bad_argument(2, "sort", "function expected, got " .. type(before))
+    bad_argument(2, "sort", "function expected, got " .. type(before))
   end
   if before == nil and #target > SORT_MAX then
     before = less
@@ -441,13 +470,13 @@ function tables.foreach(t, f)
 end
 
 function tables.setn()
-  return fail("'setn' is obsolete")
+  fail("'setn' is obsolete")
 end
 
 function tables.maxn(...)
   local target = ...
   if type(target) ~= "table" then
-    return no_table("maxn", select("#", ...), target)
+    no_table("maxn", select("#", ...), target)
   end
   local most = 0
   for key in c_pairs(reals[target] or target) do
@@ -461,13 +490,13 @@ end
 function coroutines.create(...)
   local f = ...
   if type(f) ~= "function" then
-    return bad_argument(1, "create", "Lua function expected")
+    bad_argument(1, "create", "Lua function expected")
   end
   charge(STRIDE) -- what a short one does is not counted
   local ok, co = c_pcall(c_create, f)
   if not ok then
     settled(ok, co)
-    return bad_argument(1, "create", "Lua function expected")
+    bad_argument(1, "create", "Lua function expected")
   end
   sethook(co, hook, "", STRIDE)
   return co
@@ -475,7 +504,7 @@ end
 
 function coroutines.resume(...)
   if type((...)) ~= "thread" then
-    return bad_argument(1, "resume", "coroutine expected")
+    bad_argument(1, "resume", "coroutine expected")
   end
   return settled(c_resume(...))
 end
@@ -485,7 +514,7 @@ local function unwrapped(ok, err, ...)
     return err, ...
   end
   if type(err) == "string" then
-    return fail(err)
+    fail(err)
   end
   return c_error(err, 0)
 end
@@ -493,7 +522,7 @@ end
 function coroutines.wrap(...)
   local f = ...
   if type(f) ~= "function" then
-    return bad_argument(1, "wrap", "Lua function expected")
+    bad_argument(1, "wrap", "Lua function expected")
   end
   local co = coroutines.create(f)
   return function(...)
@@ -514,7 +543,7 @@ end
 function maths.randomseed(...)
   local seed = tonumber((...))
   if seed == nil then
-    return bad_argument(1, "randomseed", "number expected, got " .. kind_of(select("#", ...), 1, (...)))
+    bad_argument(1, "randomseed", "number expected, got " .. kind_of(select("#", ...), 1, (...)))
   end
   if not (seed > -2 ^ 53 and seed < 2 ^ 53) then
     seed = 0
@@ -531,30 +560,30 @@ function maths.random(...)
   if count == 0 then
     return draw()
   elseif count > 2 then
-    return fail("wrong number of arguments")
+    fail("wrong number of arguments")
   end
   low = tonumber(low)
   if low == nil then
-    return bad_argument(1, "random", "number expected, got " .. type((...)))
+    bad_argument(1, "random", "number expected, got " .. type((...)))
   end
   if count == 1 then
     low, high = 1, low
   else
     high = tonumber(high)
     if high == nil then
-      return bad_argument(2, "random", "number expected, got " .. type((select(2, ...))))
+      bad_argument(2, "random", "number expected, got " .. type((select(2, ...))))
     end
   end
   low, high = floor(low), floor(high)
   if not (low <= high) then
-    return bad_argument(count, "random", "interval is empty")
+    bad_argument(count, "random", "interval is empty")
   end
   return low + floor(draw() * (high - low + 1))
 end
 
 local function tostring(...)
   if select("#", ...) == 0 then
-    return bad_argument(1, "tostring", "value expected")
+    bad_argument(1, "tostring", "value expected")
   end
   return c_tostring((...))
 end
@@ -724,18 +753,20 @@ local function foreign(names, prefix)
   local library = {}
   for name in names:gmatch("%S+") do
     local f = host[prefix .. name]
-    local function checked(wrong, ...)
-      if wrong == nil then
-        return ...
-      end
-      local number = ...
-      if number == 0 then
-        return fail(wrong)
-      end
-      return bad_argument(number, name, wrong)
-    end
+    local is_structure = prefix == "struct_"
     library[name] = function(...)
-      return checked(f(...))
+      if is_structure and type((...)) == "string" then
+        charge(16 * #(...))
+      end
+      local found = { f(...) }
+      local wrong = found[1]
+      if wrong then
+        if found[2] == 0 then
+          fail(wrong)
+        end
+        bad_argument(found[2], name, wrong)
+      end
+      return unpack(found, 2)
     end
   end
   return library
@@ -824,11 +855,16 @@ local function found(err)
   if aborted or err == ABORT then
     return err
   end
-  local source, _, line = place(1)
+  local source, short, line = place(1)
   if type(err) == "table" then
-    err = c_rawget(err, "err") or "ERR unknown error"
+    err = c_rawget(err, "err")
+    if type(err) ~= "string" then -- no `__tostring` of a script's is asked: nothing would end it
+      err = type(err) == "number" and c_tostring(err) or "ERR unknown error"
+    end
   else
-    err = "ERR " .. c_tostring(err)
+    local text, is_ours = bare(err)
+    err = is_ours and short .. ":" .. line .. ": " .. text or c_tostring(err)
+    err = "ERR " .. err
   end
   return { err, source, line }
 end

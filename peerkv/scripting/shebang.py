@@ -50,8 +50,8 @@ def of_library(source: bytes) -> Shebang:
     line, newline, rest = source.partition(b"\n")
     if not newline:
         raise _wrong("Invalid library metadata")
-    words = line.removeprefix(MARK).split()
-    engine = as_said(words[0]) if words else ""
+    words = line.split()
+    engine = as_said(words[0][len(MARK) :])
     name = None
     for word in words[1:]:
         if not word.lower().startswith(b"name="):

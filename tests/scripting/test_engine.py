@@ -9,6 +9,7 @@ import pytest
 
 from peerkv.resp import CommandError, Reply, ReplyError
 from peerkv.scripting import Engine, Killed, Limits, TooLong
+from tests.scripting.odd import ODD
 
 
 class Away(BaseException):
@@ -325,3 +326,16 @@ def test_what_c_would_overflow_on_is_refused() -> None:
     assert isinstance(run(engine, "local t = {} for i = 1, 3e5 do t = {t} end return cjson.encode(t)"), ReplyError)
     assert run(engine, "local function f() return pcall(f) end return type(f())") == b"boolean"
     assert run(engine, "return 7") == 7
+
+
+@pytest.mark.parametrize("script", ODD)
+def test_an_odd_script_ends_and_leaves_the_engine_as_it_was(script: str) -> None:
+    """A crash here ends a node, and an exception that nobody has raised for a script is a fault of ours."""
+    engine = Engine(Limits(steps_max=1_000_000))
+    before = run(engine, SEEN)
+    try:
+        reply = run(engine, script)
+    except TooLong:
+        reply = None
+    assert not isinstance(reply, ReplyError) or "(peerkv)" not in reply.text
+    assert run(engine, SEEN) == before
