@@ -16,7 +16,7 @@ from typing import Final
 from peerkv.commands.access import NOT_AN_INTEGER, database
 from peerkv.commands.facts import FACTS, Facts
 from peerkv.commands.running import RUNNABLE, prepared, run_on
-from peerkv.commands.table import CHANCE_BYTES, RUNS, Command, Effect, Kind, command, find, fits, part
+from peerkv.commands.table import CHANCE_BYTES, RUNS, Command, Effect, Kind, Run, command, find, fits, part
 from peerkv.databases import DATABASES, RECORD, bare_key
 from peerkv.resp import OK, CommandError, Map, Reply, ReplyError, parse_integer
 from peerkv.scripting import Engine, Function, Limits, TooLong, sha1_of
@@ -59,6 +59,28 @@ def scripted(request: list[bytes], argument: bytes) -> list[bytes]:
     return [*request, argument]
 
 
+_PLAIN_MAX: Final = 4096
+
+
+class _Plain(dict[bytes, tuple[int, bool, Run] | None]):
+    """Commands by their names as they are spelled, of which nothing is to be seen to but their arity, and whether they
+    write: (arity, writes, run). Filled as names come."""
+
+    def __missing__(self, name: bytes) -> tuple[int, bool, Run] | None:
+        row = find(name)
+        found = None
+        if row is not None and row.run is not None and row.kind in (Kind.READ, Kind.WRITE):
+            is_special = row.subcommands or row.chance or row.dated or row.spread or "noscript" in row.flags
+            found = None if is_special else (row.arity, "write" in row.flags, row.run)
+        if len(self) < _PLAIN_MAX and len(name) < _SPELLED_BYTES_MAX:
+            self[name] = found
+        return found
+
+
+_PLAIN: Final = _Plain()
+_SPELLED_BYTES_MAX: Final = 64
+
+
 class _Calls:
     """The commands that one script runs."""
 
@@ -73,6 +95,17 @@ class _Calls:
 
     def call(self, request: list[bytes]) -> Reply:
         """redis.call."""
+        plain = _PLAIN[request[0]]
+        if plain is not None and not self.database:  # as below, in a third of the time
+            arity, writes, run = plain
+            if (len(request) == arity if arity > 0 else len(request) >= -arity) and not (writes and self.only_reads):
+                try:
+                    changes, reply = run(self.scratch, request, self._now)
+                except CommandError as error:
+                    return error.reply
+                if changes:
+                    self.scratch.apply(changes)
+                return reply
         row = find(request[0])
         if row is None:
             facts = FACTS.get(request[0].decode("ascii", "replace").lower())

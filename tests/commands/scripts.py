@@ -67,14 +67,14 @@ def _behind(content: bytes, at: int) -> int:
     end = content.index(b"\r\n", at)
     kind, rest = content[at : at + 1], content[at + 1 : end]
     at = end + 2
-    if kind == b"$":
+    if kind in b"$=":
         return at + int(rest) + 2 if int(rest) >= 0 else at
-    if kind == b"*":
-        for _ in range(max(int(rest), 0)):
+    if kind in b"*~%":
+        for _ in range(max(int(rest), 0) * (2 if kind == b"%" else 1)):
             at = _behind(content, at)
     return at
 
 
-def in_resp(reply: Reply) -> bytes:
+def in_resp(reply: Reply, protocol: int = 2) -> bytes:
     """A reply of ours, as bytes."""
-    return encode(reply, 2)
+    return encode(reply, protocol)

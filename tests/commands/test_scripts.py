@@ -28,6 +28,146 @@ def test_a_script_answers_as_in_redis(theirs: Theirs, script: str) -> None:
     assert in_resp(ours.run(*request)) == raw(theirs, *request)
 
 
+REPLIES = [
+    "return redis.call('HGETALL', 'h')",
+    "return redis.call('ZRANGE', 'o', 0, -1, 'WITHSCORES')",
+    "return redis.call('ZSCORE', 'o', 'b')",
+    "return redis.call('SMEMBERS', 'z')",
+    "return redis.call('GET', 'none')",
+    "return redis.call('LRANGE', 'l', 0, -1)",
+    "return redis.call('LPOP', 'none', 2)",
+    "return redis.call('SET', 's', 1)",
+    "return redis.pcall('INCR', 'h')",
+    "return redis.call('HRANDFIELD', 'h', 5, 'WITHVALUES')[1]",
+    "return redis.call('SISMEMBER', 'z', 'm')",
+    "return redis.call('INCRBYFLOAT', 'f', 1.5)",
+    "return redis.call('GEOPOS', 'none', 'x')",
+    "return redis.call('TYPE', 'l')",
+    "return redis.call('OBJECT', 'REFCOUNT', 'l')",
+    "return {true, false, 1.5, {double = 2.5}, {map = {a = 1}}, {set = {x = true}}, {ok = 'k'}, {err = 'E'}, nil, 1}",
+    "return {double = 3}",
+    "return {verbatim_string = {format = 'txt', string = 'x'}}",
+    "local r = redis.call('HGETALL', 'h') return {type(r.map), #r, r[1]}",
+    "local r = redis.call('SMEMBERS', 'z') return {type(r.set), #r, r[1]}",
+    "local r = redis.call('ZSCORE', 'o', 'b') return {type(r), type(r) == 'table' and tostring(r.double)}",
+    "return tostring(redis.call('GET', 'none'))",
+    "return tostring(redis.call('MGET', 'n', 'none')[2])",
+    "return {map = {[{1, 2}] = {map = {x = {set = {y = true}}}}}}",
+]
+
+
+@pytest.mark.parametrize("script", REPLIES)
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_replies_of_both_protocols_on_both_sides(theirs: Theirs, script: str, protocol: int) -> None:
+    """A client that speaks either, and a script that has asked for either."""
+    ours = Scripted()
+    theirs.ask(b"HELLO", b"%d" % protocol)
+    for line in (b"SET n 5", b"SET s abc", b"RPUSH l a b c", b"HSET h f 1", b"SADD z m", b"ZADD o 1 a 2.5 b"):
+        theirs.ask(*line.split())
+        ours.run(b"EVAL", b"return redis.call('%b', unpack(ARGV))" % line.split()[0], b"0", *line.split()[1:])
+    for setting in ("", "redis.setresp(2) ", "redis.setresp(3) "):
+        request = (b"EVAL", (setting + script).encode(), b"0")
+        assert in_resp(ours.run(*request), protocol) == raw(theirs, *request), setting
+
+
+LOCK = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
+EXTEND = (
+    "local held = redis.call('get', KEYS[1]) if not held or held ~= ARGV[1] then return 0 end"
+    " local left = redis.call('pttl', KEYS[1]) if left < 0 then left = 0 end"
+    " redis.call('pexpire', KEYS[1], ARGV[2] + left) return 1"
+)
+WINDOW = (
+    "local count = redis.call('incr', KEYS[1]) if tonumber(count) == 1 then redis.call('expire', KEYS[1], ARGV[2]) end"
+    " if count > tonumber(ARGV[1]) then return {0, redis.call('ttl', KEYS[1])} end return {count, -1}"
+)
+MOVING = (
+    "local entries = redis.call('lrange', KEYS[1], 0, tonumber(ARGV[1]) - 1) local oldest = entries[tonumber(ARGV[1])]"
+    " if oldest and tonumber(oldest) >= tonumber(ARGV[3]) - tonumber(ARGV[2]) then return false end"
+    " redis.call('lpush', KEYS[1], ARGV[3]) redis.call('ltrim', KEYS[1], 0, ARGV[1] - 1)"
+    " redis.call('expire', KEYS[1], ARGV[2]) return true"
+)
+SORTED_WINDOW = (
+    "redis.call('zremrangebyscore', KEYS[1], '-inf', '(' .. (ARGV[3] - ARGV[2]))"
+    " local used = redis.call('zcard', KEYS[1])"
+    " if used < tonumber(ARGV[1]) then redis.call('zadd', KEYS[1], ARGV[3], ARGV[3] .. ':' .. used)"
+    " return {1, ARGV[1] - used - 1} end"
+    " local first = redis.call('zrange', KEYS[1], 0, 0, 'WITHSCORES') return {0, first[2]}"
+)
+BUCKET = (
+    "local state = redis.call('hmget', KEYS[1], 'tokens', 'at') local tokens = tonumber(state[1]) or tonumber(ARGV[1])"
+    " local at = tonumber(state[2]) or tonumber(ARGV[3])"
+    " tokens = math.min(tonumber(ARGV[1]), tokens + math.max(0, ARGV[3] - at) * ARGV[2])"
+    " local ok = tokens >= 1 if ok then tokens = tokens - 1 end"
+    " redis.call('hset', KEYS[1], 'tokens', tostring(tokens), 'at', ARGV[3]) return {ok and 1 or 0, tostring(tokens)}"
+)
+ADD_JOB = (
+    "local options = cmsgpack.unpack(ARGV[2]) local id = redis.call('incr', KEYS[1] .. ':id')"
+    " local key = KEYS[1] .. ':' .. id"
+    " redis.call('hmset', key, 'name', options[1], 'data', ARGV[1], 'opts', cjson.encode(options[2]), 'priority',"
+    " options[2].priority or 0) if options[2].delay and options[2].delay > 0 then"
+    " redis.call('zadd', KEYS[1] .. ':delayed', options[2].delay * 4096 + bit.band(id, 4095), id) else"
+    " redis.call('lpush', KEYS[1] .. ':wait', id) end return tostring(id)"
+)
+TAKE_JOB = (
+    "local id = redis.call('rpoplpush', KEYS[1] .. ':wait', KEYS[1] .. ':active') if not id then return nil end"
+    " local job = redis.call('hgetall', KEYS[1] .. ':' .. id) local found = {} for at = 1, #job, 2 do"
+    " found[job[at]] = job[at + 1] end return {id, found.name, found.data, #found}"
+)
+SWEEP = (
+    "local found = redis.call('zrangebyscore', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, 2) for _, each in ipairs(found) do"
+    " if redis.call('zrem', KEYS[1], each) == 1 then redis.call('rpush', KEYS[2], each) end end"
+    " return {#found, redis.call('llen', KEYS[2]), unpack(found)}"
+)
+COMPARE = (
+    "local given = cjson.decode(ARGV[1]) local changed = {} for at, key in ipairs(KEYS) do"
+    " if redis.call('get', key) ~= given[at] then redis.call('set', key, given[at]) changed[#changed + 1] = key end end"
+    " return {#changed, cjson.encode(changed), redis.sha1hex(table.concat(changed))}"
+)
+STORIES: list[list[tuple[str, tuple[bytes, ...], tuple[bytes, ...]]]] = [
+    [
+        ("return redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', 5000)", (b"lock",), (b"me",)),
+        (LOCK, (b"lock",), (b"you",)),
+        (LOCK, (b"lock",), (b"me",)),
+        (LOCK, (b"lock",), (b"me",)),
+        (EXTEND, (b"lock",), (b"me", b"5")),
+    ],
+    [
+        ("return redis.call('set', KEYS[1], 'me', 'PX', 100000)", (b"l",), ()),
+        (EXTEND, (b"l",), (b"me", b"5000")),
+        (EXTEND, (b"l",), (b"you", b"5")),
+        ("return redis.call('pttl', KEYS[1]) > 100000", (b"l",), ()),
+    ],
+    [(WINDOW, (b"w",), (b"3", b"100"))] * 5,
+    [(MOVING, (b"m",), (b"2", b"10", at)) for at in (b"100", b"101", b"102", b"111", b"112", b"113")],
+    [(SORTED_WINDOW, (b"s",), (b"2", b"10", at)) for at in (b"100", b"101", b"102", b"111", b"112", b"113")],
+    [(BUCKET, (b"b",), (b"2", b"0.5", at)) for at in (b"100", b"100", b"100", b"101", b"102", b"110", b"110.25")],
+    [
+        (ADD_JOB, (b"q",), (b'{"x":1}', b"\x92\xa4mail\x81\xa8priority\x05")),
+        (ADD_JOB, (b"q",), (b'{"x":2}', b"\x92\xa4mail\x80")),
+        (ADD_JOB, (b"q",), (b'{"x":3}', b"\x92\xa4late\x81\xa5delay\xcd\x03\xe8")),
+        *[(TAKE_JOB, (b"q",), ())] * 3,
+        ("return redis.call('zrange', KEYS[1], 0, -1, 'WITHSCORES')", (b"q:delayed",), ()),
+        ("return redis.call('hget', KEYS[1], 'opts')", (b"q:1",), ()),
+    ],
+    [
+        ("for at = 1, 5 do redis.call('zadd', KEYS[1], at, 'job' .. at) end return 'ok'", (b"z",), ()),
+        *[(SWEEP, (b"z", b"r"), (b"4",))] * 3,
+    ],
+    [(COMPARE, (b"a", b"b"), (b'["x","y"]',)), (COMPARE, (b"a", b"b"), (b'["x","z"]',)), (COMPARE, (), (b"[]",))],
+]
+
+
+@pytest.mark.parametrize("story", STORIES, ids=range(len(STORIES)))
+def test_what_libraries_do_by_scripts(
+    theirs: Theirs, story: list[tuple[str, tuple[bytes, ...], tuple[bytes, ...]]]
+) -> None:
+    """Locks, limits of rates, queues: as programs have them that know nothing of slots."""
+    ours = Scripted()
+    for script, keys, argv in story:
+        request = (b"EVAL", script.encode(), b"%d" % len(keys), *keys, *argv)
+        assert in_resp(ours.run(*request)) == raw(theirs, *request), script
+
+
 REQUESTS = [
     (b"EVAL", b"return 1", b"x"),
     (b"EVAL", b"return 1", b"-1"),
