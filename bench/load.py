@@ -5,16 +5,26 @@ from __future__ import annotations
 import selectors
 import socket
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count, repeat
 
 
-def rate(port: int, request: bytes, reply_bytes: int, *, clients: int, seconds: float) -> float:
-    """Requests per second when `clients` connections each send `request` again as soon as its reply is complete."""
+def rate(
+    port: int, request: bytes | Callable[[int, int], bytes], reply_bytes: int, *, clients: int, seconds: float
+) -> float:
+    """Requests per second when `clients` connections each send `request`, or what that makes of (client, how many it has
+    sent), again as soon as its reply is complete."""
     selector = selectors.DefaultSelector()
     left: dict[socket.socket, int] = {}
-    for _ in range(clients):
+    following: dict[socket.socket, Iterator[bytes]] = {}
+    for client in range(clients):
         connection = socket.create_connection(("127.0.0.1", port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.sendall(request)
+        following[connection] = (
+            repeat(request) if isinstance(request, bytes) else map(partial(request, client), count())
+        )
+        connection.sendall(next(following[connection]))
         left[connection] = reply_bytes
         selector.register(connection, selectors.EVENT_READ)
     done = 0
@@ -31,7 +41,7 @@ def rate(port: int, request: bytes, reply_bytes: int, *, clients: int, seconds: 
                 if left[connection] == 0:
                     done += 1
                     left[connection] = reply_bytes
-                    connection.sendall(request)
+                    connection.sendall(next(following[connection]))
         return done / (time.perf_counter() - began)
     finally:
         for connection in left:
