@@ -13,8 +13,8 @@ from itertools import count, repeat
 def rate(
     port: int, request: bytes | Callable[[int, int], bytes], reply_bytes: int, *, clients: int, seconds: float
 ) -> float:
-    """Requests per second when `clients` connections each send `request`, or what that makes of (client, how many it has
-    sent), again as soon as its reply is complete."""
+    """Requests per second when `clients` connections each send `request`, or what that makes of (client, how many it
+    has sent), again as soon as its reply is complete."""
     selector = selectors.DefaultSelector()
     left: dict[socket.socket, int] = {}
     following: dict[socket.socket, Iterator[bytes]] = {}

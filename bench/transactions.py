@@ -241,9 +241,7 @@ def transfers() -> None:
         print(
             f"in all {bank.done} done, {rate:,.0f} /s, {bank.aborted} aborted, {bank.lost} of unknown outcome, ", end=""
         )
-        print(
-            f"errors {bank.errors}; longest gap {1000 * bank.gap:.0f} ms, longest transfer {1000 * bank.longest:.0f} ms;"
-        )
+        print(f"errors {bank.errors}; longest gap {1000 * bank.gap:.0f} ms, longest {1000 * bank.longest:.0f} ms;")
         print(f"the sum is {sum(map(int, balances))}, and was {100 * ACCOUNTS}")
 
 

@@ -181,7 +181,7 @@ class Node:
             self._forget_topology,
             self._log,
         )
-        self.transactions = Transactions(clock, self.view, self.operations, self.coordinator)
+        self.transactions = Transactions(clock, self.view, self.operations, self.coordinator, self.home)
         self.settling = Settling(
             settings, clock, self.view, self.operations, self.coordinator, self.home, self.transactions
         )

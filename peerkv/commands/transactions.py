@@ -56,9 +56,9 @@ def seen_of(cell: Cell | None, now: int = 0) -> int:
     return cell[0] if cell[1] is not None and not 0 < cell[2] <= now else -cell[0]
 
 
-def is_as_seen(seen: int, cell: Cell | None) -> bool:
-    """Whether nobody has changed a key since. A tombstone may have gone."""
-    return seen == seen_of(cell) or (seen < 0 and cell is None)
+def is_as_seen(seen: int, cell: Cell | None, now: int = 0) -> bool:
+    """Whether nobody has changed a key since, and it has not expired. A tombstone may have gone."""
+    return seen == seen_of(cell, now) or (seen < 0 and cell is None)
 
 
 # -- requests

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from peerkv.agreement.coordinator import Coordinator
+from peerkv.agreement.home import Home, fault
 from peerkv.agreement.operation import Answers, Event, Operation, Operations, Pause, Round
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.view import View
@@ -111,6 +112,37 @@ class Gathered(Sink):
         self.event.set()
 
 
+class _InOneSlot(Sink):
+    """What becomes of a transaction that its home is to run."""
+
+    __slots__ = ("answer", "transactions", "work")
+
+    def __init__(self, transactions: Transactions, work: Work, answer: Callable[[Reply], None]) -> None:
+        super().__init__(1)
+        self.transactions = transactions
+        self.work = work
+        self.answer = answer
+
+    def complete(self) -> None:
+        work = self.work
+        match self.replies[0]:
+            case ReplyError() as error:
+                self.answer(error)
+            case [Outcome.DONE, replies]:
+                self.answer(replies)
+            case [Outcome.CHANGED]:
+                self.answer(NULL_ARRAY)
+            case [Outcome.ELSEWHERE, bytes(key)]:
+                work.keys[key] = None
+                work.apart = False
+                self.transactions.begin(work, self.answer)
+            case [Outcome.TOO_LONG]:
+                work.at_leisure, work.apart = True, False
+                self.transactions.begin(work, self.answer)
+            case _:
+                self.answer(ReplyError("ERR internal fault: the home of a slot gave no answer to a transaction"))
+
+
 class _Looking(Mapping[bytes, Cell]):
     """Cells of all slots, and what was seen of them: what owners have handed out, and where we hold a copy that."""
 
@@ -179,7 +211,7 @@ class _Once:
 class Transactions:
     """Of one node's clients."""
 
-    def __init__(self, clock: Clock, view: View, operations: Operations, coordinator: Coordinator) -> None:
+    def __init__(self, clock: Clock, view: View, operations: Operations, coordinator: Coordinator, home: Home) -> None:
         self.active: set[int] = set()
         """Tickets of the transactions under way; nobody else need settle those."""
         self.committed = self.aborted = self.retried = 0
@@ -191,6 +223,7 @@ class Transactions:
         self._view = view
         self._operations = operations
         self._coordinator = coordinator
+        self._home = home
         self._under_way = 0
         self._queue: deque[tuple[Work, Callable[[Reply], None]]] = deque()
 
@@ -201,6 +234,18 @@ class Transactions:
 
     def start(self, work: Work, answer: Callable[[Reply], None]) -> None:
         """Have something take effect at one moment; `answer` is told its commands' replies, or one error."""
+        if self._alone(work, answer):
+            return
+        by_slot = self._by_slot([*work.keys, *work.seen])
+        if len(by_slot) == 1:
+            ((number, keys),) = by_slot.items()
+            request = asked.exec_request(keys, self._view.mask, work.seen, work.requests)
+            self._coordinator.write(number, request, _InOneSlot(self, work, answer), 0)
+        else:
+            self.begin(work, answer)
+
+    def begin(self, work: Work, answer: Callable[[Reply], None]) -> None:
+        """Likewise, of what is not in one slot, or takes long."""
         if self._under_way >= UNDER_WAY_MAX:
             self._queue.append((work, answer))
             return
@@ -221,11 +266,11 @@ class Transactions:
         finally:
             self._under_way -= 1
             if self._queue:
-                self.start(*self._queue.popleft())
+                self.begin(*self._queue.popleft())
 
     def _transact(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
         until = self._clock.now + PATIENCE_S
-        if (yield from self._in_one_slot(work, answer)):
+        if not (work.keys or work.seen or work.at_leisure) and self._without_keys(work, answer):
             return
         own, waits, holds_first = not work.at_leisure, False, False
         for _ in range(ATTEMPTS_MAX):
@@ -254,32 +299,35 @@ class Transactions:
                 return
         raise _Over(TRY_AGAIN)
 
-    # -- in one slot
+    # -- where nobody else is to be asked
 
-    def _in_one_slot(self, work: Work, answer: Callable[[Reply], None]) -> Asking[bool]:
-        """One operation at the home, if all is in one slot; whether that was all."""
-        by_slot = self._by_slot([*work.keys, *work.seen])
-        if len(by_slot) != 1:
-            return not by_slot and self._without_keys(work, answer)
-        ((number, keys),) = by_slot.items()
-        request = asked.exec_request(keys, self._view.mask, work.seen, work.requests)
-        (reply,) = yield from self._ask([(number, request, 0)])
-        if isinstance(reply, ReplyError):
-            raise _Over(reply)
-        match reply:
-            case [Outcome.DONE, replies]:
-                answer(replies)
-            case [Outcome.CHANGED]:
-                answer(NULL_ARRAY)
-            case [Outcome.ELSEWHERE, bytes(key)]:
-                work.keys[key] = None
-                work.apart = False
-                return False
-            case [Outcome.TOO_LONG]:
-                work.at_leisure, work.apart = True, False
-                return False
-            case _:
-                raise _Over(ReplyError("ERR internal fault: the home of a slot gave no answer to a transaction"))
+    def _alone(self, work: Work, answer: Callable[[Reply], None]) -> bool:
+        """Do it at once, if we are the only owner of all that it looks at; whether that was done."""
+        alone, view = self._home.alone, self._view
+        if not all(alone[view.slot_of(key)] for key in (*work.keys, *work.seen)) or not (work.keys or work.seen):
+            return False
+        now = self._clock.cluster_ms
+        looking = _Looking(view, now, {}, own=True)
+        if not all(asked.is_as_seen(seen, looking.get(key), now) for key, seen in work.seen.items()):
+            answer(NULL_ARRAY)
+            return True
+        try:
+            replies, changes = _run_on(looking, work, now)
+        except Stopped:
+            return False
+        except Exception as error:
+            answer(fault(work.requests[0], error))
+            return True
+        if looking.unknown or not all(alone[view.slot_of(key)] for key in looking.seen):
+            return False
+        by_slot: dict[int, list[Change]] = {}
+        for change in changes:
+            by_slot.setdefault(view.slot_of(change[0]), []).append(change)
+        if not all(alone[number] for number in by_slot):
+            return False
+        for number, of_slot in by_slot.items():
+            self._home.change_alone(number, of_slot)
+        answer(replies)
         return True
 
     def _without_keys(self, work: Work, answer: Callable[[Reply], None]) -> bool:
@@ -599,15 +647,6 @@ class Transactions:
         yield gathered.event
         self.active.discard(attempt.id[1])
         return not any(isinstance(reply, ReplyError) for reply in gathered.replies)
-
-    # -- asking
-
-    def _ask(self, requests: Sequence[tuple[int, list[bytes], int]]) -> Asking[list[Reply]]:
-        gathered = Gathered(len(requests))
-        for index, (number, request, after) in enumerate(requests):
-            self._coordinator.write(number, request, gathered, index, after)
-        yield gathered.event
-        return gathered.replies
 
     def _by_slot(self, keys: Collection[bytes]) -> dict[int, list[bytes]]:
         found: dict[int, list[bytes]] = {}
