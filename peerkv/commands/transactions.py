@@ -15,7 +15,7 @@ from typing import Any, Final
 from peerkv.cbor import dump, load
 from peerkv.commands.running import run_on
 from peerkv.commands.table import Effect, Kind, part
-from peerkv.databases import RECORD, RECORDS, database_of
+from peerkv.databases import RECORD
 from peerkv.resp import CommandError, Reply, ReplyError
 from peerkv.ring.keys import slot_of
 from peerkv.scripting import Stopped
@@ -27,6 +27,8 @@ from peerkv.store.values.held import HELD, Held, Tentative, freeing, holding, pa
 
 RECORD_MS: Final = 10_000
 """How long a decision is left to its coordinator before the home of its slot looks after it."""
+DECISION: Final = RECORD + b"decision:"
+"""Names of decisions begin with this."""
 COMMITTED: Final = b"C"
 ABORTED: Final = b"A"
 
@@ -230,7 +232,7 @@ def _held_at(cells: Cells, key: bytes) -> Held | None:
 
 def record_key(process: int, ticket: int) -> bytes:
     """Where the decision of a transaction is written."""
-    return RECORD + process.to_bytes(8, "big") + ticket.to_bytes(8, "big")
+    return DECISION + process.to_bytes(8, "big") + ticket.to_bytes(8, "big")
 
 
 def transaction_of(record: bytes) -> tuple[int, int]:
@@ -385,4 +387,4 @@ def cells_from(keys: Sequence[bytes], items: Sequence[Any]) -> dict[bytes, tuple
 
 def is_record(key: bytes) -> bool:
     """Whether that is where a decision is written."""
-    return database_of(key) == RECORDS
+    return key.startswith(DECISION)

@@ -10,9 +10,8 @@ from random import Random
 from typing import Any, Final
 
 from peerkv.agreement import handout, journal
-from peerkv.commands.scripts import LIBRARIES, SCRIPTS
 from peerkv.commands.table import find, keys_of
-from peerkv.databases import RECORDS, database_of
+from peerkv.commands.transactions import is_record
 from peerkv.resp import Reply, ReplyError
 from peerkv.ring.topology import Topology
 from peerkv.settings import Settings
@@ -485,8 +484,7 @@ class Scenario:
             if host.node is not None
             for cells in host.node.view.copies.cells
             for key, cell in cells.items()
-            if isinstance(cell[1], Held)
-            or (cell[1] is not None and database_of(key) == RECORDS and key not in (SCRIPTS, LIBRARIES))
+            if isinstance(cell[1], Held) or (cell[1] is not None and is_record(key))
         ]
 
     def _read_everything(self) -> None:
