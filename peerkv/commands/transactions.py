@@ -237,9 +237,8 @@ def record_key(process: int, ticket: int) -> bytes:
 
 def transaction_of(record: bytes) -> tuple[int, int]:
     """Whose decision a key is: process, ticket."""
-    return int.from_bytes(record[len(RECORD) : len(RECORD) + 8], "big"), int.from_bytes(
-        record[len(RECORD) + 8 :], "big"
-    )
+    content = record[len(DECISION) :]
+    return int.from_bytes(content[:8], "big"), int.from_bytes(content[8:], "big")
 
 
 def decision_of(content: bytes) -> dict[int, list[bytes]] | None:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Any, Final, TypeAlias, TypeVar
 
 from peerkv.agreement.coordinator import Coordinator
@@ -76,6 +77,8 @@ class Work:
     """None of the commands changes anything."""
     apart: bool = False
     """Each has the keys that it says, of one slot."""
+    until: float = inf
+    """When it is given up if it is not decided."""
     at_leisure: bool = False
     """It takes so long that it is run in a thread of its own."""
     attempt: _Attempt | None = None
@@ -269,12 +272,12 @@ class Transactions:
                 self.begin(*self._queue.popleft())
 
     def _transact(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
-        until = self._clock.now + PATIENCE_S
+        work.until = self._clock.now + PATIENCE_S
         if not (work.keys or work.seen or work.at_leisure) and self._without_keys(work, answer):
             return
         own, waits, holds_first = not work.at_leisure, False, False
         for _ in range(ATTEMPTS_MAX):
-            if self._clock.now > until:
+            if self._clock.now > work.until:
                 break
             if len(work.keys) > KEYS_MAX:
                 raise _Over(TOO_MANY_KEYS)
@@ -462,7 +465,7 @@ class Transactions:
             },
         )
         self._give_way(attempt, outcomes, work)
-        yield from self._commit(attempt, answer, replies)
+        yield from self._commit(attempt, work, answer, replies)
 
     def _hold_and_run(self, work: Work, answer: Callable[[Reply], None], *, waits: bool) -> Operation:
         """Have each home run the commands of its slot when it holds their keys."""
@@ -491,7 +494,7 @@ class Transactions:
         for number, outcome in outcomes.items():
             for index, reply in zip(places.get(number, ()), outcome[1], strict=True):
                 replies[index] = reply
-        yield from self._commit(attempt, answer, replies)
+        yield from self._commit(attempt, work, answer, replies)
 
     def _hold_first(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
         """Hold every key, one slot after the other, and run the commands on what they hold then."""
@@ -520,7 +523,7 @@ class Transactions:
         }
         outcomes = yield from self._hold(attempt, asks)
         self._give_way(attempt, outcomes, work)
-        yield from self._commit(attempt, answer, replies)
+        yield from self._commit(attempt, work, answer, replies)
 
     def _hold_more(
         self,
@@ -610,8 +613,11 @@ class Transactions:
         self._coordinator.release(attempt.id[1])
         self._operations.start(self._clock.now, self._undo(attempt))
 
-    def _commit(self, attempt: _Attempt, answer: Callable[[Reply], None], replies: Reply) -> Operation:
+    def _commit(self, attempt: _Attempt, work: Work, answer: Callable[[Reply], None], replies: Reply) -> Operation:
         """All is held: write that it has happened, answer, and have everybody let go."""
+        if self._clock.now > work.until:  # we have stood still: others may have settled it, and forgotten that
+            self._abort(attempt)
+            raise _Over(TRY_AGAIN)
         ticket = attempt.id[1]
         number = ticket & TICKET_SLOT
         gathered = Gathered(1)

@@ -25,9 +25,9 @@ HELD_MAX_S: Final = PATIENCE_S + 10.0
 """A coordinator that is there has decided within this, or will not."""
 AT_ONCE_MAX: Final = 64
 """Transactions that are settled at a time."""
-ABORT_KEPT_MS: Final = 600_000
-"""How long it is remembered that a transaction never happens, where nobody knows whether its coordinator may write that
-it has: thirty times as long as that tries to."""
+ABORT_KEPT_MS: Final = 1_000_000
+"""How long it is remembered that a transaction never happens, where its coordinator does not say that it has given up:
+longer than anything stays on its way (`links.FORGET_PROCESS_AFTER_S`), and fifty times as long as that tries to."""
 
 
 class Settling:
@@ -120,12 +120,14 @@ class Settling:
         not be decided otherwise."""
         process, ticket = asked.transaction_of(record)
         cell = self._view.copies.cells[number].get(record)
-        if cell is None or type(cell[1]) is not bytes or ticket in self._transactions.active:
+        if cell is None or type(cell[1]) is not bytes:
+            return
+        if process == self._view.me.process and ticket in self._transactions.active:
             return
         keys = asked.decision_of(cell[1])
         if keys is None:
-            known = self._view.marks.get(process, 0) > ticket
-            if not known and self._clock.cluster_ms - cell[2] < ABORT_KEPT_MS:
+            has_given_up = self._view.marks.get(process, 0) > ticket
+            if not has_given_up and self._clock.cluster_ms - cell[2] < ABORT_KEPT_MS:
                 return
         else:
             gathered = Gathered(len(keys))

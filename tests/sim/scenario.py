@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from peerkv.agreement import handout, journal
 from peerkv.commands.table import find, keys_of
-from peerkv.commands.transactions import is_record
+from peerkv.commands.transactions import ABORTED, is_record, transaction_of
 from peerkv.resp import Reply, ReplyError
 from peerkv.ring.topology import Topology
 from peerkv.settings import Settings
@@ -475,16 +475,18 @@ class Scenario:
         return wrong or self._left_of_transactions()
 
     def _left_of_transactions(self) -> list[str]:
-        """Keys that are held, and records."""
+        """Keys that are held, and records; but for those of aborts whose coordinators are gone, which stay for long."""
         if self.transactions is None:
             return []
+        living = {host.node.process for host in self.world.hosts.values() if host.node is not None}
         return [
             f"{name} still has {'a hold of' if isinstance(cell[1], Held) else 'the record'} {key!r}"
             for name, host in self.world.hosts.items()
             if host.node is not None
             for cells in host.node.view.copies.cells
             for key, cell in cells.items()
-            if isinstance(cell[1], Held) or (cell[1] is not None and is_record(key))
+            if isinstance(cell[1], Held)
+            or (cell[1] is not None and is_record(key) and (cell[1] != ABORTED or transaction_of(key)[0] in living))
         ]
 
     def _read_everything(self) -> None:
