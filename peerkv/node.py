@@ -815,6 +815,13 @@ class Node:
             reads_by_home=coordinator.reads_by_home,
             uncertain=coordinator.uncertain,
             no_quorum=coordinator.no_quorum,
+            transactions=(
+                self.transactions.under_way,
+                self.transactions.committed,
+                self.transactions.aborted,
+                self.settling.settled,
+                sum(map(len, self.home.holds.of_slot.values())),
+            ),
             pending=len(self.coordinator.pending),
             peers_up=self.links.up,
             members_alive=sum(member.live for member in self.swim.members.values()),

@@ -90,6 +90,8 @@ class Statistics:
     reads_by_home: int = 0
     uncertain: int = 0
     no_quorum: int = 0
+    transactions: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+    """Over several slots: under way, committed, aborted and begun anew, settled for others; and keys that are held."""
     pending: int = 0
     """Operations under way here as coordinator."""
     peers_up: int = 0
@@ -202,6 +204,11 @@ def _section(
                 ("reads_by_home", s.reads_by_home),
                 ("replies_uncertain", s.uncertain),
                 ("replies_no_quorum", s.no_quorum),
+                ("transactions_under_way", s.transactions[0]),
+                ("transactions_committed", s.transactions[1]),
+                ("transactions_aborted", s.transactions[2]),
+                ("transactions_settled", s.transactions[3]),
+                ("keys_held", s.transactions[4]),
             )
         case _:
             return None

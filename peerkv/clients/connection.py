@@ -270,6 +270,7 @@ def _last(session: Session) -> str:
 
 def _flags(session: Session) -> str:
     flags = (
+        ("x", session.queue is not None),
         ("b", session.blocked),
         ("c", session.closing),
         ("r", session.any_copy),
@@ -294,7 +295,7 @@ def _described(services: Services, session: Session) -> bytes:
         ("sub", 0),
         ("psub", 0),
         ("ssub", 0),
-        ("multi", -1),
+        ("multi", len(session.queue.commands) if session.queue is not None else -1),
         ("qbuf", session.requests.unfinished),
         ("omem", session.unread),
         ("cmd", _last(session)),

@@ -31,6 +31,7 @@ from peerkv.resp import OK, Prepared, Reply, ReplyError, encode_all, parse_integ
 from peerkv.ring.topology import describe_epoch
 from peerkv.settings import address_text
 from peerkv.store.cell import describe_position
+from peerkv.store.values.held import HELD
 
 if TYPE_CHECKING:
     from random import Random
@@ -428,6 +429,7 @@ class Whole:
         target = self._view.targets[number]
         size, deadline = (newest[1], newest[2]) if newest is not None else (-1, 0)
         live = size >= 0 and not 0 < deadline <= self._services.clock.cluster_ms
+        is_held = size >= 0 and deadline == HELD
         explanation = {
             "key": key.decode("utf-8", "backslashreplace"),
             "slot": number,
@@ -440,6 +442,7 @@ class Whole:
                 }
                 for peer, cell in held
             ],
+            "held_by_a_transaction": is_held,
             "value_bytes": size if live else None,
             "ttl_ms": deadline - self._services.clock.cluster_ms if live and deadline else None,
             "version": describe_position(newest[0]) if newest is not None and newest[0] else "",

@@ -218,6 +218,7 @@ class Transactions:
         self.active: set[int] = set()
         """Tickets of the transactions under way; nobody else need settle those."""
         self.committed = self.aborted = self.retried = 0
+        self.under_way = 0
         self.jobs: list[Job] = []
         """For the node to take."""
         self.running = 0
@@ -227,7 +228,6 @@ class Transactions:
         self._operations = operations
         self._coordinator = coordinator
         self._home = home
-        self._under_way = 0
         self._queue: deque[tuple[Work, Callable[[Reply], None]]] = deque()
 
     @property
@@ -249,10 +249,10 @@ class Transactions:
 
     def begin(self, work: Work, answer: Callable[[Reply], None]) -> None:
         """Likewise, of what is not in one slot, or takes long."""
-        if self._under_way >= UNDER_WAY_MAX:
+        if self.under_way >= UNDER_WAY_MAX:
             self._queue.append((work, answer))
             return
-        self._under_way += 1
+        self.under_way += 1
         self._operations.start(self._clock.now, self._run(work, answer))
 
     def _run(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
@@ -267,7 +267,7 @@ class Transactions:
                 self._abort(attempt)
             answer(ReplyError(f"ERR internal fault in a transaction: {type(error).__name__}"))
         finally:
-            self._under_way -= 1
+            self.under_way -= 1
             if self._queue:
                 self.begin(*self._queue.popleft())
 
