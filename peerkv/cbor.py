@@ -19,8 +19,19 @@ ERROR_TAG: Final = 40_001
 """Of the first-come range: the text of an error reply."""
 COMPOUND_TAGS: Final = {Map: 40_002, Pairs: 40_003, Set: 40_004, NullArray: 40_005}
 """Likewise: the items of such a reply."""
+FORMER_TAG: Final = 40_006
+"""Likewise: `FORMER`, of an empty list."""
 DEPTH_MAX: Final = 16
 """Lists within lists. A frame of replies that are lists has 8."""
+
+
+class Former:
+    """In place of a reply that need not travel: what the change's key held before it (protocol rule A7)."""
+
+    __slots__ = ()
+
+
+FORMER: Final = Former()
 
 
 def dump(value: Any, default: Callable[[cbor2.CBOREncoder, Any], None] | None = None) -> bytes:
@@ -29,9 +40,12 @@ def dump(value: Any, default: Callable[[cbor2.CBOREncoder, Any], None] | None = 
 
 
 def encode_tagged(encoder: cbor2.CBOREncoder, value: Any) -> None:
-    """Write a reply that has a tag."""
+    """Write a reply that has a tag, or what stands in its place."""
     if isinstance(value, ReplyError):
         encoder.encode(cbor2.CBORTag(ERROR_TAG, value.text.encode("utf-8", "surrogateescape")))
+        return
+    if value is FORMER:
+        encoder.encode(cbor2.CBORTag(FORMER_TAG, []))
         return
     tag = COMPOUND_TAGS.get(type(value))
     if tag is None:
@@ -77,6 +91,12 @@ def _error(value: Any, _immutable: bool = False) -> ReplyError:
     return ReplyError(value.decode("utf-8", "surrogateescape"))
 
 
+def _former(value: Any, _immutable: bool = False) -> Former:
+    if value != []:
+        raise ValueError("a recipe with something in it")
+    return FORMER
+
+
 def _compound(kind: Callable[[list[Any]], Any]) -> Callable[[Any, bool], Any]:
     def read(value: Any, _immutable: bool = False) -> Any:
         if type(value) is not list:
@@ -93,7 +113,9 @@ class _Tags(dict[int, Callable[[Any, bool], Any]]):
         return _refuse
 
 
-_TAGS: Final = _Tags({ERROR_TAG: _error, **{tag: _compound(kind) for kind, tag in COMPOUND_TAGS.items()}})
+_TAGS: Final = _Tags(
+    {ERROR_TAG: _error, FORMER_TAG: _former, **{tag: _compound(kind) for kind, tag in COMPOUND_TAGS.items()}}
+)
 _OPTIONS: Final[dict[str, Any]] = {
     "tag_hook": _refuse,
     "object_hook": _refuse,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+from peerkv.cbor import FORMER
 from peerkv.resp.replies import Map, NullArray, Pairs, ReplyError, Set
 from peerkv.store.cell import BALLOT_MAX, SEQUENCE_BITS
 from peerkv.store.values import checked
@@ -118,14 +119,17 @@ def value_of(value: Any) -> bytes | None:
     return value
 
 
-def replies_of(values: Any, depth: int = REPLY_DEPTH_MAX) -> list[Any]:
-    """A list of replies; a reply may be such a list."""
+def replies_of(values: Any, depth: int = REPLY_DEPTH_MAX, recipes: list[int] | None = None) -> list[Any]:
+    """A list of replies; a reply may be such a list. `recipes`: where the places are noted of those that are none but
+    recipes (rule A7); without it there may not be any."""
     if type(values) is not list:
         raise ValueError("not a list of replies")
     if not _ATOMS.issuperset(map(type, values)):
-        for value in values:
+        for place, value in enumerate(values):
             if type(value) is list and depth:
                 replies_of(value, depth - 1)
+            elif value is FORMER and recipes is not None:
+                recipes.append(place)
             elif type(value) in _COMPOUND and depth:
                 replies_of(value.items, depth - 1)
                 if type(value) is not Set and len(value.items) % 2:

@@ -17,7 +17,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.progress import HomeSlot, Progress, Status
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.takeover import Queued, Takeover
-from peerkv.agreement.turn import Group, Rows, Turn
+from peerkv.agreement.turn import RECIPE_BYTES, Group, Rows, Segment, Turn
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.resp import CommandError, Reply, ReplyError, size_of_reply
@@ -100,6 +100,8 @@ class Home:
         """Reads run here lately; what may be run after them need not wait for their coordinator's mark."""
         self._made = 0
         """Bytes of values and replies that operations have made in this turn of the node."""
+        self._recalled = 0
+        """... and of those replies among them that are recipes for the other owners (rule A7)."""
         self._put_off: list[tuple[Peer, list[tuple[int, int, Sequence[bytes]]]]] = []
         """Operations beyond that, by who sent them: run in the next turn, in the order in which they came."""
         self._recoveries = 0
@@ -170,6 +172,10 @@ class Home:
                 made = self._made
                 continue
             ((key, value, deadline),) = changes
+            former = False
+            if type(reply) is bytes:
+                made += len(reply)
+                former = len(reply) >= RECIPE_BYTES and _holds(cells_of[number], key, reply)
             to = positions[number] + 1
             if type(value) is bytes:
                 positions[number] = to
@@ -189,14 +195,15 @@ class Home:
                 turn = group.turn or self._begin_turn(group)
                 rows = rows_of[group] = turn.segment(origin, process).rows
             rows += (ticket, to, key, value, deadline, reply)
-            made += len(value) if type(reply) is not bytes else len(value) + len(reply)  # type: ignore[arg-type]
-            if type(value) is tuple:
-                made += size_of_body(value)
+            if former:
+                assert group.turn is not None, "its rows are there"
+                self._recall(group.turn.segment(origin, process), reply)  # type: ignore[arg-type]
+            made += len(value) if type(value) is bytes else len(value) + size_of_body(value)  # type: ignore[arg-type]
         self._made = made
 
     def end_turn(self) -> None:
         """Of the node: what was run has been sent."""
-        self._made = 0
+        self._made = self._recalled = 0
 
     @property
     def has_more(self) -> bool:
@@ -274,6 +281,13 @@ class Home:
         this turn's ACCEPTs; it ends when a quorum has accepted. One that is not to be remembered has process 0; what
         is no operation has as its ticket the slot."""
         slot = home.slot
+        former = (
+            process != 0
+            and len(changes) == 1
+            and type(reply) is bytes
+            and len(reply) >= RECIPE_BYTES
+            and _holds(slot.cells, changes[0][0], reply)
+        )
         to = slot.position + 1
         group = home.group
         turn = group.turn or self._begin_turn(group)
@@ -284,16 +298,26 @@ class Home:
         try:
             slot.apply(to, changes)
         except Exception as error:  # owners will miss that change, and fetch what it has left
-            changes, reply, process = (), fault((b"patch",), error), 0
+            changes, reply, process, former = (), fault((b"patch",), error), 0, False
             to += 1
             slot.apply(to, ())
-        rows = turn.segment(origin, process).rows
+        segment = turn.segment(origin, process)
+        rows = segment.rows
         if len(changes) == 1:
             rows += (ticket, to, *changes[0], reply)
         else:
             rows += (ticket, to, [item for change in changes for item in change] or None, None, 0, reply)
+        if former:
+            self._recall(segment, reply)  # type: ignore[arg-type]
         self._made += self._work_of(slot, changes) + size_of_reply(reply)
         self._note_deadlines(slot.number, changes)
+
+    def _recall(self, segment: Segment, reply: bytes) -> None:
+        """The last row's reply is a recipe for the other owners. It is remembered here and there as it is: who repeats
+        it later has no other copy of it, so it counts as if it had been sent."""
+        segment.is_former()
+        self._recalled += len(reply)
+        self._recent.note_traffic(len(reply))
 
     def write_nothing(self, home: HomeSlot) -> None:
         """A position of the home's own ballot that changes nothing: whoever accepts it has all that was before."""
@@ -407,7 +431,7 @@ class Home:
             assert turn is not None, "a group is open because of its turn"
             self._send(group, turn)
         if groups:
-            self._replica.journal.weigh(self._made)
+            self._replica.journal.weigh(self._made - self._recalled)
 
     def _send(self, group: Group, turn: Turn) -> None:
         self.progress.sent(group, turn)
@@ -530,6 +554,12 @@ def fault(request: Sequence[bytes], error: Exception) -> ReplyError:
         return error.reply
     name = request[0].decode("ascii", "replace")
     return ReplyError(f"ERR internal fault in '{name:.64}', nothing was done: {type(error).__name__}")
+
+
+def _holds(cells: Cells, key: bytes, reply: bytes) -> bool:
+    """Whether that is what a key holds."""
+    cell = cells.get(key)
+    return cell is not None and type(cell[1]) is bytes and cell[1] == reply
 
 
 def _is_usual(body: Body, reply: Reply) -> bool:

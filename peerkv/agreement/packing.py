@@ -105,13 +105,19 @@ def unpack_accepts(content: Any, slots: int) -> Accepts:
         starting, positions = flat(starts, 2)
         began.update(zip(slots_of(starting, slots), numbers(positions, most=POSITION_MAX), strict=True))
     items = iter(segments)
-    found = [_unpack_segment(slots, *columns) for columns in zip(*[items] * 7, strict=True)]
-    return Accepts(found, began, marks_of(marks), awaited=awaited)
+    recipes: dict[int, list[int]] = {}
+    found: list[tuple[int, list[Sequence[Any]]]] = []
+    for columns in zip(*[items] * 7, strict=True):
+        process, unpacked, places = _unpack_segment(slots, *columns)
+        if places:
+            recipes[len(found)] = places
+        found.append((process, unpacked))
+    return Accepts(found, began, marks_of(marks), recipes, awaited=awaited)
 
 
 def _unpack_segment(
     slots: int, process: Any, tickets: Any, positions: Any, keys: Any, values: Any, deadlines: Any, replies: Any
-) -> tuple[int, list[Sequence[Any]]]:
+) -> tuple[int, list[Sequence[Any]], list[int]]:
     natural(process)
     tickets, positions = unpack_numbers(tickets), unpack_positions(positions)
     count = len(tickets)
@@ -136,9 +142,13 @@ def _unpack_segment(
             if type(key) is not bytes and value is not None:
                 raise ValueError("a value of no key")
     columns: list[Sequence[Any]] = [tickets, positions, keys, values, deadlines]
+    recipes: list[int] = []
     if process:
-        columns.append(unpack_replies(replies, count))
-    return process, columns
+        columns.append(unpack_replies(replies, count, recipes))
+        for place in recipes:
+            if type(keys[place]) is not bytes:
+                raise ValueError("a recipe for a reply to no change of one key")
+    return process, columns, recipes
 
 
 def pack_replies(replies: Sequence[Any]) -> Sequence[Any]:
@@ -147,10 +157,11 @@ def pack_replies(replies: Sequence[Any]) -> Sequence[Any]:
     return [first] if type(first) is str and replies.count(first) == len(replies) else replies
 
 
-def unpack_replies(replies: Any, count: int) -> list[Any]:
-    found = replies_of(replies)
+def unpack_replies(replies: Any, count: int, recipes: list[int] | None = None) -> list[Any]:
+    """As many replies as that. `recipes`: as `replies_of` has it."""
+    found = replies_of(replies, recipes=recipes)
     if len(found) == count:
         return found
-    if len(found) != 1:
+    if len(found) != 1 or recipes:
         raise ValueError("not as many replies as operations")
     return found * count

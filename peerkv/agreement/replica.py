@@ -36,6 +36,7 @@ from peerkv.agreement.operation import (
 )
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
+from peerkv.cbor import FORMER
 from peerkv.clock import Clock
 from peerkv.resp import Reply
 from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK, Cell, Change
@@ -169,7 +170,10 @@ class Replica:
         missed: list[int] = []
         for process, mark in accepts.marks.items():
             self.view.mark(process, mark)
-        for process, columns in accepts.segments:
+        for place, (process, columns) in enumerate(accepts.segments):
+            if accepts.recipes and place in accepts.recipes:
+                missed += self._accept_recipes(home, process, columns, accepts.starts)
+                continue
             lost: list[int] = []
             for ticket, to, key, value, deadline in zip(*columns[:5], strict=True):
                 number = ticket & TICKET_SLOT
@@ -189,13 +193,60 @@ class Replica:
                     missed.append(number)
                     lost.append(ticket)
             if process:
-                self._remember(process, columns[0], columns[5], lost)
-                if lost and process == self.view.me.process:
-                    for ticket, to in zip(columns[0], columns[1], strict=True):
-                        if ticket in lost and to >> SEQUENCE_BITS < copies.promised[ticket & TICKET_SLOT]:
-                            self.on_refused(ticket)
+                self._remember_all(process, columns, columns[5], lost)
         self.journal.note(accepts)
         home.acknowledge(turn, missed, awaited=accepts.awaited)
+
+    def _accept_recipes(
+        self, home: Peer, process: int, columns: Sequence[Sequence[Any]], starts: dict[int, int]
+    ) -> list[int]:
+        """Operations of one coordinator, some of whose replies are recipes: before such a change is applied what its
+        key holds is the reply. (protocol rule A7) Returns the slots of those that were missed."""
+        missed: list[int] = []
+        lost: list[int] = []
+        replies: list[Reply] = []
+        known = self.recent[process]
+        for ticket, to, key, value, deadline, reply in zip(*columns, strict=True):
+            number = ticket & TICKET_SLOT
+            slot = self.view.slots[number]
+            is_new = slot is not None and slot.position < to
+            recalled = self._recalled(number, to, key, known.get(ticket)) if reply is FORMER else reply
+            accepted = self._accept_unexpected(home, number, to, key, value, deadline, starts, process != 0)
+            if accepted and reply is FORMER and recalled is None:
+                accepted = False
+                if slot is not None and is_new:  # our copy is not what the home's is
+                    self._mend(slot, home)
+            if not accepted:
+                missed.append(number)
+                lost.append(ticket)
+            replies.append(recalled)
+        self._remember_all(process, columns, replies, lost)
+        return missed
+
+    def _recalled(self, number: int, to: int, key: bytes, known: Reply) -> Reply:
+        """What an operation has answered whose reply is said to be what its key held before its change, which leads to
+        `to` and has not been applied here; or which is here with a copy, and then so is its reply, as `known`. None: no
+        string is there, or is known any more."""
+        slot = self.view.slots[number]
+        if slot is None or slot.position >= to:
+            return known if type(known) is bytes else None
+        cell = slot.cells.get(key)
+        value = cell[1] if cell is not None else None
+        if type(value) is not bytes:
+            return None
+        self.recent.note_traffic(len(value))
+        return value
+
+    def _remember_all(
+        self, process: int, columns: Sequence[Sequence[Any]], replies: Sequence[Reply], lost: list[int]
+    ) -> None:
+        """Of a turn's changes that are operations of one coordinator, of which some may be lost."""
+        self._remember(process, columns[0], replies, lost)
+        if lost and process == self.view.me.process:
+            promised = self.view.copies.promised
+            for ticket, to in zip(columns[0], columns[1], strict=True):
+                if ticket in lost and to >> SEQUENCE_BITS < promised[ticket & TICKET_SLOT]:
+                    self.on_refused(ticket)
 
     def _patch(self, home: Peer, number: int, to: int, key: bytes, body: Patch, deadline: int) -> bool:
         """Whether a patch was one for what our copy holds; if not, our copy is not what the home's is."""
@@ -522,7 +573,15 @@ class Replica:
             self.view.mark(process, mark)
         for process, columns in accepts.segments:
             lost: list[int] = []
-            for ticket, to, key, body, deadline in zip(*columns[:5], strict=True):
+            replies = list(columns[5]) if process else []
+            for place, (ticket, to, key, body, deadline) in enumerate(zip(*columns[:5], strict=True)):
+                if process and replies[place] is FORMER:
+                    replies[place] = self._recalled(slot.number, to, key, self.recent[process].get(ticket))
+                    if replies[place] is None:
+                        if to == slot.position + 1:
+                            return False
+                        lost.append(ticket)
+                        continue
                 if to == slot.position + 1:
                     try:
                         self._apply(slot, to, key, body, deadline)
@@ -531,7 +590,6 @@ class Replica:
                 elif to > slot.position:
                     lost.append(ticket)
             if process:
-                replies = columns[5]
                 if lost:
                     replies = [reply for ticket, reply in zip(columns[0], replies, strict=True) if ticket not in lost]
                 known = [ticket for ticket in columns[0] if ticket not in lost] if lost else columns[0]

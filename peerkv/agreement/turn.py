@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from peerkv.cbor import FORMER
 from peerkv.store.recent import TICKET_SLOT
 
 if TYPE_CHECKING:
@@ -17,12 +18,15 @@ Rows: TypeAlias = list[Any]
 """Flat, per operation: ticket, the position that it leads to, key, body, deadline, reply. Key None: nothing is
 changed; a list: key, body, deadline of several changes."""
 ROW: Final = 6
+RECIPE_BYTES: Final = 256
+"""A reply that is at least as long, and what the key held before, is sent as that recipe (rule A7)."""
+_NONE: Final[dict[int, list[int]]] = {}
 
 
 class Segment:
     """Operations of one coordinator, one after another in the order in which a turn's changes were made."""
 
-    __slots__ = ("origin", "process", "rows")
+    __slots__ = ("origin", "process", "recipes", "rows")
 
     def __init__(self, origin: Peer, process: int) -> None:
         self.origin = origin
@@ -30,18 +34,37 @@ class Segment:
         self.process = process
         """Its process, where they are to be remembered; 0: these have changed nothing that a repetition could."""
         self.rows: Rows = []
+        self.recipes: list[int] | None = None
+        """The rows whose replies their owners have already: what the key held before (rule A7)."""
+
+    def is_former(self) -> None:
+        """The reply of the row that was added last is what its key held before."""
+        if self.recipes is None:
+            self.recipes = []
+        self.recipes.append(len(self.rows) // ROW - 1)
+
+    def columns(self) -> list[Sequence[Any]]:
+        """For the other owners, with recipes where they do."""
+        rows = self.rows
+        if not self.process:
+            return [rows[column::ROW] for column in range(ROW - 1)]
+        columns = [rows[column::ROW] for column in range(ROW)]
+        for place in self.recipes or ():
+            columns[-1][place] = FORMER
+        return columns  # type: ignore[return-value]
 
 
 class Accepts:
     """ACCEPTs of one turn, as columns."""
 
-    __slots__ = ("awaited", "marks", "segments", "starts")
+    __slots__ = ("awaited", "marks", "recipes", "segments", "starts")
 
     def __init__(
         self,
         segments: list[tuple[int, list[Sequence[Any]]]],
         starts: dict[int, int],
         marks: dict[int, int],
+        recipes: dict[int, list[int]] = _NONE,
         *,
         awaited: bool,
     ) -> None:
@@ -53,6 +76,8 @@ class Accepts:
         self.marks = marks
         """The marks of the coordinators whose operations these are: who has the effect of one knows what it is never
         to run any more (protocol rule T4)."""
+        self.recipes = recipes
+        """Per segment (its place) those of its replies that are `FORMER`; only where there are any."""
         self.awaited = awaited
         """Somebody waits for the acknowledgement; otherwise it can go with whatever else is to be sent."""
 
@@ -113,12 +138,10 @@ class Turn:
     def accepts(self, marks: Mapping[int, int]) -> Accepts:
         """For the other owners; `marks` of all coordinators."""
         awaited = bool(self.ended) or not self.pair
-        columns: list[tuple[int, list[Sequence[Any]]]] = [
-            (segment.process, [segment.rows[column::ROW] for column in range(ROW if segment.process else ROW - 1)])
-            for segment in self.segments
-        ]
+        columns = [(segment.process, segment.columns()) for segment in self.segments]
         told = {process: marks[process] for process, _ in columns if process in marks}
-        return Accepts(columns, self.starts, told, awaited=awaited)
+        recipes = {place: segment.recipes for place, segment in enumerate(self.segments) if segment.recipes}
+        return Accepts(columns, self.starts, told, recipes or _NONE, awaited=awaited)
 
     def positions(self) -> dict[int, int]:
         """How far it leads, per slot."""

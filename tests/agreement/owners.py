@@ -25,7 +25,7 @@ from peerkv.ring.topology import Owner, Topology
 from peerkv.settings import Settings
 from peerkv.store.cell import Cells, Change
 from peerkv.store.slot import Slot
-from peerkv.store.values import lists, strings
+from peerkv.store.values import KEEP, lists, strings
 
 PATCHED = (lists, strings)
 """Rooms whose patches `run` makes; a node knows those of all commands."""
@@ -35,7 +35,7 @@ SLOTS = 256
 
 def run(cells: Cells, request: Sequence[bytes], _now: int) -> tuple[Sequence[Change] | None, Reply]:
     """APPEND key text, GET key, TRY key text (only if it is not there), PATCH key text (as APPEND, by a patch), BROKEN
-    key (by a patch that is none for any string)."""
+    key (by a patch that is none for any string); and what returns what was there: SWAP key text, TAKE, TOUCH."""
     name, key = request[0], request[1]
     assert name != b"FAULTY", "a fault of ours"
     cell = cells.get(key)
@@ -46,6 +46,12 @@ def run(cells: Cells, request: Sequence[bytes], _now: int) -> tuple[Sequence[Cha
         return ((), 0) if value is not None else (((key, request[2], 0),), 1)
     if name == b"DEL":
         return ((key, None, 0),), 1
+    if name == b"SWAP":
+        return ((key, request[2], 0),), value
+    if name == b"TAKE":
+        return (((key, None, 0),) if value is not None else ()), value
+    if name == b"TOUCH":
+        return (((key, KEEP, 1 << 50),) if value is not None else ()), value
     if name == b"BROKEN":
         return ((key, ("lset", 3, b"x"), 0),), 1
     if name == b"PATCH" and value is not None:

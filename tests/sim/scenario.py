@@ -9,7 +9,7 @@ from math import inf
 from random import Random
 from typing import Any, Final
 
-from peerkv.agreement import handout, journal
+from peerkv.agreement import handout, home, journal
 from peerkv.commands.table import find, keys_of
 from peerkv.commands.transactions import ABORTED, is_record, transaction_of
 from peerkv.resp import Reply, ReplyError
@@ -531,12 +531,14 @@ def _sooner() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _small(rng: Random) -> Iterator[None]:
-    """Copies go in many pages, values in many parts, and journals soon do not know any more what somebody missed."""
+    """Copies go in many pages, values in many parts, journals soon do not know any more what somebody missed, and no
+    reply is too short for a recipe."""
     bounds = {
         (handout, "PAGE_BYTES_MAX"): rng.choice((600, 3000)),
         (values, "PART_BYTES"): rng.choice((40, 500)),
         (journal, "BYTES_MAX"): rng.choice((0, 20_000, 200_000)),
         (journal, "ROWS_MAX"): rng.choice((1, 5, 2048)),
+        (home, "RECIPE_BYTES"): 1,
     }
     before = {place: getattr(*place) for place in bounds}
     for (room, name), bound in bounds.items():

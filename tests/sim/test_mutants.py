@@ -16,10 +16,12 @@ from peerkv.agreement.reads import Budget, Reads
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.takeover import Takeover
 from peerkv.agreement.view import View
+from peerkv.cbor import FORMER
 from peerkv.clients.pipeline import Dispatcher
 from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
 from peerkv.steward import Steward
+from peerkv.store.recent import TICKET_SLOT
 from peerkv.store.slot import Slot
 from peerkv.store.values import COPY, MOVE, patched
 from tests.sim.burst import run_burst
@@ -70,6 +72,20 @@ def apply_a_patch_twice(patch: pytest.MonkeyPatch) -> None:
         whole(self, slot, to, key, body, deadline)
 
     patch.setattr(Replica, "_apply", apply)
+
+
+def recall_what_is_there_afterwards(patch: pytest.MonkeyPatch) -> None:
+    """Whoever is to remember what a key held before a change takes what it holds behind it (A7)."""
+    whole = Replica._remember_all
+
+    def remember(self: Replica, process: int, columns: Any, replies: Any, lost: list[int]) -> None:
+        found = []
+        for ticket, key, sent, reply in zip(columns[0], columns[2], columns[5], replies, strict=True):
+            cell = self.view.copies.cells[ticket & TICKET_SLOT].get(key) if sent is FORMER else None
+            found.append(reply if cell is None else cell[1])
+        whole(self, process, columns, found, lost)
+
+    patch.setattr(Replica, "_remember_all", remember)
 
 
 def send_again_from_the_wrong_place(patch: pytest.MonkeyPatch) -> None:
@@ -181,6 +197,7 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
         (read_from_one_owner, 1),
         (take_one_strangers_word, 50),
         (apply_a_patch_twice, 3),
+        (recall_what_is_there_afterwards, 1),
         (send_again_from_the_wrong_place, 7),
         (accept_in_spite_of_a_promise, 5),
         (promise_without_keeping_it, 1),
