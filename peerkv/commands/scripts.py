@@ -16,6 +16,7 @@ from typing import Final
 from peerkv.commands.access import NOT_AN_INTEGER, database
 from peerkv.commands.facts import FACTS, Facts
 from peerkv.commands.running import RUNNABLE, prepared, run_on
+from peerkv.commands.slowlog import SLOWLOG
 from peerkv.commands.table import CHANCE_BYTES, RUNS, Command, Effect, Kind, Run, command, find, fits, part
 from peerkv.databases import DATABASES, RECORD, bare_key
 from peerkv.resp import OK, CommandError, Map, Reply, ReplyError, parse_integer
@@ -25,17 +26,27 @@ from peerkv.store.scratch import Scratch
 
 STEPS_MAX: Final = 1_000_000
 """That a script is run for where others wait meanwhile: 10 ms."""
+TIME_NS_MAX: Final = 20_000_000
+"""Likewise, of commands that take long, and of what is done with long strings; ..."""
 STEPS_AT_LEISURE_MAX: Final = 500_000_000
 """That it is run for at most: 5 s."""
+TIME_AT_LEISURE_NS_MAX: Final = 10_000_000_000
+"""... likewise."""
 
 
 def _is_command(name: bytes) -> bool:
     return find(name) is not None
 
 
-ENGINE: Final = Engine(Limits(steps_max=STEPS_MAX), known=_is_command)
+def _nanoseconds() -> int:
+    return SLOWLOG.stopwatch()
+
+
+ENGINE: Final = Engine(Limits(steps_max=STEPS_MAX, time_ns_max=TIME_NS_MAX), _is_command, _nanoseconds)
 """Of the process, which is one node."""
-AT_LEISURE: Final = Engine(Limits(steps_max=STEPS_AT_LEISURE_MAX), known=_is_command)
+AT_LEISURE: Final = Engine(
+    Limits(steps_max=STEPS_AT_LEISURE_MAX, time_ns_max=TIME_AT_LEISURE_NS_MAX), _is_command, _nanoseconds
+)
 """Likewise, in a thread of its own."""
 
 UNKNOWN: Final = ReplyError("ERR Unknown Redis command called from script")

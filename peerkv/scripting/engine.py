@@ -49,7 +49,12 @@ class Limits:
 
     steps_max: int = 50_000_000
     """Instructions of Lua's machine, about half a second."""
+    time_ns_max: int = 0
+    """By the stopwatch, where there is one: commands, and what is done with long strings, take longer than steps. 0: no
+    limit."""
     memory_bytes_max: int = 256 << 20
+    source_bytes_max: int = 1 << 20
+    """Of one script: 50 ms to compile it."""
     scripts_max: int = 1024
     """That are kept compiled, and ..."""
     script_bytes_max: int = 16 << 20
@@ -129,9 +134,18 @@ def sha1_of(source: bytes) -> str:
 class Engine:
     """One at a time runs in it; only `kill` may be called from another thread."""
 
-    def __init__(self, limits: Limits | None = None, known: Callable[[bytes], bool] | None = None) -> None:
-        """`known`: whether a command is called so (for redis.acl_check_cmd)."""
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        known: Callable[[bytes], bool] | None = None,
+        stopwatch: Callable[[], int] = int,
+    ) -> None:
+        """`known`: whether a command is called so (redis.acl_check_cmd). `stopwatch`: nanoseconds; without one no time
+        passes."""
         self.limits = limits or Limits()
+        self._stopwatch = stopwatch
+        self._ends_at = 0
+        """By the stopwatch; 0: not by it."""
         self._known = known or (lambda _name: False)
         self._kept: OrderedDict[bytes, Script | _Loaded] = OrderedDict()
         self._kept_bytes = 0
@@ -170,6 +184,9 @@ class Engine:
         return loaded
 
     def _compile(self, how: str, shebang: Shebang, name: bytes, context: str) -> Any:
+        most = self.limits.source_bytes_max
+        if len(shebang.code) > most:
+            raise CommandError(ReplyError(f"ERR a script may be {most} bytes long, this one is {len(shebang.code)}"))
         api = self._api
         try:
             compiled = api[how](shebang.code, name)
@@ -220,6 +237,7 @@ class Engine:
         run = _Run(_no_call, lambda _level, _text: None)
         self._run = run
         self._killed = False
+        self._ends_at = 0
         try:
             answer = _several(self._api["load"](loaded.function, self.limits.steps_max))
         except lua51.LuaError:
@@ -275,6 +293,9 @@ class Engine:
             return (2, b"memory")
         low, high = int.from_bytes(chance[:4], "big"), int.from_bytes(chance[4:8], "big")
         self._run = run
+        most = self.limits.time_ns_max
+        began = self._stopwatch() if most else 0
+        self._ends_at = began + most if began else 0
         self._killed = False
         try:
             count = len(keys)
@@ -376,7 +397,7 @@ class Engine:
         host: dict[bytes, Any] = {
             b"functions": table(functions),
             b"call": self._caller(table),
-            b"look": lambda: self._killed,
+            b"look": self._look,
             b"memory_kb_max": self.limits.memory_bytes_max >> 10,
             b"version": REDIS_VERSION.encode(),
             b"version_number": major << 16 | minor << 8 | patch,
@@ -387,6 +408,15 @@ class Engine:
         handed = table(host)
         self._runtime = runtime
         self._api = _Api(_chunk(runtime, "sandbox")(handed))
+
+    def _look(self) -> bytes | bool:
+        """Why the run is to end now, or False."""
+        if self._killed:
+            return b"killed"
+        return b"steps" if self._is_late() else False
+
+    def _is_late(self) -> bool:
+        return self._ends_at != 0 and self._stopwatch() > self._ends_at
 
     @property
     def _now(self) -> _Run:
@@ -406,6 +436,8 @@ class Engine:
                         return b"ERR Lua redis lib command arguments must be strings or integers", b"err"
                 arguments.append(value)
             try:
+                if self._ends_at and self._is_late():
+                    raise TooLong
                 reply = run.call(arguments)
                 kind = type(reply)
                 if kind is int or (kind is bytes and len(reply) < MARGIN_BYTES // 2):  # type: ignore[arg-type]

@@ -8,7 +8,8 @@
 
 local host = ...
 local STRIDE = 250 -- steps of the machine between two looks
-local LOOK_STEPS = 100000 -- between two questions whether the run is to be killed
+local LOOK_STEPS = 5000 -- between two questions whether the run is to end
+local CHANGED_KB = 256 -- of memory between two looks
 local SORT_MAX = 64 -- elements that C's sort may compare as it likes
 local TOKENS_MAX = 1048576 -- in what a script returns
 local DEPTH_MAX = 128 -- of that
@@ -34,6 +35,7 @@ c_getmetatable(null).__tostring = function()
 end
 local aborted = false -- why the run must end
 local steps, steps_max, look_at = 0, 0, 0
+local memory_kb_before = 0
 local chunk_now -- what is run
 local protocol = 2
 
@@ -51,22 +53,34 @@ local function charge(count)
   end
 end
 
+local function look()
+  look_at = steps + LOOK_STEPS
+  local why = host_look()
+  if why then
+    return abort(why)
+  end
+end
+
 local function hook()
   if aborted then
     return c_error(ABORT, 0)
   end
+  local memory_kb = c_collectgarbage("count")
+  local changed_kb = memory_kb - memory_kb_before
+  memory_kb_before = memory_kb
   steps = steps + STRIDE
+  if changed_kb > CHANGED_KB or changed_kb < -CHANGED_KB then -- long strings are made: that takes longer than steps
+    steps = steps + floor((changed_kb < 0 and -changed_kb or changed_kb) * 16)
+    look_at = 0
+  end
   if steps > steps_max then
     return abort("steps")
   end
-  if c_collectgarbage("count") > memory_kb_max then
+  if memory_kb > memory_kb_max then
     return abort("memory")
   end
   if steps >= look_at then
-    look_at = steps + LOOK_STEPS
-    if host_look() then
-      return abort("killed")
-    end
+    return look()
   end
 end
 
@@ -1020,6 +1034,7 @@ end
 
 local function begin(chunk, most, seed_low, seed_high)
   aborted, steps, steps_max, look_at, protocol, chunk_now = false, 0, most, LOOK_STEPS, 2, chunk
+  memory_kb_before = c_collectgarbage("count")
   first, second = seed_low % 2147483562 + 1, seed_high % 2147483398 + 1
   reset_cjson()
 end

@@ -194,6 +194,36 @@ def test_a_run_is_killed_from_another_thread() -> None:
     assert run(engine, "return 7") == 7
 
 
+@pytest.mark.parametrize("script", ["while true do pcall(redis.call, 'GET') end", "while true do pcall(error) end"])
+def test_a_run_ends_when_its_time_by_the_stopwatch_is_over(script: str) -> None:
+    """Commands that take long, and copies of long strings, are few steps."""
+    readings: list[int] = []
+
+    def stopwatch() -> int:
+        readings.append(0)
+        return 1_000_000 * len(readings)
+
+    engine = Engine(Limits(steps_max=1 << 40, time_ns_max=20_000_000), stopwatch=stopwatch)
+    with pytest.raises(TooLong):
+        run(engine, script)
+    assert len(readings) < 30
+    assert run(engine, "return redis.call('ECHO', 'x')") == b"x"
+
+
+def test_without_a_stopwatch_no_time_passes() -> None:
+    engine = Engine(Limits(time_ns_max=1))
+    assert run(engine, "for i = 1, 100000 do redis.call('GET') end return 7") == 7
+
+
+def test_a_source_is_bounded() -> None:
+    engine = Engine(Limits(source_bytes_max=1000))
+    assert run(engine, "return 1 --" + "x" * 900) == 1
+    with pytest.raises(CommandError):
+        engine.compiled(b"return 1 --" + b"x" * 1000)
+    with pytest.raises(CommandError):
+        engine.library(b"#!lua name=x\nredis.register_function('f', function() end) --" + b"x" * 1000)
+
+
 def test_scripts_that_are_kept_are_bounded() -> None:
     engine = Engine(Limits(scripts_max=10, script_bytes_max=1000))
     first = engine.compiled(b"return 0")
