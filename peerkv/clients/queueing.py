@@ -13,7 +13,7 @@ from peerkv.clients.scripts import Scripts
 from peerkv.clients.session import Queue, Services, Session
 from peerkv.commands.access import database
 from peerkv.commands.running import RUNNABLE, prepared, row_of
-from peerkv.commands.table import CHANCE_BYTES, Command, Kind, find_part, keys_of
+from peerkv.commands.table import CHANCE_BYTES, Command, Kind, find, find_part, keys_of, subcommand_of
 from peerkv.commands.transactions import look_request
 from peerkv.databases import in_database
 from peerkv.resp import OK, CommandError, Reply, ReplyError
@@ -61,8 +61,14 @@ class Queueing:
         queue = session.queue
         assert queue is not None, "the connection is queueing"
         row = row_of(request)
+        if isinstance(row, Command) and row.kind is Kind.SESSION and row.subcommands and len(request) > 1:
+            subcommand = subcommand_of(row, request)
+            row = subcommand if isinstance(subcommand, ReplyError) else row
         if isinstance(row, ReplyError):
             queue.failed = True
+            if find(request[0]) is find(b"EXEC"):
+                self.forget(session)
+                return ReplyError(f"EXECABORT Transaction discarded because of: {row.text.removeprefix('ERR ')}")
             return row
         if row.name in NOT_QUEUED:
             return None

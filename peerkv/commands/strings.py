@@ -22,6 +22,7 @@ from peerkv.commands.access import (
 from peerkv.commands.table import ONE_KEY, Effect, Kind, Part, Spread, command, known, part
 from peerkv.resp import OK, CommandError, Map, Reply, ReplyError, parse_integer
 from peerkv.store.cell import Cells, Change, is_live
+from peerkv.store.values.held import HELD
 from peerkv.store.values.strings import Common, kept, splicing
 
 READ, WRITE = Kind.READ, Kind.WRITE
@@ -44,7 +45,7 @@ def deadline_from(option: bytes, argument: bytes, now: int, name: str) -> int:
     base = now if option in _RELATIVE else 0
     if amount <= 0 or amount * unit + base > INTEGER_MAX:
         raise CommandError(ReplyError(f"ERR invalid expire time in '{name}' command"))
-    return amount * unit + base
+    return max(amount * unit + base, HELD + 1)  # a deadline of the first millisecond means something else
 
 
 def in_cluster_time(argument: bytes, unit: int, skew: int, least: int) -> bytes | None:

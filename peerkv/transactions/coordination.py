@@ -450,6 +450,9 @@ class Transactions:
             return
         then = _by_key(changes)
         seen = {**looking.seen, **work.seen}
+        if not seen:  # they are wrong in themselves
+            answer(replies)
+            return
         attempt = self._begin(work, [*seen, *then])
         outcomes = yield from self._hold(
             attempt,

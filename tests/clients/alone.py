@@ -30,7 +30,8 @@ class Alone:
             self.node.job_done(self.now, job)
             self.wake_at = self.now
         for session, data in outbox.replies:
-            self.clients[session.id].write(data)
+            if session.id in self.clients:  # it may have gone before it was answered
+                self.clients[session.id].write(data)
         for session, held in outbox.holds:
             self.clients[session.id].held = held
         for session in outbox.kills:

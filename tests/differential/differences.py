@@ -27,6 +27,7 @@ NOT_ASKED: Final[dict[str, str]] = {
     "asking": "likewise",
     "peerkv": "is our own",
     "quit": "closes the connection: asked at the end of sequences",
+    **dict.fromkeys(("multi", "exec", "discard", "watch", "unwatch"), "asked in blocks"),
 }
 """Commands, and why they are not among the random ones."""
 
@@ -234,6 +235,7 @@ def alike(asked: Asked) -> str:
         ("coordinates", name in COORDINATES, _same_coordinates),
         ("no places", name in COORDINATES, _is_no_place),
         ("what has expired", name == "dbsize", _counts_expired),
+        ("what has expired", name == "memory|usage", _has_expired),
         ("no order", name in UNORDERED, _same_elements),
         ("no order", name in UNORDERED_PAIRS, _same_pairs),
         ("no order", name in SORTS, _sorted_in_any_order),
@@ -250,6 +252,11 @@ def _same_kind(asked: Asked) -> bool:
 def _counts_expired(asked: Asked) -> bool:
     live = len(leaves(asked.ask(b"KEYS", b"*")))
     return live <= int(asked.ours[1]) <= live + EXPIRED_MAX
+
+
+def _has_expired(asked: Asked) -> bool:
+    """What has expired there takes memory still."""
+    return is_null(asked.ours) and asked.ask(b"EXISTS", asked.request[2]) == (b":", b"0")
 
 
 def _sorted_in_any_order(asked: Asked) -> bool:

@@ -271,7 +271,7 @@ class Requests:
             keys = self.keys
         else:
             keys = [*MISSING, *[key for pool in KEYS.values() for key in pool]]
-        if row.kind is not Kind.SPREAD and not row.one_key and rng.random() < 0.97:
+        if row.kind is not Kind.SPREAD and not row.one_key and rng.random() < 0.7:
             keys = [key for key in keys if key.startswith(b"{x}")]
         return rng.choice(keys)
 

@@ -52,6 +52,10 @@ class Buffer:
     """Not all of it is answered; the last request is."""
     broken: bytes = b""
     """In place of requests: the connection is closed."""
+    block: bool = False
+    """From MULTI to its end."""
+    apart: bool = False
+    """Each is sent when the one before has been answered."""
 
     @property
     def data(self) -> bytes:
@@ -86,7 +90,7 @@ class Difference:
         for buffer in self.sequence.buffers:
             told = buffer.broken.decode("latin-1").encode("unicode_escape").decode()
             told = told or " | ".join([_inline(request).decode().strip() for request in buffer.requests])
-            form = "inline " * buffer.inline + f"wait {buffer.wait} s " * bool(buffer.wait)
+            form = "inline " * buffer.inline + "apart " * buffer.apart + f"wait {buffer.wait} s " * bool(buffer.wait)
             lines.append(f"    at {buffer.place}: {form}{told[:2000]}")
         lines += [f"  {_inline(self.request).decode().strip()[:300]}"]
         lines += [f"    ours:   {self.ours[:600]}", f"    theirs: {self.theirs[:600]}"]
@@ -135,6 +139,8 @@ def made(seed: int, payloads: Sequence[bytes], length: int = LENGTH, only: Seque
             buffers += _expiring(rng, requests, place)
         elif chance < 0.02:
             buffers.append(_silent(rng, requests, place))
+        elif chance < (0.1 if pipelined else 0.04):
+            buffers += _block(rng, requests, place)
         else:
             several = [tuple(requests.request()) for _ in range(rng.randrange(2, 30) if pipelined else 1)]
             buffers += _split(place, [request for request in several if request], inline and rng.random() < 0.7)
@@ -169,6 +175,59 @@ def _expiring(rng: random.Random, requests: Requests, place: int) -> list[Buffer
     return [Buffer(place, (request,), wait=2 * EXPIRES_S)]
 
 
+def _block(rng: random.Random, requests: Requests, place: int) -> list[Buffer]:
+    """MULTI, and what is queued; perhaps keys are watched before it, and perhaps somebody changes one of them."""
+    buffers: list[Buffer] = []
+    chance = rng.random()
+    if chance < 0.5:
+        watched = [rng.choice(requests.keys) for _ in range(rng.randrange(1, 4))]
+        if chance < 0.05:
+            buffers += [Buffer(place, ((b"PEXPIRE", watched[0], b"%d" % (EXPIRES_S * 1000)),))]
+        buffers.append(Buffer(place, ((b"WATCH", *watched),), wait=2 * EXPIRES_S if chance < 0.05 else 0.0))
+        if chance < 0.3:
+            elsewhere = rng.randrange(PLACES)
+            changing = [tuple(requests.request()) for _ in range(rng.randrange(1, 4))]
+            buffers += _split(elsewhere, [r for r in changing if r and full_name(r) not in ONE_AT_A_TIME], False)
+        if chance > 0.47:
+            buffers.append(Buffer(place, ((b"UNWATCH",),)))
+    queued = [tuple(requests.request()) for _ in range(rng.choice((0, 1, 2, 3, 5, 12)))]
+    if rng.random() < 0.1:
+        queued.insert(rng.randrange(len(queued) + 1), rng.choice(IN_BLOCKS))
+    queued = [r for r in queued if r and is_queued(full_name(r))]
+    end = rng.choice(((b"EXEC",),) * 8 + ((b"DISCARD",), (b"EXEC", b"now")))
+    whole = ((b"MULTI",), *queued, end)
+    buffers.append(Buffer(place, whole, block=True, apart=rng.random() < 0.3))
+    if len(end) > 1:
+        buffers.append(Buffer(place, ((b"DISCARD",),)))
+    return buffers
+
+
+IN_BLOCKS: Final[tuple[tuple[bytes, ...], ...]] = (
+    *((b"MULTI",), (b"WATCH", b"{x}s1"), (b"UNWATCH",), (b"SELECT", b"1"), (b"SELECT", b"16"), (b"SELECT", b"x")),
+    *(
+        (b"GET",),
+        (b"NOSUCH", b"a"),
+        (b"CLIENT", b"NOSUCH"),
+        (b"OBJECT", b"NOSUCH", b"k"),
+        (b"DISCARD", b"x"),
+        (b"multi", b"x"),
+    ),
+)
+"""What is not often a part of a transaction."""
+
+
+def is_queued(name: str) -> bool:
+    """Whether it may be part of a block: nothing more need be asked before anything else happens, it does not concern
+    every slot, and the connection stays as it is."""
+    row = COMMANDS.get(name.partition("|")[0])
+    return (row is None or row.kind is not Kind.CLUSTER) and name not in {
+        *ONE_AT_A_TIME,
+        "hello",
+        "reset",
+        "client|reply",
+    }
+
+
 def _silent(rng: random.Random, requests: Requests, place: int) -> Buffer:
     """CLIENT REPLY, and what it silences."""
     quiet = [tuple(requests.request()) for _ in range(3)]
@@ -196,6 +255,9 @@ class Comparison:
         """Why replies were alike."""
         self.names: Counter[str] = Counter()
         """What has been asked, and not answered by an error."""
+        self._held = False
+        """Keys of several slots were asked for together: those that were only looked at are as good as changed for
+        whoever watches them."""
 
     def run(self, sequence: Story) -> Difference | None:
         """The first difference, if there is one."""
@@ -206,11 +268,33 @@ class Comparison:
                 server.ask(place, b"HELLO 3\r\n" if sequence.protocol == 3 else b"PING\r\n", 1)
             server.ask(0, b"FLUSHALL\r\n", 1)
         self._ahead_ms = self._clock(ours) - self._clock(theirs)
+        self._held = False
         for buffer in sequence.buffers:
             found = self._send(sequence, buffer)
             if found is not None:
+                if self._held and is_aborted(found):
+                    self.reasons["held meanwhile"] += 1
+                    return None  # from here on they hold different things
                 return found
+            self._held = self._held or self._holds(buffer)
         return None if sequence.buffers[-1].broken else self._look(sequence)
+
+    def _holds(self, buffer: Buffer) -> bool:
+        """Whether it concerned keys of several slots together."""
+        mask = self._ours.slots - 1
+        groups: list[set[int]] = [set()]
+        for request in buffer.requests:
+            row = find(request[0])
+            own = (
+                {slot_of(key, mask) for key in keys_of(row, request)}
+                if row is not None and fits(row, request)
+                else set()
+            )
+            if buffer.block:
+                groups[0] |= own
+            elif row is not None and row.kind is not Kind.SPREAD:
+                groups.append(own)
+        return any(len(group) > 1 for group in groups)
 
     def _clock(self, server: Server) -> int:
         seconds, microseconds = leaves(server.ask(0, b"TIME\r\n", 1)[0])
@@ -220,6 +304,8 @@ class Comparison:
         ours, theirs, place = self._ours, self._theirs, buffer.place
         if buffer.broken:
             return self._break(sequence, buffer)
+        if buffer.block:
+            return self._queue(sequence, buffer)
         if any(self._unasked(place, request) for request in buffer.requests):
             asked = [(b"PING",) if self._unasked(place, request) else request for request in buffer.requests]
             buffer = replace(buffer, requests=tuple(asked))
@@ -251,16 +337,12 @@ class Comparison:
         return None
 
     def _unasked(self, place: int, request: Sequence[bytes]) -> bool:
-        """Whether it is not for both: its keys are of several slots, which may be an error here (CROSSSLOT), or it is
-        of Redis 7.2, or it is not specified what it answers."""
-        row, name = find(request[0]), full_name(request)
+        """Whether it is not for both: it is of Redis 7.2, or its patterns mean keys of several slots, which is an error
+        here (CROSSSLOT), or it is not specified what it answers."""
+        name = full_name(request)
         if (name in OF_7_2 and OF_7_2[name](request)) or (name in LEXICAL and self._has_several_scores(place, request)):
             return True
-        if name in SORTS and (self._sorts_by_other_slots(request) or _stores_any_order(request)):
-            return True
-        if row is None or row.kind not in (Kind.READ, Kind.WRITE) or not fits(row, request):
-            return False
-        return len({slot_of(key, self._ours.slots - 1) for key in keys_of(row, request)}) > 1
+        return name in SORTS and (self._sorts_by_other_slots(request) or _stores_any_order(request))
 
     def _has_several_scores(self, place: int, request: Sequence[bytes]) -> bool:
         """Whether members of several scores are asked for by their names."""
@@ -292,6 +374,33 @@ class Comparison:
             self.reasons[why] += 1
             return None
         return Difference(sequence, request, shown(ours), shown(theirs))
+
+    def _queue(self, sequence: Story, buffer: Buffer) -> Difference | None:
+        """What is queued is answered at the end of its block, all at once."""
+        place = buffer.place
+        requests = tuple((b"PING",) if self._unasked(place, request) else request for request in buffer.requests)
+        buffer = replace(buffer, requests=requests)
+        mine, other = (self._ask_block(server, buffer) for server in (self._ours, self._theirs))
+        self.requests += len(requests)
+        if len(mine) != len(requests) or len(other) != len(requests):
+            return Difference(sequence, (b"MULTI",), f"{len(mine)} replies", f"{len(other)} of {len(requests)}")
+        pairs = list(zip(requests, mine, other, strict=True))
+        if requests[-1] == (b"EXEC",) and isinstance(mine[-1][1], list) and isinstance(other[-1][1], list):
+            queued = [request for request, reply in zip(requests, mine, strict=True) if reply == QUEUED]
+            if mine[-1][0] == other[-1][0] and len(mine[-1][1]) == len(other[-1][1]) == len(queued):
+                pairs[-1:] = zip(queued, mine[-1][1], other[-1][1], strict=True)
+                self.names["exec"] += 1
+        for request, one, two in pairs:
+            found = self._judge(sequence, place, request, one, two)
+            if found is not None:
+                return found
+        return None
+
+    @staticmethod
+    def _ask_block(server: Server, buffer: Buffer) -> list[Tree]:
+        if not buffer.apart:
+            return server.ask(buffer.place, buffer.data, len(buffer.requests))
+        return [tree for r in buffer.requests for tree in server.ask(buffer.place, encode_request(r), 1)]
 
     def _ask_theirs(self, place: int, *request: bytes) -> Tree:
         """One more request, in the database that is selected there."""
@@ -378,6 +487,12 @@ class Comparison:
         return self._judge(sequence, place, request, ours, theirs) or theirs
 
 
+def is_aborted(found: Difference) -> bool:
+    """Whether we say that a watched key has changed, and they do not."""
+    return found.request == (b"EXEC",) and found.ours[1:] in ("nil", "None") and found.theirs.startswith("*[")
+
+
+QUEUED: Final = (b"+", b"QUEUED")
 DATABASES: Final = (b"0", b"1", b"2")
 WHOLE: Final = {
     b"string": lambda key: (b"GET", key),
@@ -418,7 +533,17 @@ def shortened(comparison: Comparison, found: Difference, tries: int = 400) -> Di
         if size == 1 and not shrunk:
             break
         size = max(1, size // 2)
+    for at, buffer in enumerate(buffers):
+        for request in buffer.requests[1:-1] if buffer.block else ():
+            fewer = (*buffers[:at], _without(buffers[at], request), *buffers[at + 1 :])
+            again = comparison.run(replace(found.sequence, buffers=fewer))
+            if again is not None and again.kind == found.kind:
+                buffers, best = fewer, again
     return best
+
+
+def _without(buffer: Buffer, request: tuple[bytes, ...]) -> Buffer:
+    return replace(buffer, requests=tuple([other for other in buffer.requests if other is not request]))
 
 
 def _taken_apart(buffers: tuple[Buffer, ...]) -> tuple[Buffer, ...]:
@@ -428,7 +553,7 @@ def _taken_apart(buffers: tuple[Buffer, ...]) -> tuple[Buffer, ...]:
         for buffer in buffers
         for part in (
             [buffer]
-            if buffer.silent or buffer.broken or buffer.wait
+            if buffer.silent or buffer.broken or buffer.wait or buffer.block
             else [replace(buffer, requests=(request,)) for request in buffer.requests]
         )
     )
