@@ -104,6 +104,8 @@ UNDER_WAY_MAX: Final = 1024
 """Slots remembered of a client that is never idle, before those are dropped of which nothing is under way."""
 PAUSE_LOOK_S: Final = 0.1
 """How often it is seen whether clients are paused still, and until when."""
+SCRIPTS: Final = frozenset(("eval", "evalsha", "fcall"))
+"""Whatever these do, a pause of writes holds them up, as in Redis."""
 NO_COMMANDS: Final = (b"post", b"host:")
 """A browser was tricked into sending commands in the body of an HTTP request: it is cut off, as by Redis."""
 
@@ -723,7 +725,12 @@ class Dispatcher:
 
     def _must_wait(self, session: Session, batch: Batch, index: int, requests: list[list[bytes]]) -> bool:
         """The next command of a connection that is no ordinary one: whether it must wait, with all behind it."""
-        if session.gated and self._pause is not None and _is_gated(requests[index], writes_only=self._pause[1]):
+        pause = self._pause
+        if (
+            session.gated
+            and pause is not None
+            and (_is_gated(requests[index], writes_only=pause[1]) or _executes_writes(session, requests[index]))
+        ):
             session.stopped = True
             self._stall(session, batch, index, requests)
             return True
@@ -880,7 +887,16 @@ def _is_gated(request: Sequence[bytes], *, writes_only: bool) -> bool:
     if not writes_only:
         return True
     facts = named(b"|".join(request[:2])) if row.subcommands else row.facts
-    return facts is not None and "write" in facts.flags
+    return facts is not None and ("write" in facts.flags or row.name in SCRIPTS)
+
+
+def _executes_writes(session: Session, request: Sequence[bytes]) -> bool:
+    """Whether this is the EXEC of something that a pause of writes holds up."""
+    return (
+        session.queue is not None
+        and request[0].upper() == b"EXEC"
+        and any(_is_gated(queued, writes_only=True) for _, queued, _ in session.queue.commands)
+    )
 
 
 def _asks_cluster(request: Sequence[bytes]) -> bool:

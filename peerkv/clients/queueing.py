@@ -15,7 +15,6 @@ from peerkv.commands.access import database
 from peerkv.commands.running import RUNNABLE, prepared, row_of
 from peerkv.commands.table import CHANCE_BYTES, Command, Kind, find, find_part, keys_of, subcommand_of
 from peerkv.commands.transactions import look_request
-from peerkv.databases import in_database
 from peerkv.resp import OK, CommandError, Reply, ReplyError
 from peerkv.transactions import Transactions, Work
 
@@ -117,11 +116,11 @@ class Queueing:
     # -- watching
 
     def watch(self, session: Session, request: Sequence[bytes], sink: Sink, index: int) -> None:
-        """Remember what keys hold, before the reply is given."""
+        """Remember what keys hold, before the reply is given; they are said as they are held."""
         if session.queue is not None:
             sink.deliver(index, ReplyError("ERR WATCH inside MULTI is not allowed"))
             return
-        keys = [in_database(key, session.database) for key in request[1:]]
+        keys = request[1:]
         if len(session.watched) + len(keys) > WATCHED_MAX:
             sink.deliver(index, ReplyError(f"ERR a connection watches at most {WATCHED_MAX} keys"))
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from hashlib import sha1
 from typing import Final, TypeAlias
 
 from peerkv.commands.table import COMMANDS
@@ -27,6 +28,7 @@ NOT_ASKED: Final[dict[str, str]] = {
     "asking": "likewise",
     "peerkv": "is our own",
     "quit": "closes the connection: asked at the end of sequences",
+    **dict.fromkeys(("function", "fcall", "fcall_ro", "script"), "concerns every sequence: tests/scripting"),
     **dict.fromkeys(("multi", "exec", "discard", "watch", "unwatch"), "asked in blocks"),
 }
 """Commands, and why they are not among the random ones."""
@@ -42,6 +44,10 @@ OF_7_2: Final[dict[str, Callable[[Sequence[bytes]], bool]]] = {
 }
 """Forms that 7.0 does not know, and that are not asked: WITHSCORE, and Valkey's IFEQ."""
 
+SCRIPT: Final = b"return{KEYS,ARGV}"
+"""One that is known before a sequence begins, ..."""
+DIGEST: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
+"""... by this."""
 TEMPLATES: Final[dict[str, list[str]]] = {
     "acl|cat": ["ACL CAT nosuch", "ACL CAT a b"],
     "acl|users": ["ACL USERS", "ACL USERS x"],
@@ -91,6 +97,20 @@ TEMPLATES: Final[dict[str, list[str]]] = {
     "debug": ["DEBUG SLEEP 0", "DEBUG SLEEP"],
     "latency|doctor": ["LATENCY DOCTOR x"],
     "latency|histogram": ["LATENCY HISTOGRAM nosuch"],
+    "eval": [
+        *("EVAL return{KEYS,ARGV,1.9,false,true,{1,nil,2},{ok='a'},{err='b'}} 2 k1 k2 a1", "EVAL return 0", "EVAL 1"),
+        *("EVAL return(redis.call('incrby',KEYS[1],ARGV[1])) 1 {x}n1 5", "EVAL error('x') 0", "EVAL return -1"),
+        *("EVAL return(redis.call('set',KEYS[1],redis.call('type',KEYS[2]).ok)) 2 {x}s1 l4", "EVAL return 9 x"),
+        *("EVAL return(redis.pcall('rpush',KEYS[1],unpack(ARGV))) 1 {x}l1 a b c", "EVAL syntax( 0", "EVAL return x"),
+        *("EVAL return{redis.call('rename',KEYS[1],KEYS[2]),redis.call('ttl',KEYS[2])} 2 {x}s1 s3", "EVAL"),
+        *("EVAL redis.call('del',KEYS[1])return(redis.call('exists',KEYS[1],KEYS[2])) 2 {x}h1 h3",),
+    ],
+    "eval_ro": [
+        *("EVAL_RO return(redis.call('get',KEYS[1])) 1 {x}s1", "EVAL_RO return(redis.pcall('del',KEYS[1])) 1 {x}s1"),
+        *("EVAL_RO return{redis.call('type',KEYS[1]),redis.call('strlen',KEYS[2])} 2 {x}l1 s3", "EVAL_RO return 2 a"),
+    ],
+    "evalsha": [f"EVALSHA {DIGEST} 2 a l4 x", "EVALSHA " + 40 * "0" + " 0", "EVALSHA x 0", "EVALSHA x", "EVALSHA x 1"],
+    "evalsha_ro": [f"EVALSHA_RO {DIGEST} 1 a", "EVALSHA_RO " + 40 * "0" + " 0", "EVALSHA_RO x 0", "EVALSHA_RO x 2 a"],
     "hello": ["HELLO", "HELLO 2", "HELLO 3", "HELLO 4", "HELLO x", "HELLO 3 SETNAME me", "HELLO 3 AUTH a", "HELLO 3 x"],
     "info": ["INFO", "INFO server", "INFO nosuch", "INFO server memory", "INFO everything"],
     "lolwut": ["LOLWUT"],

@@ -11,7 +11,9 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from peerkv.commands.transactions import is_record
 from peerkv.ring.keys import SLOTS as REAL_SLOTS
+from peerkv.store.values.held import Held
 from tests.clients.alone import Alone, Client
 from tests.differential.trees import Tree, Trees
 from tests.sim.world import SLOTS as SIMULATED_SLOTS
@@ -130,9 +132,9 @@ class InProcess:
     slots = SIMULATED_SLOTS
 
     def __init__(self, seed: int = 1) -> None:
-        self._world = World(seed, wall=time.time())
-        self._world.cluster(PLACES, master=False)
-        self._world.run(8.0)
+        self.world = World(seed, wall=time.time())
+        self.world.cluster(PLACES, master=False)
+        self.world.run(8.0)
         self._connections: list[Connection] = []
         self._replies: list[list[Tree]] = []
 
@@ -140,8 +142,8 @@ class InProcess:
         for connection in self._connections:
             connection.close()
         self._connections, self._replies = [], []
-        for name in self._world.hosts:
-            connection = self._world.connect(name)
+        for name in self.world.hosts:
+            connection = self.world.connect(name)
             assert connection is not None, name
             replies: list[Tree] = []
             connection.replies = Trees()
@@ -150,7 +152,7 @@ class InProcess:
             self._replies.append(replies)
 
     def ask(self, place: int, data: bytes, count: int) -> list[Tree]:
-        world, connection, replies = self._world, self._connections[place], self._replies[place]
+        world, connection, replies = self.world, self._connections[place], self._replies[place]
         replies.clear()
         connection.arrive(data)
         until = world.now + PATIENCE_S
@@ -158,9 +160,18 @@ class InProcess:
             world.step()
         return list(replies)
 
+    def held(self) -> list[bytes]:
+        """Keys that transactions hold at some node, and decisions that are written."""
+        self.wait(1.0)
+        nodes = [host.node for host in self.world.hosts.values() if host.node is not None]
+        cells = [pair for node in nodes for slot in node.view.copies.cells for pair in (slot or {}).items()]
+        return [
+            key for key, (_, value, _) in cells if isinstance(value, Held) or (is_record(key) and value is not None)
+        ]
+
     def closed(self, place: int) -> bool:
         self.wait(1.0)
         return self._connections[place].closed
 
     def wait(self, seconds: float) -> None:
-        self._world.run(self._world.now + seconds)
+        self.world.run(self.world.now + seconds)

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from peerkv.resp import encode_request
-from tests.differential.differences import NODE_SPECIFIC, UNKNOWN_TO_7_0
+from tests.differential.differences import NODE_SPECIFIC, SCRIPT, UNKNOWN_TO_7_0
 from tests.differential.requests import ASKED, Requests
 from tests.differential.sequences import Buffer, Comparison, Story, made, served, shortened
 from tests.differential.servers import ByItself, InProcess, Server, Sockets
@@ -44,6 +44,7 @@ def test_every_command_is_asked_and_answered(theirs: Sockets, payloads: list[byt
     never = {"latency|graph", "client|caching", "acl|cat", "config|rewrite", "latency|doctor"}
     answered: set[str] = set()
     theirs.connect()
+    theirs.ask(0, encode_request((b"SCRIPT", b"LOAD", SCRIPT)), 1)
     rng = random.Random(7)
     for name in ASKED:
         requests = Requests(rng, payloads, [ASKED[name].group])

@@ -46,7 +46,7 @@ class History:
         known, first = self._changes.setdefault((cluster, slot, position), (change, who))
         if known != change:
             raise Violation(f"slot {slot} at {describe_position(position)}: {first} has {known}, {who} has {change}")
-        for cell in change:
+        for cell in {cell[0]: cell for cell in change}.values():  # of a key that is written twice, what it holds then
             self.cell(who, cluster, slot, position, cell)
 
     def cell(self, who: str, cluster: int, slot: int, version: int, written: Written) -> None:
