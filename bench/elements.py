@@ -12,7 +12,7 @@ from typing import Final
 
 from bench.processes import ask, redis
 from peerkv.commands.table import find
-from peerkv.store.slot import Copies
+from peerkv.kernel.slot import Copies
 
 KINDS: Final[dict[str, tuple[bytes, Callable[[int], list[bytes]]]]] = {
     "list of 10 bytes": (b"RPUSH", lambda number: [b"el%08d" % number]),

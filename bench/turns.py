@@ -10,8 +10,8 @@ from time import perf_counter
 from typing import Final
 
 from peerkv.commands.table import CHANCE_BYTES, find
+from peerkv.kernel.slot import Copies, Slot
 from peerkv.shell.process import GC_THRESHOLDS
-from peerkv.store.slot import Copies, Slot
 
 ELEMENTS: Final = 100_000
 TURNS: Final = 9

@@ -14,10 +14,10 @@ from peerkv.agreement.journal import Journal
 from peerkv.agreement.operation import CONTINUES, UNFINISHED, Fetch, Message, Missed, Page, Refused
 from peerkv.agreement.turn import Accepts
 from peerkv.agreement.view import View
+from peerkv.kernel.slot import Slot
 from peerkv.store.cell import SEQUENCE_BITS, Cell
 from peerkv.store.large import LARGE_FROM, Newer
 from peerkv.store.recent import Recent
-from peerkv.store.slot import Slot
 from peerkv.store.values import Collection, Patch, size_of_body
 
 PAGE_BYTES_MAX: Final = 1 << 20

@@ -20,13 +20,13 @@ from peerkv.agreement.takeover import Queued, Takeover
 from peerkv.agreement.turn import RECIPE_BYTES, Group, Rows, Segment, Turn
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
+from peerkv.kernel.slot import Slot
 from peerkv.resp import CommandError, Reply, ReplyError, size_of_reply
 from peerkv.settings import Settings
 from peerkv.store.cell import SEQUENCE_BITS, Cells, Change, first_position
 from peerkv.store.expiry import Expiry
 from peerkv.store.recent import TICKET_SLOT, OperationId
 from peerkv.store.scratch import Occupied
-from peerkv.store.slot import Slot
 from peerkv.store.values import OF_ANOTHER, Body, size_of_body
 from peerkv.store.values.held import HELD
 

@@ -21,12 +21,12 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.turn import ROW, Group, Segment, Turn
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
+from peerkv.kernel.slot import Slot
 from peerkv.resp import Reply
 from peerkv.ring.quorum import Quorum
 from peerkv.settings import Settings
 from peerkv.store.cell import SEQUENCE_BITS
 from peerkv.store.recent import TICKET_SLOT
-from peerkv.store.slot import Slot
 
 FILLED_LOOKS: Final = 2048
 """Slots looked at per survey of a change; most are noted as filled by the acknowledgement that makes them so."""

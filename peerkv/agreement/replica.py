@@ -38,11 +38,11 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.cbor import FORMER
 from peerkv.clock import Clock
+from peerkv.kernel.slot import Slot
 from peerkv.resp import Reply
 from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK, Cell, Change
 from peerkv.store.large import LARGE_FROM, digest_entry
 from peerkv.store.recent import TICKET_SLOT, Recent
-from peerkv.store.slot import Slot
 from peerkv.store.values import OF_ANOTHER, Patch, patched, size_of
 
 if TYPE_CHECKING:

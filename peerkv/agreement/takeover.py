@@ -17,11 +17,11 @@ from peerkv.agreement.progress import Progress, Status
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
+from peerkv.kernel.slot import Slot
 from peerkv.ring.quorum import Quorum
 from peerkv.settings import Settings
 from peerkv.store.cell import ROUND_MAX, ballot_round, make_ballot
 from peerkv.store.recent import OperationId
-from peerkv.store.slot import Slot
 
 if TYPE_CHECKING:
     from random import Random

@@ -6,11 +6,11 @@ from typing import Final
 
 from peerkv.agreement.peer import Peer
 from peerkv.clock import Clock
+from peerkv.kernel.slot import Copies
 from peerkv.ring.keys import SLOTS, slot_of
 from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
 from peerkv.store.cell import MEMBER_MASK
-from peerkv.store.slot import Copies
 
 READ_BYTES_PER_S: Final = 16 << 20
 """A peer is waited for so much longer as it was sent much: a fifth of what decoding takes where nothing else runs."""

@@ -1,1 +1,1 @@
-"""What one node holds: cells, slots, deadlines, memory."""
+"""What one node holds: cells, what changes them, deadlines, what is remembered."""

@@ -20,11 +20,11 @@ from peerkv.agreement.turn import Accepts
 from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
+from peerkv.kernel.slot import Slot
 from peerkv.resp import Reply
 from peerkv.ring.topology import Owner, Topology
 from peerkv.settings import Settings
 from peerkv.store.cell import Cells, Change
-from peerkv.store.slot import Slot
 from peerkv.store.values import KEEP, lists, strings
 
 PATCHED = (lists, strings)

@@ -14,8 +14,8 @@ from bench.processes import Cluster
 from bench.processes import redis as redis_server
 from peerkv.commands.table import find, placed
 from peerkv.databases import DATABASES, bare_key, database_of, in_database
+from peerkv.kernel.slot import Copies
 from peerkv.ring.keys import slot_of
-from peerkv.store.slot import Copies
 
 
 def test_a_key_of_a_database_is_in_the_slot_that_it_has_by_itself() -> None:

@@ -15,9 +15,9 @@ import redis
 from peerkv.agreement.checks import bodies_of
 from peerkv.cbor import dump, load
 from peerkv.commands.table import CHANCE_BYTES, Kind, arity_error, find, find_part, keys_of
+from peerkv.kernel.slot import Copies
 from peerkv.resp import CommandError, Map, NullArray, Pairs, Reply, ReplyError, Set
 from peerkv.store.cell import Cell, Value
-from peerkv.store.slot import Copies
 from peerkv.store.values import Collection, Patch, patched
 
 NOW = 1_700_000_000_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hashlib import sha1
 
 from peerkv.commands import scripts
+from peerkv.kernel.slot import Copies
 from peerkv.resp import CommandError, Reply, encode
-from peerkv.store.slot import Copies
 from tests.commands.keyspace import NOW, Theirs
 
 RUNS = {

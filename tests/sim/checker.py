@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex, TypeAlias
 
+from peerkv.kernel.slot import Copies
 from peerkv.store.cell import SEQUENCE_BITS, Cell, describe_position
-from peerkv.store.slot import Copies
 from peerkv.store.values import Collection, Value
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from math import inf
 from typing import Any, Final, TypeAlias
 
 from peerkv.commands.table import Kind, find_part, keys_of
+from peerkv.kernel.slot import Copies
 from peerkv.resp import CommandError, Map, NullArray, Pairs, Reply, Set, encode
 from peerkv.store.cell import Cell
-from peerkv.store.slot import Copies
 from peerkv.store.values import Collection, Patch, patched
 
 CONFIGURATIONS_MAX: Final = 100_000

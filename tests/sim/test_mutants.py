@@ -18,11 +18,11 @@ from peerkv.agreement.takeover import Takeover
 from peerkv.agreement.view import View
 from peerkv.cbor import FORMER
 from peerkv.clients.pipeline import Dispatcher
+from peerkv.kernel.slot import Slot
 from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
 from peerkv.steward import Steward
 from peerkv.store.recent import TICKET_SLOT
-from peerkv.store.slot import Slot
 from peerkv.store.values import COPY, MOVE, patched
 from tests.sim.burst import run_burst
 from tests.sim.loss import run_loss

@@ -6,10 +6,11 @@ import random
 
 import pytest
 
-from peerkv.store import large, slot
+from peerkv.kernel import slot
+from peerkv.kernel.slot import Copies, Slot
+from peerkv.store import large
 from peerkv.store.cell import first_position, make_ballot
 from peerkv.store.large import Newer, digest_of, newer_than
-from peerkv.store.slot import Copies, Slot
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
+from peerkv.kernel.slot import Copies, Slot
 from peerkv.store import scan
 from peerkv.store.cell import first_position, make_ballot
 from peerkv.store.scan import BUILD_KEYS, IDLE_MAX, INDEX_FROM, page_of, scan_order
-from peerkv.store.slot import Copies, Slot
 
 
 def filled(count: int) -> Slot:

@@ -5,10 +5,10 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peerkv.kernel.slot import LINEAGE_MAX, PURGED_AT_ONCE, Copies
 from peerkv.store.cell import first_position, is_live, make_ballot
 from peerkv.store.large import digest_of
 from peerkv.store.scan import scan_order
-from peerkv.store.slot import LINEAGE_MAX, PURGED_AT_ONCE, Copies
 
 
 def at(round_: int, sequence: int, member: int = 1) -> int:
