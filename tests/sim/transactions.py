@@ -314,7 +314,7 @@ class Transactions:
 
     def final(self, caller: Caller) -> Steps:
         """One node's word on everything, in one transaction of all that is kept and of all lists by themselves."""
-        for kept in self.kept:
+        for kept in [kept for kept in self.kept if kept.name in self._ready]:
             outcome = yield from transaction(caller, kept.look(), at_once=True)
             self._saw(kept, outcome)
             if not outcome.done:
