@@ -13,11 +13,11 @@ from peerkv.agreement.epochs import next_topology
 from peerkv.agreement.home import TURN_BYTES_MAX
 from peerkv.agreement.operation import Fetch, Message, Page
 from peerkv.agreement.reads import REPLIES_BYTES_MAX
+from peerkv.kernel import slot as slot_room
 from peerkv.resp import ReplyError
 from peerkv.ring.keys import slot_of
 from peerkv.ring.topology import Owner, Topology
 from peerkv.store import large
-from peerkv.store import slot as slot_room
 from peerkv.store.cell import MEMBER_MAX, ROUND_MAX, SEQUENCE_MASK, ballot_round, make_ballot, position_ballot
 from tests.agreement.owners import SLOT, SLOTS, Got, Owners
 
