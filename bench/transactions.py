@@ -56,6 +56,7 @@ TESTS: dict[str, tuple[Callable[[int, int], bytes], int]] = {
         lambda client, turn: _multi([b"t%d.%d.%c" % (client, turn % 20, end) for end in b"abcdefghij"]),
         _multi_reply(10),
     ),
+    "... the same 2 for all": (lambda _client, _turn: _multi([b"hot.a", b"hot.b"]), _multi_reply(2)),
     "RENAME over slots": (
         lambda client, turn: (
             encode(b"SET", b"r%d.%d" % (client, turn % 100), VALUE)

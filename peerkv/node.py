@@ -22,6 +22,7 @@ from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.home import Home
 from peerkv.agreement.load import Load
 from peerkv.agreement.operation import (
+    CountSubscribers,
     EpochAccept,
     EpochPrepare,
     Message,
@@ -31,6 +32,7 @@ from peerkv.agreement.operation import (
     Progress,
     Refused,
     RunReads,
+    Subscribers,
 )
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
@@ -286,12 +288,17 @@ class Node:
         session.closing = True
         session.backlog.clear()
         self.sessions.pop(session.id, None)
+        self.dispatcher.channels.forget(session)
 
     def kill(self, session: Session) -> None:
         """Close a client's connection from here, whatever is owed to it."""
         session.closing = True
         session.backlog.clear()
         self._outbox.kills.append(session)
+
+    def tell(self, level: str, text: str) -> None:
+        """Write a line into the log."""
+        self._log(level, text)
 
     def pause(self, milliseconds: int, writes_only: bool) -> None:
         """CLIENT PAUSE."""
@@ -344,11 +351,13 @@ class Node:
         if self.clock.own_skew_ms:  # its own clock will not count for some seconds
             peer.tell("skew", self.clock.own_skew_ms)
         self.upkeep.probe_lagging()
+        self.dispatcher.channels.link_up(peer)
 
     def _link_down(self, peer: Peer) -> None:
         now = self.clock.now
         self.operations.link_down(now, peer)
         self.coordinator.met(peer)
+        self.dispatcher.channels.link_down(peer)
         self.progress.give_up_turns(peer, self.home.turn)
         self.swim.link_lost(now, peer.name)
         self._swim_dirty = True
@@ -446,6 +455,8 @@ class Node:
             return self.steward.progress()
         if isinstance(message, RunReads):
             return self.reads.run(message)
+        if isinstance(message, CountSubscribers):
+            return Subscribers(self.dispatcher.channels.counts(message.kind, message.channels))
         return self.replica.answer(message)
 
     def _other_epoch(self, peer: Peer, frame: wire.Frame) -> None:
@@ -643,6 +654,7 @@ class Node:
         self.upkeep.tend(now)
         self.load.move(now, self.coordinator.writes)
         self.settling.look()
+        self.dispatcher.channels.look()
         self.steward.consider_birth()
         self.steward.consider_change()
         self.upkeep.compare(COMPARE_CELLS)

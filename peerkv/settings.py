@@ -132,6 +132,8 @@ class Settings:
     a third of that without an answer close it."""
     client_output_bytes_max: int = 256 << 20
     """Replies that a client has not read yet; beyond it the connection is closed, as by Redis's output buffer limit."""
+    pubsub_output_bytes_max: int = 32 << 20
+    """Messages that a subscriber has not read yet; beyond it the connection is closed."""
     clients_bytes_max: int = 512 << 20
     """Of all clients together: replies that they have not read, and requests that have not come as a whole; beyond it
     the connections with the most are closed."""
@@ -180,6 +182,7 @@ LIVE: Final = frozenset(
         "leave_grace",
         "link_backlog_bytes_max",
         "log_level",
+        "pubsub_output_bytes_max",
         "queue_time",
         "read_hedge",
         "request_timeout",

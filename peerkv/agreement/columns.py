@@ -311,6 +311,28 @@ def _unpack_tells(content: list[Any], slots: int) -> Arguments:
     return (told,)
 
 
+def _pack_published(peer: Columns) -> list[Any]:
+    return peer.published
+
+
+def _unpack_published(content: list[Any], _slots: int) -> Arguments:
+    found, kinds, channels, payloads = flat(content, 4)
+    numbers(found)
+    numbers(kinds, most=2)
+    keys_of(channels)
+    keys_of(payloads)
+    return (found, kinds, channels, payloads)
+
+
+def _pack_heard(peer: Columns) -> list[Any]:
+    return [pack_numbers(peer.heard_by)]
+
+
+def _unpack_heard(content: list[Any], _slots: int) -> Arguments:
+    found, counts = _rows(_only(content), 2)
+    return (found, counts)
+
+
 # What is told: rare, by name
 
 
@@ -340,6 +362,10 @@ def _compared(values: Any, slots: int) -> list[int]:
     return list(values)
 
 
+def _any_keys(values: Any, _slots: int) -> list[bytes]:
+    return keys_of(values)
+
+
 def _any_list(value: Any, _slots: int) -> list[Any]:
     if type(value) is not list:
         raise ValueError("not a list")
@@ -355,6 +381,9 @@ TELLS: Final[dict[str, Tell]] = {
     "skew": Tell("milliseconds that the wall clock is ahead", "take_skew", (number(-NUMBER_MAX),)),
     "ping": Tell("", "take_ping", ()),
     "here": Tell("", "", ()),
+    "channels": Tell(
+        "kind, [channel], begins 0 ends 1 anew 2", "dispatcher.channels.hear", (number(0, 2), _any_keys, number(0, 2))
+    ),
     "scripts": Tell("", "dispatcher.queueing.scripts.forget", ()),
     "topology": Tell("topology", "", (_any_list,)),
 }
@@ -454,6 +483,23 @@ class Columns:
         default_factory=list, metadata=_row(12, "name, fields", "take_tells", _pack_tells, _unpack_tells)
     )
     """What it may want to know: a name of `TELLS`, and what belongs to it."""
+    published: list[Any] = field(
+        default_factory=list,
+        metadata=_row(
+            13,
+            "number or 0, kind, channel, message",
+            "dispatcher.channels.arrive",
+            _pack_published,
+            _unpack_published,
+            4,
+        ),
+    )
+    """Messages for its subscribers (pub/sub)."""
+    heard_by: list[int] = field(
+        default_factory=list,
+        metadata=_row(14, "number, subscribers", "dispatcher.channels.heard", _pack_heard, _unpack_heard, 2),
+    )
+    """How many have got messages of its."""
 
 
 COLUMNS: Final[tuple[Column, ...]] = tuple(

@@ -34,6 +34,7 @@ from peerkv.agreement.operation import (
     CellAnswers,
     Count,
     Counts,
+    CountSubscribers,
     EpochAccept,
     EpochPrepare,
     EpochPromise,
@@ -51,6 +52,7 @@ from peerkv.agreement.operation import (
     ReadCells,
     Refused,
     RunReads,
+    Subscribers,
 )
 from peerkv.agreement.packing import pack_accepts, unpack_accepts
 from peerkv.databases import DATABASES
@@ -196,6 +198,8 @@ MESSAGES: Final[tuple[tuple[type[Any], tuple[Check, ...]], ...]] = (
     (RunReads, (slot, _requests)),
     (Ran, (_positions, _replies)),
     (Missed, (unpack_accepts, position, position)),
+    (CountSubscribers, (number(0, 2), keys_of)),
+    (Subscribers, (_counts,)),
 )
 """A message's number on the wire is its place here; each has as many checks as fields."""
 

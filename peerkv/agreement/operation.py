@@ -164,6 +164,21 @@ class KeyPage:
 
 
 @dataclass(frozen=True, slots=True)
+class CountSubscribers:
+    """How many subscribers has each of these channels at your node?"""
+
+    kind: int
+    channels: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribers:
+    """Per channel asked for."""
+
+    counts: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """I cannot answer that (not an owner, another ballot)."""
 
@@ -239,6 +254,8 @@ Message: TypeAlias = (
     | EpochAccept
     | Progress
     | Progressed
+    | CountSubscribers
+    | Subscribers
 )
 
 
@@ -255,6 +272,8 @@ def fits(question: Message, answer: Message) -> bool:
             return len(versions) == len(wanted)
         case RunReads(requests=requests), Ran(replies=replies):
             return len(replies) <= len(requests)
+        case CountSubscribers(channels=named), Subscribers(counts=counted):
+            return len(named) == len(counted)
         case ListKeys(slots=asked), KeyPage(keys=pages):
             return len(pages) <= len(asked)
         case Fetch(ballot=ballot), Page(position=reached, upto=upto):

@@ -173,6 +173,16 @@ class Peer(Columns):
         self.answers.append((number, message))
         self.touched.add(self)
 
+    def publish(self, number: int, kind: int, channel: bytes, payload: bytes) -> None:
+        """A message for its subscribers; it is to say how many have got it, unless the number is 0."""
+        self.published += (number, kind, channel, payload)
+        self.touched.add(self)
+
+    def count(self, number: int, count: int) -> None:
+        """So many have got that message of its."""
+        self.heard_by += (number, count)
+        self.touched.add(self)
+
     def tell(self, *what: Any) -> None:
         """A name and what belongs to it: something that it may want to know."""
         self.tells.append(what)

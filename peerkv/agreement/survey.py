@@ -16,6 +16,7 @@ from peerkv.agreement.operation import (
     CellAnswers,
     Count,
     Counts,
+    CountSubscribers,
     Event,
     KeyPage,
     ListKeys,
@@ -23,6 +24,7 @@ from peerkv.agreement.operation import (
     Pause,
     ReadCells,
     Round,
+    Subscribers,
 )
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
@@ -262,6 +264,18 @@ def _add(copies: Copies, order: Sequence[Peer], current: Sequence[Peer], member:
 
 Head: TypeAlias = tuple[int, int, int]
 """(version, bytes of the value or -1, deadline) of a cell."""
+
+
+def count_subscribers(
+    view: View, ours: Callable[[int, Sequence[bytes]], list[int]], kind: int, channels: list[bytes]
+) -> Asking[list[int]]:
+    """How many subscribers each of these channels has at all nodes that answer; `ours` says how many here."""
+    asks: list[tuple[Peer, Message]] = [
+        (peer, CountSubscribers(kind, channels)) for peer in view.peers.values() if peer.up and peer is not view.me
+    ]
+    answers = yield Round(asks, PATIENCE_S)
+    rows = [answer.counts for answer in answers.by_peer.values() if isinstance(answer, Subscribers)]
+    return [sum(column) for column in zip(ours(kind, channels), *rows, strict=True)]
 
 
 def explain(view: View, replica: Replica, number: int, key: bytes) -> Asking[list[tuple[Peer, Head | None]]]:

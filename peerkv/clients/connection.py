@@ -7,7 +7,7 @@ from typing import Final
 
 from peerkv import reports
 from peerkv.clients import server
-from peerkv.clients.session import Services, Session, Voice
+from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Services, Session, Voice
 from peerkv.commands import catalogue
 from peerkv.commands.access import INTEGER_MAX, database
 from peerkv.commands.table import Command, arity_error
@@ -270,6 +270,7 @@ def _last(session: Session) -> str:
 
 def _flags(session: Session) -> str:
     flags = (
+        ("P", any(session.subscriptions)),
         ("x", session.queue is not None),
         ("b", session.blocked),
         ("c", session.closing),
@@ -292,9 +293,9 @@ def _described(services: Services, session: Session) -> bytes:
         ("idle", int(now - session.last_active)),
         ("flags", _flags(session)),
         ("db", session.database),
-        ("sub", 0),
-        ("psub", 0),
-        ("ssub", 0),
+        ("sub", len(session.subscriptions[CHANNELS])),
+        ("psub", len(session.subscriptions[PATTERNS])),
+        ("ssub", len(session.subscriptions[SHARDS])),
         ("multi", len(session.queue.commands) if session.queue is not None else -1),
         ("qbuf", session.requests.unfinished),
         ("omem", session.unread),
@@ -316,7 +317,9 @@ def _list(services: Services, options: Sequence[bytes]) -> Reply:
         case [b"TYPE", kind]:
             if kind not in CLIENT_TYPES:
                 return ReplyError(f"ERR Unknown client type '{as_said(options[1])}'")
-            chosen = chosen if kind == b"NORMAL" else ()
+            if kind not in (b"NORMAL", b"PUBSUB"):
+                chosen = ()
+            chosen = [each for each in chosen if any(each.subscriptions) == (kind == b"PUBSUB")]
         case [b"ID", _, *_]:
             ids = [parse_integer(option) for option in options[1:]]
             if None in ids:

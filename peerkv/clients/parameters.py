@@ -160,18 +160,30 @@ def _level(text: str) -> str:
     return _LEVELS[text.lower()]
 
 
-def _output_limits(text: str) -> int:
-    """As Redis writes them: class, hard limit, soft limit, seconds. Ours are of class normal, and hard."""
+def _output_limits(text: str) -> dict[str, int]:
+    """As Redis writes them: class, hard limit, soft limit, seconds. Ours are of the classes normal and pubsub, and
+    hard."""
     words = text.split()
     if not words or len(words) % 4:
         raise Wrong("Wrong number of arguments in buffer limit configuration.")
     limits = {words[at].lower(): words[at + 1 : at + 4] for at in range(0, len(words), 4)}
     if limits.keys() - {"normal", "slave", "replica", "pubsub"}:
         raise Wrong("Invalid client class specified in buffer limit configuration.")
-    hard, *soft = limits.pop("normal", ["", "0", "0"])
-    if soft != ["0", "0"] or any(limit != ["0"] * 3 for limit in limits.values()):
-        raise Wrong("only a hard limit of the class normal can be set here")
-    return _memory(hard)
+    found: dict[str, int] = {}
+    for name, (hard, *soft) in limits.items():
+        if (name == "normal" and soft == ["0", "0"]) or (name == "pubsub" and hard != "0" and soft == ["0", "0"]):
+            found[_LIMITS[name]] = _memory(hard)
+        elif [hard, *soft] != ["0"] * 3:
+            raise Wrong("only hard limits of the classes normal and pubsub can be set here")
+    return found
+
+
+def _set_output_limits(services: Services, limits: dict[str, int]) -> None:
+    for name, limit in limits.items():
+        services.settings.change(name, limit)
+
+
+_LIMITS: Final = {"normal": "client_output_bytes_max", "pubsub": "pubsub_output_bytes_max"}
 
 
 # -- all of them
@@ -239,8 +251,13 @@ _REDIS: Final[dict[str, Parameter]] = {
     **{name: _fixed(value) for name, value in _SO_IT_IS.items()},
     **{name: _fixed(value, immutable=True) for name, value in _FOR_GOOD.items()},
     "bind": _told("host"),
-    "client-output-buffer-limit": _setting(
-        "client_output_bytes_max", _output_limits, lambda most: f"normal {most} 0 0 slave 0 0 0 pubsub 0 0 0"
+    "client-output-buffer-limit": Parameter(
+        lambda services: (
+            f"normal {services.settings.client_output_bytes_max} 0 0 slave 0 0 0"
+            f" pubsub {services.settings.pubsub_output_bytes_max} 0 0"
+        ),
+        _output_limits,
+        _set_output_limits,
     ),
     "loglevel": _setting("log_level", _level, _SHOWN_LEVELS.__getitem__),
     "maxclients": _setting("clients_max", _integer(1, UINT_MAX)),

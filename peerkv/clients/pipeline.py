@@ -28,11 +28,12 @@ from peerkv.agreement.operation import Operation, Operations, Pause
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
+from peerkv.clients.channels import VERBS, Channels
 from peerkv.clients.connection import NO_REPLY
 from peerkv.clients.connection import run as run_session
 from peerkv.clients.observed import Observed
 from peerkv.clients.queueing import Queueing
-from peerkv.clients.session import Services, Session, Voice
+from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Services, Session, Voice
 from peerkv.clients.whole import Whole
 from peerkv.commands.catalogue import named
 from peerkv.commands.table import (
@@ -49,6 +50,8 @@ from peerkv.commands.table import (
     subcommand_of,
     unknown,
 )
+from peerkv.commands.transactions import RESERVED
+from peerkv.databases import RECORD
 from peerkv.resp import (
     Map,
     Pairs,
@@ -57,6 +60,7 @@ from peerkv.resp import (
     ReplyError,
     Set,
     Verbatim,
+    as_said,
     encode_all,
     size_of_replies,
     size_of_reply,
@@ -100,6 +104,11 @@ OPERATION: Final = -1
 """In place of the turn of a read: it has gone to the home, behind a write."""
 ALONE: Final = -2
 """... or: no other one is answered together with it."""
+UNVERBS: Final = {"unsubscribe": CHANNELS, "punsubscribe": PATTERNS, "sunsubscribe": SHARDS}
+LISTENING: Final = frozenset({*VERBS, *UNVERBS})
+LISTENS: Final = (
+    "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+)
 UNDER_WAY_MAX: Final = 1024
 """Slots remembered of a client that is never idle, before those are dropped of which nothing is under way."""
 PAUSE_LOOK_S: Final = 0.1
@@ -235,7 +244,9 @@ class Dispatcher:
         self._units = TURN_UNITS
         """Left in this turn."""
         self.queueing = Queueing(services, view, coordinator, transactions, rng, operations, self._run_queued)
-        self._whole = Whole(services, view, replica, coordinator, rng, self.queueing.scripts)
+        self.channels = Channels(services, view, self._push, self._cut_off)
+        self.queueing.publish = transactions.publish = self.channels.publish
+        self._whole = Whole(services, view, replica, coordinator, rng, self.queueing.scripts, self.channels)
         self._pause: tuple[float, bool] | None = None
         """Until when clients are paused, and whether only in what writes."""
         self._awaits_unpause = False
@@ -325,6 +336,9 @@ class Dispatcher:
                     if answer is not None:
                         batch.deliver(index, answer)
                         continue
+                if session.listens and not _may_listen(request):
+                    batch.deliver(index, ReplyError(LISTENS.format(as_said(request[0][:128]).lower())))
+                    continue
                 ordinary = session.ordinary
                 if session.database:
                     request = placed(request, session.database)
@@ -351,10 +365,16 @@ class Dispatcher:
                     command = find(request[0]) or command  # EXPIREAT is PEXPIREAT then
                 if command.one_key:
                     key = request[1]
+                    if b"{" in key and key.startswith(RECORD):
+                        batch.deliver(index, RESERVED)
+                        continue
                 else:
                     keys = keys_of(command, request)
                     if not keys:
                         batch.deliver(index, self._without_keys(command, request))
+                        continue
+                    if any(key.startswith(RECORD) for key in keys):
+                        batch.deliver(index, RESERVED)
                         continue
                     if len({slot_of(key, mask) for key in keys}) > 1 or (
                         command.wanders is not None and command.wanders(request)
@@ -426,8 +446,16 @@ class Dispatcher:
         kind = command.kind
         if kind is Kind.SESSION and not _asks_cluster(request):
             protocol = session.protocol
+            by_itself = command.name in LISTENING
+            if by_itself and self._barrier(session, command, batch, index, requests):
+                return False, None
+            if command.name in ("publish", "spublish"):
+                kind_ = CHANNELS if command.name == "publish" else SHARDS
+                self.channels.publish(kind_, request[1], request[2], batch, index)
+                return True, None
             reply = self._run_session(session, command, request, batch, index)
-            if session.protocol != protocol:  # the reply, too, is of the new one
+            if session.protocol != protocol or by_itself:  # in the new one; and before any message that follows
+                session.become()
                 self._truncate(batch, index)
                 if not batch.left:
                     self.finished(session)
@@ -443,6 +471,8 @@ class Dispatcher:
             self._charge(session, self._cost(command, request) + size_of_reply(reply) // BYTES_PER_UNIT)
             if session.spent >= SHARE_UNITS:
                 return False, self._break_here(session, batch, index + 1, requests)
+        elif kind is Kind.SPREAD and any(key.startswith(RECORD) for key in keys_of(command, request)):
+            batch.deliver(index, RESERVED)
         elif kind is Kind.SPREAD and self._is_atomic(request, command):
             if self._barrier(session, command, batch, index, requests):
                 return False, None
@@ -590,6 +620,15 @@ class Dispatcher:
         del batch.replies[: len(portion)]
         requests, batch.requests = batch.requests[: len(portion)], batch.requests[len(portion) :]
         return portion, requests
+
+    def _push(self, session: Session, data: bytes) -> None:
+        """Send a client what it has not asked for."""
+        self.replies.append((session, data))
+        session.unread += len(data)
+
+    def _cut_off(self, session: Session, why: str) -> None:
+        self._services.tell("warning", f"client {session.address} is closed: {why}")
+        self._services.kill(session)
 
     def wrote(self, session: Session) -> None:
         """The client has read of what it was sent: `session.unread` is no longer above `UNREAD_MAX`."""
@@ -865,8 +904,15 @@ class Dispatcher:
             self.observed.subcommands[subcommand.name] += 1
         if command.name in ("multi", "discard", "unwatch"):
             return self.queueing.run_at_once(session, command.name)
+        if command.name in VERBS:
+            return self.channels.subscribe(session, VERBS[command.name], request[1:])
+        if command.name in UNVERBS:
+            return self.channels.unsubscribe(session, UNVERBS[command.name], request[1:])
+        if command.name == "ping" and session.listens and len(request) <= 2:
+            return [b"pong", request[1] if len(request) == 2 else b""]
         if command.name == "reset":
             self.queueing.forget(session)
+            self.channels.forget(session)
         reply = run_session(self._services, session, command, request)
         if reply is NO_REPLY:
             batch.silent = {*(batch.silent or ()), index}
@@ -875,6 +921,12 @@ class Dispatcher:
             if batch.silent:
                 batch.silent.discard(index)
         return reply
+
+
+def _may_listen(request: Sequence[bytes]) -> bool:
+    """Whether a connection that has subscribed, and speaks RESP2, may ask for that."""
+    row = find(request[0])
+    return row is None or row.name in LISTENING or row.name in ("ping", "quit", "reset")
 
 
 def _is_gated(request: Sequence[bytes], *, writes_only: bool) -> bool:

@@ -10,7 +10,7 @@ from peerkv.agreement.operation import Operation, Operations
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.view import View
 from peerkv.clients.scripts import Scripts
-from peerkv.clients.session import Queue, Services, Session
+from peerkv.clients.session import CHANNELS, SHARDS, Queue, Services, Session
 from peerkv.commands.access import database
 from peerkv.commands.running import RUNNABLE, prepared, row_of
 from peerkv.commands.table import CHANCE_BYTES, Command, Kind, find, find_part, keys_of, subcommand_of
@@ -26,6 +26,7 @@ COMMANDS_MAX: Final = 1 << 16
 BYTES_MAX: Final = 64 << 20
 WATCHED_MAX: Final = 1 << 14
 ABORTED: Final = ReplyError("EXECABORT Transaction discarded because of previous errors.")
+PUBLISHING: Final = {"publish": CHANNELS, "spublish": SHARDS}
 NOT_QUEUED: Final = frozenset({"exec", "discard", "multi", "watch", "quit", "reset"})
 """What is run at once all the same."""
 
@@ -44,6 +45,8 @@ class Queueing:
         run_session: Callable[[Session, Command, Sequence[bytes]], Reply],
     ) -> None:
         """`run_session` runs a command of a connection."""
+        self.publish: Callable[[int, bytes, bytes, Sink | None, int], None] = lambda *_: None
+        """Sends a message to subscribers (`Channels.publish`); set by the pipeline."""
         self.scripts = Scripts(services, view, coordinator, transactions, rng)
         self._operations = operations
         self._services = services
@@ -88,6 +91,8 @@ class Queueing:
     def _refused(self, queue: Queue, row: Command, request: Sequence[bytes]) -> ReplyError | None:
         if "no_multi" in row.flags:
             return ReplyError("ERR Command not allowed inside a transaction")
+        if row.group == "pubsub" and row.name not in PUBLISHING:
+            return ReplyError(f"ERR '{row.name}' cannot be part of a transaction")
         if row.kind is Kind.CLUSTER:
             return ReplyError(f"ERR '{row.name}' concerns every slot and cannot be part of a transaction")
         if len(queue.commands) >= COMMANDS_MAX or queue.size + sum(map(len, request)) > BYTES_MAX:
@@ -193,8 +198,9 @@ class Queueing:
 
         def answer(replies: Reply) -> None:
             if isinstance(replies, list):
-                replies = self._with_others(session, queue, replies)
-            sink.deliver(index, replies)
+                self._answer_with_others(session, queue, replies, sink, index)
+            else:
+                sink.deliver(index, replies)
 
         if requests or watched:
             self._transactions.start(Work(requests, keys, watched, reads=reads, apart=apart), answer)
@@ -206,13 +212,23 @@ class Queueing:
         skew = self._services.clock.skew_ms
         return prepared(row, request, skew=skew, database=number, chance=lambda: self._rng.randbytes(CHANCE_BYTES))
 
-    def _with_others(self, session: Session, queue: Queue, replies: list[Reply]) -> list[Reply]:
-        """Replies of commands that are no functions of cells, which are run now, in their places."""
+    def _answer_with_others(self, session: Session, queue: Queue, replies: list[Reply], sink: Sink, index: int) -> None:
+        """Answer, with the replies of commands that are no functions of cells, which are run now, in their places."""
         of_cells = iter(replies)
-        return [
-            next(of_cells) if row.kind in RUNNABLE else self._run_session(session, row, request)
-            for row, request, _ in queue.commands
-        ]
+        said: list[tuple[int, list[bytes]]] = []
+        found: list[Reply] = []
+        for row, request, _ in queue.commands:
+            if row.name in PUBLISHING:
+                said.append((len(found), request))
+                found.append(None)
+            else:
+                found.append(next(of_cells) if row.kind in RUNNABLE else self._run_session(session, row, request))
+        if not said:
+            sink.deliver(index, found)
+            return
+        heard = _Heard(found, [place for place, _ in said], sink, index)
+        for at, (_, request) in enumerate(said):
+            self.publish(PUBLISHING[request[0].decode("ascii").lower()], request[1], request[2], heard, at)
 
     def across(self, row: Command, request: list[bytes], keys: Sequence[bytes], sink: Sink, index: int) -> None:
         """Run one prepared command whose keys are in several slots, or not all known."""
@@ -233,6 +249,24 @@ class Queueing:
 def is_read(row: Command) -> bool:
     """Whether a command changes nothing, whatever it finds."""
     return row.kind is Kind.READ or "readonly" in row.flags
+
+
+class _Heard(Sink):
+    """How many subscribers have got the messages of a transaction."""
+
+    __slots__ = ("found", "index", "places", "sink")
+
+    def __init__(self, found: list[Reply], places: list[int], sink: Sink, index: int) -> None:
+        super().__init__(len(places))
+        self.found = found
+        self.places = places
+        self.sink = sink
+        self.index = index
+
+    def complete(self) -> None:
+        for place, reply in zip(self.places, self.replies, strict=True):
+            self.found[place] = reply
+        self.sink.deliver(self.index, self.found)
 
 
 class _Seen(Sink):

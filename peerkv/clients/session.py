@@ -21,6 +21,8 @@ from peerkv.ring.topology import Topology
 from peerkv.settings import Settings
 from peerkv.steward import Steward
 
+CHANNELS, PATTERNS, SHARDS = range(3)
+"""What can be subscribed to."""
 WINDOW_FIRST: Final = 16
 """Requests of a new connection that may be under way, until it is known how large its replies are."""
 
@@ -85,6 +87,12 @@ class Session:
     """Clients are paused (CLIENT PAUSE); its next command may have to wait."""
     queue: Queue | None = None
     """What it asks for is queued (MULTI)."""
+    subscriptions: tuple[dict[bytes, None], dict[bytes, None], dict[bytes, None]] = field(
+        default_factory=lambda: ({}, {}, {})
+    )
+    """Channels, patterns and shard channels that it has subscribed to."""
+    listens: bool = False
+    """It has, and speaks RESP2: it may not ask for anything else."""
     watched: dict[bytes, int] = field(default_factory=dict)
     """Keys that it watches (WATCH), and what was seen of them."""
     closing: bool = False
@@ -150,7 +158,9 @@ class Session:
         self.database = self.database if database is None else database
         self.voice = self.voice if voice is None else voice
         self.gated = self.gated if gated is None else gated
-        self.ordinary = self.voice is Voice.SPEAKS and not (self.gated or self.database) and self.queue is None
+        self.listens = self.protocol == 2 and any(self.subscriptions)
+        held_up = self.gated or self.database or self.listens or self.queue is not None
+        self.ordinary = self.voice is Voice.SPEAKS and not held_up
 
 
 class Services(Protocol):
@@ -176,6 +186,8 @@ class Services(Protocol):
     def reset_statistics(self) -> None: ...
 
     def kill(self, session: Session) -> None: ...
+
+    def tell(self, level: str, text: str) -> None: ...
 
     def pause(self, milliseconds: int, writes_only: bool) -> None: ...
 

@@ -18,12 +18,14 @@ from peerkv.agreement.survey import (
     count_copies,
     count_kept,
     count_keys,
+    count_subscribers,
     explain,
     list_keys,
 )
 from peerkv.agreement.view import View
+from peerkv.clients.channels import Channels
 from peerkv.clients.scripts import Scripts
-from peerkv.clients.session import Services, Session
+from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Services, Session
 from peerkv.commands.patterns import PATTERN_BYTES_MAX, PATTERN_TOO_LONG, matcher
 from peerkv.commands.table import COMMANDS, find_part, help_of, subcommand_of
 from peerkv.databases import bare_key, database_of, in_database
@@ -82,7 +84,9 @@ class Whole:
         coordinator: Coordinator,
         rng: Random,
         scripts: Scripts,
+        channels: Channels,
     ) -> None:
+        self._channels = channels
         self._services = services
         self._view = view
         self._replica = replica
@@ -99,6 +103,7 @@ class Whole:
             "debug": self._debug,
             "peerkv": self._peerkv,
             "cluster": self._cluster,
+            "pubsub": self._pubsub,
             "script": lambda _session, request: scripts.script(request),
             "function": lambda _session, request: scripts.function(request),
         }
@@ -259,6 +264,31 @@ class Whole:
             return ended.value  # type: ignore[no-any-return]
         finally:
             session.blocked = False
+
+    def _pubsub(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+        row = COMMANDS["pubsub"]
+        own = subcommand_of(row, request)
+        if isinstance(own, ReplyError):
+            return own
+        channels = self._channels
+        match own.name.partition("|")[2]:
+            case "channels" | "shardchannels" as verb:
+                names = sorted(channels.names(SHARDS if verb == "shardchannels" else CHANNELS))
+                if len(request) > 3:
+                    return SYNTAX
+                if len(request) == 3:
+                    if len(request[2]) > PATTERN_BYTES_MAX:
+                        return PATTERN_TOO_LONG
+                    names = list(filter(matcher(request[2]), names))
+                return list(names)
+            case "numsub" | "shardnumsub" as verb:
+                kind = SHARDS if verb == "shardnumsub" else CHANNELS
+                counts = yield from count_subscribers(self._view, channels.counts, kind, list(request[2:]))
+                return [item for pair in zip(request[2:], counts, strict=True) for item in pair]
+            case "numpat":
+                return len(channels.names(PATTERNS))
+            case _:
+                return help_of(row)
 
     def _debug(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         if request[1].upper() != b"SLEEP" or len(request) != 3:

@@ -31,6 +31,14 @@ known(
 )
 
 _OF_THE_CONNECTION: Final[dict[str, str]] = {
+    "subscribe": "Has messages of channels sent to this connection.",
+    "unsubscribe": "Ends that, of some channels or of all.",
+    "psubscribe": "Has messages sent of all channels that match patterns.",
+    "punsubscribe": "Ends that, of some patterns or of all.",
+    "ssubscribe": "Has messages of shard channels sent to this connection.",
+    "sunsubscribe": "Ends that, of some shard channels or of all.",
+    "publish": "Sends a message to the subscribers of a channel, whatever nodes they are at.",
+    "spublish": "Sends a message to the subscribers of a shard channel, whatever nodes they are at.",
     "readonly": "Where no quorum can be reached, reads are answered from any copy, be it old.",
     "readwrite": "Undoes READONLY.",
     "asking": "Does nothing: there is no redirection.",
@@ -89,6 +97,12 @@ known(
     CLUSTER,
     "Has the cluster know libraries of functions, tells of them, or forgets them.",
     subcommands="delete dump flush help kill list load restore stats",
+)
+known(
+    "pubsub",
+    CLUSTER,
+    "Tells who has subscribed to what, in the whole cluster.",
+    subcommands="channels help numpat numsub shardchannels shardnumsub",
 )
 known("slowlog", SESSION, "Tells which commands took long on this node.", subcommands="get help len reset")
 known(

@@ -210,7 +210,7 @@ def _keys(request: Sequence[bytes]) -> list[tuple[int, tuple[str, ...]]] | Reply
         if own is None:
             return _INVALID
         facts = own
-    if not facts.specs:
+    if all("not_key" in flags for flags, _, _ in facts.specs):
         return _NO_KEYS
     if not fits(facts, request):
         return _ARITY

@@ -340,7 +340,7 @@ def _behind_last(last: int, request: Sequence[bytes]) -> int:
 def placed(request: list[bytes], database: int) -> list[bytes]:
     """A request of a client that has selected a database, with its keys as they are held."""
     row = find(request[0])
-    if row is None:
+    if row is None or row.group == "pubsub":  # channels are of no database
         return request
     found = list(request)
     for at in places_of(row, request):

@@ -27,6 +27,7 @@ from peerkv.store.values.held import HELD, Held, Tentative, freeing, holding, pa
 
 RECORD_MS: Final = 10_000
 """How long a decision is left to its coordinator before the home of its slot looks after it."""
+RESERVED: Final = ReplyError("ERR keys that begin with \\xff{db99} are the cluster's own")
 DECISION: Final = RECORD + b"decision:"
 """Names of decisions begin with this."""
 COMMITTED: Final = b"C"
@@ -118,7 +119,18 @@ def commands_of(requests: Sequence[Sequence[bytes]]) -> list[bytes]:
 def elsewhere(keys: Sequence[bytes], mask: int) -> Callable[[bytes], bool]:
     """Whether a key is in another slot than these; `mask`: slots of the cluster less one."""
     number = slot_of(keys[0], mask)
-    return lambda key: slot_of(key, mask) != number
+
+    def is_elsewhere(key: bytes) -> bool:
+        check_name(key)
+        return slot_of(key, mask) != number
+
+    return is_elsewhere
+
+
+def check_name(key: bytes) -> None:
+    """Raises CommandError for a key that the cluster keeps for itself."""
+    if key.startswith(RECORD):
+        raise CommandError(RESERVED)
 
 
 # -- one slot
@@ -146,7 +158,7 @@ def _exec(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return (), [Outcome.ELSEWHERE, away.key]
     except Stopped:
         return (), [Outcome.TOO_LONG]
-    return scratch.changes, [Outcome.DONE, replies]
+    return scratch.changes, [Outcome.DONE, replies, _flat(scratch.said)]
 
 
 # -- several slots: hold (L1)
@@ -198,6 +210,7 @@ def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
             return (), [Outcome.CHANGED]
     then: dict[bytes, list[tuple[Any, int]]] = {key: [] for key in keys}
     replies: list[Reply] = []
+    said: list[Reply] = []
     if kind == b"R":
         scratch = Scratch(cells, now, elsewhere(keys, reader.number()))
         try:
@@ -210,6 +223,7 @@ def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
             return (), [Outcome.TOO_LONG]
         for key, body, deadline in scratch.travelling():
             then.setdefault(key, []).append((body, deadline))
+        said = _flat(scratch.said)
     else:
         for key, content in reader.pairs():
             then[key] = list(unpacked(content))
@@ -219,7 +233,23 @@ def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         held = _held_at(cells, key)
         deadline = held.deadline if held is not None else cell[2] if cell is not None and cell[1] is not None else 0
         changes.append((key, holding(process, ticket, deadline, bodies), HELD))
-    return changes, [Outcome.DONE, replies]
+    return changes, [Outcome.DONE, replies, said]
+
+
+def _flat(said: Sequence[tuple[int, bytes, bytes]]) -> list[Reply]:
+    return [item for message in said for item in message]
+
+
+def messages_of(items: Any) -> list[tuple[int, bytes, bytes]]:
+    """What commands have said, as it is answered: kind, channel, message. Raises ValueError for what is none."""
+    if type(items) is not list or len(items) % 3:
+        raise ValueError("not messages")
+    found = list(zip(items[::3], items[1::3], items[2::3], strict=True))
+    if not all(
+        (type(kind), type(name), type(text)) == (int, bytes, bytes) and 0 <= kind <= 2 for kind, name, text in found
+    ):
+        raise ValueError("not messages")
+    return found
 
 
 def _held_at(cells: Cells, key: bytes) -> Held | None:

@@ -36,7 +36,7 @@ class Occupied(BaseException):
 class Scratch(Mapping[bytes, Cell]):
     """For the commands of one transaction or script; `changes` are all that they have made, in order."""
 
-    __slots__ = ("_cells", "_elsewhere", "_now", "_own", "_patches", "at_leisure", "changes")
+    __slots__ = ("_cells", "_elsewhere", "_now", "_own", "_patches", "at_leisure", "changes", "said")
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class Scratch(Mapping[bytes, Cell]):
         """`elsewhere`: whether a key is of other cells; without it that is seen to by `cells`."""
         self.at_leisure = at_leisure
         """Nobody waits for the commands but who has asked for them: they may take their time."""
+        self.said: list[tuple[int, bytes, bytes]] = cells.said if isinstance(cells, Scratch) else []
+        """Messages that are to be published once it has happened: kind, channel, message."""
         self._cells = cells
         self._now = now
         self._elsewhere = elsewhere

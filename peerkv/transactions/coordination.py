@@ -81,6 +81,8 @@ class Work:
     """When it is given up if it is not decided."""
     at_leisure: bool = False
     """It takes so long that it is run in a thread of its own."""
+    said: Sequence[tuple[int, bytes, bytes]] = ()
+    """Messages to be published once it has happened, as of the last run: kind, channel, message."""
     attempt: _Attempt | None = None
     """The last one."""
 
@@ -131,8 +133,9 @@ class _InOneSlot(Sink):
         match self.replies[0]:
             case ReplyError() as error:
                 self.answer(error)
-            case [Outcome.DONE, replies]:
+            case [Outcome.DONE, replies, said]:
                 self.answer(replies)
+                self.transactions.say(asked.messages_of(said))
             case [Outcome.CHANGED]:
                 self.answer(NULL_ARRAY)
             case [Outcome.ELSEWHERE, bytes(key)]:
@@ -160,6 +163,7 @@ class _Looking(Mapping[bytes, Cell]):
         what else they look at is wanted, too, and what they have done does not count."""
 
     def get(self, key: bytes, default: Any = None, /) -> Any:
+        asked.check_name(key)
         handed = self._handed.get(key)
         if handed is not None:
             self.seen[key], cell = handed
@@ -200,15 +204,19 @@ class _Over(Exception):
 
 
 class _Once:
-    """Passes on what it is told first."""
+    """Passes on what it is told first; what the commands have said is published then."""
 
-    def __init__(self, answer: Callable[[Reply], None]) -> None:
+    def __init__(self, transactions: Transactions, work: Work, answer: Callable[[Reply], None]) -> None:
+        self._transactions = transactions
+        self._work = work
         self._answer: Callable[[Reply], None] | None = answer
 
     def __call__(self, reply: Reply) -> None:
         answer, self._answer = self._answer, None
         if answer is not None:
             answer(reply)
+            if isinstance(reply, list):
+                self._transactions.say(self._work.said)
 
 
 class Transactions:
@@ -219,6 +227,8 @@ class Transactions:
         """Tickets of the transactions under way; nobody else need settle those."""
         self.committed = self.aborted = self.retried = 0
         self.under_way = 0
+        self.publish: Callable[[int, bytes, bytes, Sink | None, int], None] = lambda *_: None
+        """Sends a message to subscribers; set by the pipeline."""
         self.jobs: list[Job] = []
         """For the node to take."""
         self.running = 0
@@ -247,6 +257,11 @@ class Transactions:
         else:
             self.begin(work, answer)
 
+    def say(self, said: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """It has happened: publish what its commands have said."""
+        for kind, channel, message in said:
+            self.publish(kind, channel, message, None, 0)
+
     def begin(self, work: Work, answer: Callable[[Reply], None]) -> None:
         """Likewise, of what is not in one slot, or takes long."""
         if self.under_way >= UNDER_WAY_MAX:
@@ -256,7 +271,7 @@ class Transactions:
         self._operations.start(self._clock.now, self._run(work, answer))
 
     def _run(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
-        answer = _Once(answer)
+        answer = _Once(self, work, answer)
         try:
             yield from self._transact(work, answer)
         except _Over as over:
@@ -331,6 +346,7 @@ class Transactions:
         for number, of_slot in by_slot.items():
             self._home.change_alone(number, of_slot)
         answer(replies)
+        self.say(work.said)
         return True
 
     def _without_keys(self, work: Work, answer: Callable[[Reply], None]) -> bool:
@@ -494,6 +510,7 @@ class Transactions:
         outcomes = yield from self._hold(attempt, asks, one_by_one=waits)
         self._give_way(attempt, outcomes, work)
         replies: list[Reply] = [None] * len(work.requests)
+        work.said = [message for outcome in outcomes.values() for message in asked.messages_of(outcome[2])]
         for number, outcome in outcomes.items():
             for index, reply in zip(places.get(number, ()), outcome[1], strict=True):
                 replies[index] = reply
@@ -669,6 +686,7 @@ def _run_on(looking: _Looking, work: Work, now: int) -> tuple[list[Reply], list[
     scratch = Scratch(looking, now, at_leisure=work.at_leisure)
     try:
         replies = [run_on(scratch, request, now) for request in work.requests]
+        work.said = scratch.said
         return replies, [] if looking.unknown else scratch.travelling()
     except Exception:
         if not looking.unknown:

@@ -9,6 +9,7 @@ from peerkv.agreement.operation import (
     CellAnswers,
     Count,
     Counts,
+    CountSubscribers,
     EpochAccept,
     EpochPrepare,
     EpochPromise,
@@ -26,6 +27,7 @@ from peerkv.agreement.operation import (
     ReadCells,
     Refused,
     RunReads,
+    Subscribers,
     fits,
 )
 from peerkv.agreement.turn import Accepts
@@ -64,6 +66,8 @@ EXAMPLES: list[Message] = [
     RunReads(5, [[b"GET", b"k"]]),
     Ran([-1], [None]),
     Missed(Accepts([(7, [[1 << 14 | 1], [5], [b"k"], [("keep",)], [9], ["OK"]])], {}, {7: 1}, awaited=False), 5, 6),
+    CountSubscribers(0, [b"c"]),
+    Subscribers([3]),
 ]
 RUBBISH: list[Any] = [
     None,

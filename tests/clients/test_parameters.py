@@ -107,6 +107,7 @@ def test_every_live_setting_can_be_changed_and_no_other(alone: Alone) -> None:
     settings = alone.node.settings
     for name, value, setting in (
         ("client-output-buffer-limit", "normal 3000000 0 0", "client_output_bytes_max"),
+        ("client-output-buffer-limit", "pubsub 3000000 0 0", "pubsub_output_bytes_max"),
         ("timeout", "7", "client_timeout"),
         ("maxmemory-clients", "3mb", "clients_bytes_max"),
         ("maxclients", "33", "clients_max"),
@@ -145,8 +146,8 @@ LIVE_LEFT = set(LIVE)
         ("maxmemory-clients", "0", "between 1048576"),
         ("maxmemory-clients", "5%", "memory value"),
         ("client-output-buffer-limit", "normal 0 0 0", "between 1048576"),
-        ("client-output-buffer-limit", "normal 5mb 1 1", "only a hard limit"),
-        ("client-output-buffer-limit", "pubsub 5mb 1 1", "only a hard limit"),
+        ("client-output-buffer-limit", "normal 5mb 1 1", "only hard limits"),
+        ("client-output-buffer-limit", "pubsub 5mb 1 1", "only hard limits"),
         ("client-output-buffer-limit", "nobody 0 0 0", "Invalid client class"),
         ("tcp-keepalive", "0", "between 1 and 32767"),
         ("slowlog-max-len", "99999999", "between 0 and"),
