@@ -148,6 +148,7 @@ def test_an_answer_fits_its_question() -> None:
         EpochAccept: EpochPromise,
         Progress: Progressed,
         RunReads: Ran,
+        CountSubscribers: Subscribers,
     }
     for question in EXAMPLES:
         for answer in EXAMPLES:

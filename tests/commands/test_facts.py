@@ -244,6 +244,8 @@ def test_keys_are_where_redis_finds_them(theirs: Theirs, facts: Facts) -> None:
         request = written(facts, rng)
         if len(request) > 2 and rng.random() < 0.2:
             request = request[: rng.randrange(2, len(request) + 1)]
+        if len(request) == 1:
+            continue  # Redis 7.0 wants more for GETKEYS, 7.2 does not
         for subcommand in (b"GETKEYS", b"GETKEYSANDFLAGS"):
             ours, other = ask(subcommand, *request), theirs.ask(b"COMMAND", subcommand, *request)
             assert unordered(ours) == unordered(other) or same(ours, other), request
