@@ -40,6 +40,7 @@ bench: $(STAMP)
 
 sim: $(STAMP)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS)
+	$(BIN)/python -m tests.sim --transactions --seeds $(SEEDS) --jobs $(JOBS) --slots 256 --seconds 30
 	$(BIN)/python -m tests.sim --loss --seeds $(SEEDS) --jobs $(JOBS) --slots 256 --seconds 30
 
 soak: $(STAMP)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from math import inf
 from random import Random
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from peerkv.resp import Reply, ReplyError
 from tests.sim.clients import Request
@@ -17,15 +17,6 @@ from tests.sim.history import EXPIRY_EARLY_S, EXPIRY_SLACK_S
 from tests.sim.jobs import Answer, Caller, Job, Outcome, asked, transaction
 
 Steps: TypeAlias = Generator[list[Request] | float, list[Answer], Outcome]
-
-
-class Features(NamedTuple):
-    """What there is to be tried."""
-
-    multi: bool = True
-    scripts: bool = True
-    apart: bool = True
-    """Keys of several slots in one transaction or command."""
 
 
 class Kept(Protocol):
@@ -36,7 +27,7 @@ class Kept(Protocol):
     def prepare(self) -> list[Request]:
         """What sets it up, in one transaction."""
 
-    def change(self, caller: Caller, features: Features) -> Job: ...
+    def change(self, caller: Caller, *, atomic: bool) -> Job: ...
 
     def look(self) -> list[Request]:
         """Reads that say all of it, to be made at one moment; each of them is of the key behind its name."""
@@ -48,10 +39,12 @@ class Kept(Protocol):
         """What cannot be after all."""
 
 
-def looked(caller: Caller, kept: Kept, features: Features) -> Steps:
-    """See it as it is at one moment: by MULTI, or by a script."""
+def looked(caller: Caller, kept: Kept, *, atomic: bool) -> Steps:
+    """See it as it is at one moment: by MULTI, by a script, or by MGET."""
     reads = kept.look()
-    if features.scripts and caller.rng.random() < 0.3:
+    if atomic and caller.rng.random() < 0.3 and {read[0] for read in reads} == {b"GET"}:
+        return asked(caller, (b"MGET", *(read[1] for read in reads)))
+    if caller.rng.random() < 0.3:
         return asked(caller, script(READ, [read[1] for read in reads], *_spelled(reads)))
     return transaction(caller, reads)
 
@@ -126,12 +119,12 @@ class Bank:
     def look(self) -> list[Request]:
         return [(b"GET", key) for key in self.keys]
 
-    def change(self, caller: Caller, features: Features) -> Job:
+    def change(self, caller: Caller, *, atomic: bool) -> Job:
         one, other = caller.rng.sample(self.keys, 2)
         amount = b"%d" % caller.rng.randint(1, 30)
         move: list[Request] = [(b"DECRBY", one, amount), (b"INCRBY", other, amount)]
         way = caller.rng.random()
-        if way < 0.3 and features.scripts:
+        if way < 0.3:
             yield from asked(caller, script(TRANSFER, [one, other], amount))
         elif way < 0.5:
             yield from transaction(caller, move)
@@ -169,7 +162,7 @@ class Tokens:
     def look(self) -> list[Request]:
         return [(b"LRANGE", key, b"0", b"-1") for key in self.keys]
 
-    def change(self, caller: Caller, features: Features) -> Job:
+    def change(self, caller: Caller, *, atomic: bool) -> Job:
         source, target = (caller.rng.choice(self.keys) for _ in range(2))
         ends = (caller.rng.choice((b"LEFT", b"RIGHT")) for _ in range(2))
         moves: tuple[Request, ...] = ((b"LMOVE", source, target, *ends), (b"RPOPLPUSH", source, target))
@@ -205,7 +198,7 @@ class Members:
     def look(self) -> list[Request]:
         return [*((b"SMEMBERS", key) for key in (*self.keys, self.all)), (b"SCARD", self.none)]
 
-    def change(self, caller: Caller, features: Features) -> Job:
+    def change(self, caller: Caller, *, atomic: bool) -> Job:
         rng = caller.rng
         requests: tuple[Request, ...] = (
             (b"SMOVE", *rng.sample(self.keys, 2), rng.choice(self.MEMBERS)),
@@ -248,7 +241,7 @@ class Hat:
     def look(self) -> list[Request]:
         return [(b"GET", key) for key in self.keys]
 
-    def change(self, caller: Caller, features: Features) -> Job:
+    def change(self, caller: Caller, *, atomic: bool) -> Job:
         one, other = caller.rng.sample(self.keys, 2)
         names: tuple[bytes, ...] = (b"RENAME", b"RENAMENX")
         # Within MULTI "no such key" is a reply among others.
@@ -287,18 +280,20 @@ class Pairs:
     def look(self) -> list[Request]:
         return [(b"GET", key) for key in self.keys]
 
-    def change(self, caller: Caller, features: Features) -> Job:
+    def change(self, caller: Caller, *, atomic: bool) -> Job:
         way = caller.rng.random()
         if way < 0.2:
             yield from self._claim(caller)
+        elif way < 0.3 and atomic:
+            yield from asked(caller, (b"DEL", *self.keys))
         elif way < 0.3:
             yield from transaction(caller, [(b"DEL", key) for key in self.keys])
         elif way < 0.5:
             yield from self._watch(caller)
         else:
-            yield from self._set(caller, features)
+            yield from self._set(caller, atomic=atomic)
 
-    def _set(self, caller: Caller, features: Features) -> Steps:
+    def _set(self, caller: Caller, *, atomic: bool) -> Steps:
         rng, value = caller.rng, caller.name()
         seconds = rng.choice((inf, 0.05, 0.3, 2.0))
         milliseconds = b"%d" % (0 if seconds == inf else 1000 * seconds)
@@ -310,7 +305,9 @@ class Pairs:
         commands = rng.choice(ways)
         if seconds != inf:
             commands = [*commands, *((b"PEXPIRE", key, milliseconds) for key in self.keys)]
-        if features.scripts and rng.random() < 0.3:
+        if atomic and seconds == inf:
+            outcome = yield from asked(caller, (b"MSET", one, value, other, value))
+        elif rng.random() < 0.3:
             outcome = yield from asked(caller, script(SET_BOTH, self.keys, value, milliseconds))
         else:
             outcome = yield from transaction(caller, commands)

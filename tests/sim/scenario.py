@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from random import Random
 from typing import Any, Final
+from unittest.mock import patch
 
 from peerkv.agreement import handout, home, journal
 from peerkv.commands.table import find, keys_of
@@ -23,7 +24,7 @@ from tests.sim.clients import NOTHING_DONE, Client, Request, Scanner, operations
 from tests.sim.history import GaveUp, Operation, histories, violation
 from tests.sim.jobs import Outcome, Worker
 from tests.sim.strikes import Strikes
-from tests.sim.transactions import Transactions, present
+from tests.sim.transactions import Transactions
 from tests.sim.world import FOLLOW_LEAST, SLOTS, Connection, Host, World
 
 CLIENTS: Final = 6
@@ -94,8 +95,10 @@ class Scenario:
         self.world.forget_after = FORGET_AFTER_S
         self.strikes = Strikes(self)
         self.transactions: Transactions | None = None
-        if crowded or (seed % 2 == 0 and present().multi and not self.flushes):
-            self.transactions = Transactions(Random(seed), present(), few=crowded)
+        self.atomic = crowded and seed % 2 == 1
+        """MGET, MSET and DEL are transactions."""
+        if crowded or (seed % 2 == 0 and not self.flushes):
+            self.transactions = Transactions(Random(seed), few=crowded, atomic=self.atomic)
 
     def connect(self, rng: Random, favourite: str = "") -> Connection | None:
         """A client's connection to that node if it can be, or to any."""
@@ -196,7 +199,8 @@ class Scenario:
     def _place(self) -> dict[str, Any]:
         """A node's place among the others."""
         rng = self.world.rng
-        return {"zone": rng.choice("abc"), "weight": rng.choice((1, 1, 2, 5))} if self.placed else {}
+        place = {"zone": rng.choice("abc"), "weight": rng.choice((1, 1, 2, 5))} if self.placed else {}
+        return {**place, "atomic_multi_key": self.atomic}
 
     def _judge(self, keys: tuple[bytes, ...], history: list[Operation]) -> None:
         try:
@@ -522,11 +526,8 @@ def run_seed(seed: int, seconds: float, slots: int = SLOTS, *, tracing: bool = F
 @contextlib.contextmanager
 def _sooner() -> Iterator[None]:
     """What a node that has died may have decided is not remembered for as long as in the world."""
-    before, settling.ABORT_KEPT_MS = settling.ABORT_KEPT_MS, ABORT_KEPT_MS
-    try:
+    with patch.object(settling, "ABORT_KEPT_MS", ABORT_KEPT_MS):
         yield
-    finally:
-        settling.ABORT_KEPT_MS = before
 
 
 @contextlib.contextmanager

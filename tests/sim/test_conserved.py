@@ -10,7 +10,7 @@ import pytest
 
 from peerkv.resp import Reply, ReplyError
 from tests.sim.clients import Request
-from tests.sim.conserved import Bank, Features, Hat, Kept, Members, Pairs, Tokens, looked, watched
+from tests.sim.conserved import Bank, Hat, Kept, Members, Pairs, Tokens, looked, watched
 from tests.sim.jobs import DISCARD, EXEC, LOST, WRONG, Answer, Outcome, asked, read_transaction, transaction
 
 ALL = list(Tokens.TOKENS)
@@ -195,7 +195,7 @@ def test_an_error_that_nobody_expects_is_noticed() -> None:
 def test_a_script_looks_with_what_each_read_wants() -> None:
     """Otherwise LRANGE has no range, and what is looked at is an error."""
     for seed in range(20):
-        request, *_ = next(looked(Hand(seed), Tokens(2), Features()))
+        request, *_ = next(looked(Hand(seed), Tokens(2), atomic=False))
         if request[0] == b"EVAL":
             assert request[2:5] == (b"2", b"tx:tokens:0", b"tx:tokens:1")
             assert request[5:] == (b"3", b"LRANGE", b"0", b"-1") * 2

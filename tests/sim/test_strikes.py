@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from peerkv.commands.transactions import record_key
+from peerkv.store.values.held import HELD, Held
 from tests.sim.scenario import Scenario
 from tests.sim.world import Link, World
 
@@ -45,3 +47,17 @@ def test_strikes_kill_stop_and_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.problems == []
     for word in ("is killed", "stand still", "is cut off"):
         assert any(word in fault for fault in result.faults), result.faults
+
+
+def test_what_is_left_of_a_transaction_is_no_health() -> None:
+    """A key that is held would keep others waiting, a record would be kept for ever."""
+    scenario = Scenario(2, 1.0, 256, crowded=True)
+    assert scenario.run().problems == []
+    node = scenario.world.hosts["db1"].node
+    assert node is not None
+    cells = node.view.copies.cells[7]
+    for key, value in ((b"key", Held(b"value", 0, 1, 7, ())), (record_key(node.process, 7), b"A")):
+        dict.__setitem__(cells, key, (1, value, HELD))
+        assert [repr(key) in problem for problem in scenario._left_of_transactions()] == [True]
+        dict.__delitem__(cells, key)
+    assert scenario._left_of_transactions() == []

@@ -12,7 +12,6 @@ import pytest
 
 from peerkv.resp import Replies, Reply, encode_request
 from tests.sim.clients import Request
-from tests.sim.conserved import Features
 from tests.sim.jobs import DISCARD, EXEC, LOST, MULTI, WRONG, Answer, Job
 from tests.sim.transactions import Transactions
 
@@ -30,7 +29,7 @@ class Terminal:
         self.problems = load.problems
         self.refusals = load.refusals
         self.waits_until = 0.0
-        self.loses = 0.003
+        self.loses = 0.01
         """Of what it sends so much has no answer, as the connection is lost."""
         self._sent = self._connections = 0
         self._job: Job | None = None
@@ -180,7 +179,7 @@ class Stale(Terminal):
 
 def run(port: int, terminal: type[Terminal], seed: int = 1) -> Transactions:
     rng = Random(seed)
-    load = Transactions(rng, Features(), few=True)
+    load = Transactions(rng, few=True, atomic=True)
     clients = [terminal(load, port, number) for number in range(CLIENTS)]
     clients[0].exchange([(b"FLUSHALL",)])
     for client in clients:

@@ -6,15 +6,13 @@ kept     what must be whole whoever looks (`conserved`)
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final
 
-from peerkv.commands.table import find
 from peerkv.resp import Reply, ReplyError
 from tests.sim.clients import Request
-from tests.sim.conserved import Features, Kept, Steps, kept_things, looked, of_script, script, watched
+from tests.sim.conserved import Kept, Steps, kept_things, looked, of_script, script, watched
 from tests.sim.jobs import (
     DISCARD,
     EXEC,
@@ -36,15 +34,6 @@ SLOTS_APART: Final = (b"tx:list:%d:%%d", 6, 3)
 """Names of lists; how many there are, and with few; ..."""
 ONE_SLOT: Final = (b"{tx}:%d:%%d", 3, 2)
 """... and of those in one slot."""
-
-
-def present() -> Features:
-    """What the program can do."""
-    return Features(
-        multi=find(b"MULTI") is not None,
-        scripts=find(b"EVAL") is not None,
-        apart=importlib.util.find_spec("peerkv.transactions") is not None,
-    )
 
 
 def _all(key: bytes) -> Request:
@@ -72,10 +61,10 @@ return {ids, redis.call('LRANGE', key, 0, -1), key}
 class Transactions:
     """A load of such clients, and what came of it."""
 
-    def __init__(self, rng: Random, features: Features, *, few: bool = False) -> None:
-        """`few`: keys, so that clients meet."""
+    def __init__(self, rng: Random, *, few: bool = False, atomic: bool = False) -> None:
+        """`few`: keys, so that clients meet. `atomic`: MGET, MSET and DEL are of one moment, too (atomic_multi_key)."""
         self.rng = rng
-        self.features = features
+        self.atomic = atomic
         self.few = few
         self.problems: list[str] = []
         self.refusals: list[str] = []
@@ -85,14 +74,16 @@ class Transactions:
         self.aborted = 0
         self.lists: dict[bytes, None] = {}
         """All that were ever named."""
-        self.kept: list[Kept] = kept_things(rng, few=few) if features.apart else []
+        self.kept: list[Kept] = kept_things(rng, few=few)
+        self._loaded: dict[bytes, bytes] = {}
+        """Scripts that every node must know, and their digests."""
         self._ready: set[str] = set()
         """Kept things that are set up."""
 
     def job(self, caller: Caller) -> Job:
         """What a client does next."""
         rng = caller.rng
-        if self.kept and rng.random() < 0.45:
+        if rng.random() < 0.45:
             return self._on_kept(caller, rng.choice(self.kept))
         return self._on_lists(caller)
 
@@ -104,9 +95,9 @@ class Transactions:
             if outcome.done:
                 self._ready.add(kept.name)
         elif caller.rng.random() < 0.6:
-            yield from kept.change(caller, self.features)
+            yield from kept.change(caller, atomic=self.atomic)
         else:
-            outcome = yield from looked(caller, kept, self.features)
+            outcome = yield from looked(caller, kept, atomic=self.atomic)
             self._saw(kept, outcome)
 
     def _saw(self, kept: Kept, outcome: Outcome) -> None:
@@ -128,7 +119,7 @@ class Transactions:
     def _some(self, caller: Caller, least: int, most: int) -> list[bytes]:
         """Lists that are in use."""
         rng, era = caller.rng, int(caller.now() / ERA_S)
-        apart = self.features.apart and rng.random() < 0.85
+        apart = rng.random() < 0.85
         name, many, few = SLOTS_APART if apart or most == 1 else ONE_SLOT
         names = [name % era % number for number in range(few if self.few else many)]
         if apart and rng.random() < 0.3:
@@ -138,14 +129,10 @@ class Transactions:
         return found
 
     def _on_lists(self, caller: Caller) -> Job:
-        features = self.features
-        ways: list[Callable[[Caller], Job]] = [self._single, self._single]
-        if features.multi:
-            ways += [self._several, self._several, self._several, self._read, self._watch, self._watch, self._pipeline]
-        if features.scripts:
-            ways += [self._script]
-        if features.scripts and features.apart:
-            ways += [self._follow]
+        ways: tuple[Callable[[Caller], Job], ...] = (
+            *(self._single, self._single, self._several, self._several, self._several, self._read),
+            *(self._watch, self._watch, self._pipeline, self._script, self._follow),
+        )
         yield from caller.rng.choice(ways)(caller)
 
     def _enter(
@@ -289,10 +276,22 @@ class Transactions:
                 read_transaction(caller, outcome, commands, own)
                 self._enter_several(caller, "MULTI in a pipeline", name, keys, commands, outcome)
 
+    def _scripted(self, caller: Caller, request: Request) -> Steps:
+        """EVAL, or by its digest what any node was told."""
+        text = request[1]
+        if text not in self._loaded and caller.rng.random() < 0.1:
+            outcome = yield from asked(caller, (b"SCRIPT", b"LOAD", text))
+            digest = outcome.replies[0] if outcome.done else None
+            if isinstance(digest, bytes):
+                self._loaded[text] = digest
+        if text in self._loaded and caller.rng.random() < 0.5:
+            request = (b"EVALSHA", self._loaded[text], *request[2:])
+        return (yield from asked(caller, request))
+
     def _script(self, caller: Caller) -> Job:
         name, keys = caller.name(), self._some(caller, 2, 4)
-        declared = caller.rng.randint(1, len(keys)) if self.features.apart else len(keys)
-        outcome = yield from asked(caller, script(APPEND, keys[:declared], name, *keys[declared:]))
+        declared = caller.rng.randint(1, len(keys))
+        outcome = yield from self._scripted(caller, script(APPEND, keys[:declared], name, *keys[declared:]))
         reads = dict(zip(keys, of_script(outcome), strict=True)) if outcome.done else {}
         self._enter(caller, "EVAL", name, outcome, keys, reads)
 
@@ -301,7 +300,7 @@ class Transactions:
         name, (key, *others) = caller.name(), self._some(caller, 3, 4)
         if not others:
             return
-        outcome = yield from asked(caller, script(FOLLOW, [key], name, *others))
+        outcome = yield from self._scripted(caller, script(FOLLOW, [key], name, *others))
         if outcome.done:
             seen, ids, other = of_script(outcome)
             assert isinstance(other, bytes), "one of its arguments"
