@@ -247,6 +247,7 @@ class Dispatcher:
         self.channels = Channels(services, view, self._push, self._cut_off)
         self.queueing.publish = transactions.publish = self.channels.publish
         self._whole = Whole(services, view, replica, coordinator, rng, self.queueing.scripts, self.channels)
+        transactions.list_keys = self._whole.matching
         self._pause: tuple[float, bool] | None = None
         """Until when clients are paused, and whether only in what writes."""
         self._awaits_unpause = False

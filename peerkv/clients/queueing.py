@@ -12,7 +12,7 @@ from peerkv.agreement.view import View
 from peerkv.clients.scripts import Scripts
 from peerkv.clients.session import CHANNELS, SHARDS, Queue, Services, Session
 from peerkv.commands.access import database
-from peerkv.commands.running import RUNNABLE, prepared, row_of
+from peerkv.commands.running import is_runnable, prepared, row_of
 from peerkv.commands.table import CHANCE_BYTES, Command, Kind, find, find_part, keys_of, subcommand_of
 from peerkv.commands.transactions import look_request
 from peerkv.resp import OK, CommandError, Reply, ReplyError
@@ -93,7 +93,7 @@ class Queueing:
             return ReplyError("ERR Command not allowed inside a transaction")
         if row.group == "pubsub" and row.name not in PUBLISHING:
             return ReplyError(f"ERR '{row.name}' cannot be part of a transaction")
-        if row.kind is Kind.CLUSTER:
+        if row.kind is Kind.CLUSTER and not is_runnable(row):
             return ReplyError(f"ERR '{row.name}' concerns every slot and cannot be part of a transaction")
         if len(queue.commands) >= COMMANDS_MAX or queue.size + sum(map(len, request)) > BYTES_MAX:
             return ReplyError(f"ERR a transaction has at most {COMMANDS_MAX} commands of {BYTES_MAX} bytes in all")
@@ -160,7 +160,7 @@ class Queueing:
             now = self._services.clock.now
             self._operations.start(now, self._execute_scripts(session, queue, watched, sink, index))
             return
-        ready = [self.prepared(*entry) for entry in queue.commands if entry[0].kind in RUNNABLE]
+        ready = [self.prepared(*entry) for entry in queue.commands if is_runnable(entry[0])]
         self._execute(session, queue, ready, watched, sink, index)
 
     def _execute_scripts(
@@ -170,7 +170,7 @@ class Queueing:
         for row, request, number in queue.commands:
             if row.kind is Kind.SCRIPT:
                 ready.append((yield from self.scripts.ready(row, request, number)))
-            elif row.kind in RUNNABLE:
+            elif is_runnable(row):
                 ready.append(self.prepared(row, request, number))
         self._execute(session, queue, ready, watched, sink, index)
 
@@ -222,7 +222,7 @@ class Queueing:
                 said.append((len(found), request))
                 found.append(None)
             else:
-                found.append(next(of_cells) if row.kind in RUNNABLE else self._run_session(session, row, request))
+                found.append(next(of_cells) if is_runnable(row) else self._run_session(session, row, request))
         if not said:
             sink.deliver(index, found)
             return

@@ -43,6 +43,8 @@ SCAN_ORDER_BITS: Final = 30
 CURSOR_MAX: Final = (1 << 64) - 1
 LIST_COUNT: Final = 10_000
 """The most keys that one SCAN returns."""
+LISTED_MAX: Final = 100_000
+"""Keys that KEYS lists in a transaction or a script."""
 KEYS_COUNT: Final = 1000
 """Keys that KEYS looks at at a time."""
 RANDOM_COUNT: Final = 16
@@ -148,6 +150,24 @@ class Whole:
                     return error
                 numbers = [number for number, reply in zip(numbers, replies, strict=True) if reply == FLUSH_KEYS]
         return OK
+
+    def matching(self, pattern: bytes, database: int) -> Asking[Sequence[bytes] | ReplyError]:
+        """The keys of a database that match, for commands that are run together with others."""
+        if len(pattern) > PATTERN_BYTES_MAX:
+            return PATTERN_TOO_LONG
+        matches = matcher(pattern)
+        found: list[bytes] = []
+        slot = start = 0
+        try:
+            while slot < len(self._view.slots):
+                keys, slot, start = yield from list_keys(self._view, self._replica, slot, start, KEYS_COUNT)
+                found += filter(matches, _of_database(keys, database))
+                if len(found) > LISTED_MAX:
+                    return ReplyError(f"ERR nothing was done: KEYS among others lists at most {LISTED_MAX} keys")
+                yield Pause(0.0)  # others have their turn
+        except Unanswered:
+            return self._unanswered()
+        return found
 
     def _keys(self, session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         if len(request[1]) > PATTERN_BYTES_MAX:

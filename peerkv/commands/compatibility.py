@@ -6,7 +6,8 @@ from typing import Final
 
 from peerkv.commands.facts import Facts
 
-_SCRIPT: Final = "500 million steps of Lua's machine (about 5 s) and 256 MiB at most; no KEYS, SCAN, DBSIZE, FLUSHALL"
+_LISTED: Final = "keys that KEYS lists are not of one moment"
+_SCRIPT: Final = f"500 million steps of Lua's machine (some seconds) and 256 MiB at most; no SCAN, FLUSHALL; {_LISTED}"
 _WHOLE_CLUSTER: Final = "means the whole cluster, slot by slot, and is no snapshot"
 _LENGTH: Final = "a string is at most 64 MiB long"
 _STORED: Final = "a result of at most 64 MiB"
@@ -78,7 +79,7 @@ DIFFERS: Final[dict[str, str]] = {
     "memory|usage": "the memory that it takes here, on one node",
     "mget": _PARTS,
     "mset": _PARTS,
-    "multi": "commands that concern every slot (KEYS, SCAN, DBSIZE, FLUSHALL, ...) cannot be queued",
+    "multi": f"SCAN, DBSIZE, FLUSHALL and others that concern every slot cannot be queued; {_LISTED}",
     "object|encoding": "as Redis would hold what is there now; what has once been large may still be so there",
     "object|freq": "always an error: nothing is evicted by its use",
     "object|idletime": "always 0: nobody notes when a key is read",

@@ -28,6 +28,16 @@ RUNNABLE: Final = frozenset((Kind.READ, Kind.WRITE, Kind.SPREAD, Kind.SCRIPT))
 """Kinds of commands that are functions of cells."""
 
 
+KEYS: Final = "keys"
+"""The one that is no function of cells and can be run among others: they are listed for it, which is no part of what
+happens at one moment."""
+
+
+def is_runnable(row: Command) -> bool:
+    """Whether a command can be run on a scratch."""
+    return row.kind in RUNNABLE or row.name == KEYS
+
+
 def row_of(request: Sequence[bytes]) -> Command | ReplyError:
     """The command that a request means, or what is said to one that means none or has too few or too many arguments.
     Of a subcommand, too, if the command is a function of cells."""
@@ -48,6 +58,8 @@ def prepared(
 ) -> list[bytes]:
     """A request of `row` (see `row_of`) as it is run: keys as they are held, times in cluster time, which is `skew`
     milliseconds behind wall time, with bytes drawn by `chance` behind it if the command takes such."""
+    if row.name == KEYS:
+        return [*request, b"%d" % database]
     if database:
         request = placed(request, database)
     if row.chance:
@@ -65,6 +77,8 @@ def run_on(scratch: Scratch, request: Sequence[bytes], now: int) -> Reply:
     row = find_part(request[0])
     if row is None:  # prepared by a newer version
         return unknown(request)
+    if row.name == KEYS:
+        return list(scratch.matching(request[1], int(request[2])))
     if row.spread is None:
         return _run_one(scratch, row, request, now)
     parts = row.spread.split(request)

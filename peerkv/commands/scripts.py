@@ -15,7 +15,7 @@ from typing import Final
 
 from peerkv.commands.access import NOT_AN_INTEGER, database
 from peerkv.commands.facts import FACTS, Facts
-from peerkv.commands.running import RUNNABLE, prepared, run_on
+from peerkv.commands.running import is_runnable, prepared, run_on
 from peerkv.commands.slowlog import SLOWLOG
 from peerkv.commands.table import CHANCE_BYTES, RUNS, Command, Effect, Kind, Run, command, find, fits, part
 from peerkv.databases import DATABASES, RECORD, bare_key
@@ -133,7 +133,7 @@ class _Calls:
             return NOT_ALLOWED
         if self.only_reads and "write" in flags:
             return NO_WRITES
-        if row.kind not in RUNNABLE:
+        if not is_runnable(row):
             return self._of_the_connection(row, request)
         ready = prepared(row, request, skew=self._skew, database=self.database, chance=self._draw)
         return run_on(self.scratch, ready, self._now)

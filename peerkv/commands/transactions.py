@@ -21,7 +21,7 @@ from peerkv.ring.keys import slot_of
 from peerkv.scripting import Stopped
 from peerkv.store.cell import Cell, Cells, Change
 from peerkv.store.recent import TICKET_SLOT
-from peerkv.store.scratch import Elsewhere, Occupied, Scratch
+from peerkv.store.scratch import Elsewhere, Occupied, Scratch, Unlisted
 from peerkv.store.values import Collection, Patch, checked, patched
 from peerkv.store.values.held import HELD, Held, Tentative, freeing, holding, packed, unpacked
 
@@ -44,6 +44,8 @@ class Outcome(IntEnum):
     """Another transaction holds a key, which stands behind this."""
     ELSEWHERE = 3
     """A command looks at this key, which is in another slot."""
+    UNLISTED = 5
+    """A command wants all keys that match a pattern, of a database."""
     TOO_LONG = 4
     """A script is not at its end after all that it may take where others wait."""
 
@@ -156,6 +158,8 @@ def _exec(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         replies = [run_on(scratch, command, now) for command in reader.commands()]
     except Elsewhere as away:
         return (), [Outcome.ELSEWHERE, away.key]
+    except Unlisted as unlisted:
+        return (), [Outcome.UNLISTED, unlisted.pattern, unlisted.database]
     except Stopped:
         return (), [Outcome.TOO_LONG]
     return scratch.changes, [Outcome.DONE, replies, _flat(scratch.said)]
@@ -219,7 +223,7 @@ def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
             return (), [Outcome.ELSEWHERE, away.key]
         except Occupied as occupied:
             return (), [Outcome.BUSY, occupied.key]
-        except Stopped:
+        except (Stopped, Unlisted):
             return (), [Outcome.TOO_LONG]
         for key, body, deadline in scratch.travelling():
             then.setdefault(key, []).append((body, deadline))

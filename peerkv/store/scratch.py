@@ -7,7 +7,7 @@ later command looks at what an earlier one has changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 from peerkv.store.cell import Cell, Cells, Change
 from peerkv.store.values import MOVE, OF_ANOTHER, Body, Collection, Patch, Value, patched
@@ -33,10 +33,23 @@ class Occupied(BaseException):
         self.key = key
 
 
+class Unlisted(BaseException):
+    """Likewise: a command wants all keys that match a pattern, in a database."""
+
+    def __init__(self, pattern: bytes, database: int) -> None:
+        super().__init__(pattern, database)
+        self.pattern = pattern
+        self.database = database
+
+
+Listed: TypeAlias = Mapping[tuple[bytes, int], Sequence[bytes]]
+"""Per pattern and database the keys of the cluster that match, as their clients know them."""
+
+
 class Scratch(Mapping[bytes, Cell]):
     """For the commands of one transaction or script; `changes` are all that they have made, in order."""
 
-    __slots__ = ("_cells", "_elsewhere", "_now", "_own", "_patches", "at_leisure", "changes", "said")
+    __slots__ = ("_cells", "_elsewhere", "_now", "_own", "_patches", "at_leisure", "changes", "listed", "said")
 
     def __init__(
         self,
@@ -45,12 +58,14 @@ class Scratch(Mapping[bytes, Cell]):
         elsewhere: Callable[[bytes], bool] | None = None,
         *,
         at_leisure: bool = False,
+        listed: Listed | None = None,
     ) -> None:
         """`elsewhere`: whether a key is of other cells; without it that is seen to by `cells`."""
         self.at_leisure = at_leisure
         """Nobody waits for the commands but who has asked for them: they may take their time."""
         self.said: list[tuple[int, bytes, bytes]] = cells.said if isinstance(cells, Scratch) else []
         """Messages that are to be published once it has happened: kind, channel, message."""
+        self.listed: Listed = cells.listed if isinstance(cells, Scratch) else listed or {}
         self._cells = cells
         self._now = now
         self._elsewhere = elsewhere
@@ -118,6 +133,13 @@ class Scratch(Mapping[bytes, Cell]):
         for body, _ in patches:
             value = patched(value, body)
         self._own[key] = 0, value, patches[-1][1] if value is not None else 0
+
+    def matching(self, pattern: bytes, database: int) -> Sequence[bytes]:
+        """The keys of the whole cluster that match. Raises Unlisted as long as nobody has listed them."""
+        found = self.listed.get((pattern, database))
+        if found is None:
+            raise Unlisted(pattern, database)
+        return found
 
     # -- what they do
 

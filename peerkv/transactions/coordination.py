@@ -31,7 +31,7 @@ from peerkv.resp import NULL_ARRAY, Reply, ReplyError
 from peerkv.scripting import Killed, Stopped
 from peerkv.store.cell import Cell, Change
 from peerkv.store.recent import TICKET_SLOT
-from peerkv.store.scratch import Elsewhere, Scratch
+from peerkv.store.scratch import Elsewhere, Scratch, Unlisted
 from peerkv.store.values.held import Held, Tentative
 
 _Found = TypeVar("_Found")
@@ -77,6 +77,8 @@ class Work:
     """None of the commands changes anything."""
     apart: bool = False
     """Each has the keys that it says, of one slot."""
+    listed: dict[tuple[bytes, int], Sequence[bytes]] = field(default_factory=dict)
+    """Keys that were listed for its commands."""
     until: float = inf
     """When it is given up if it is not decided."""
     at_leisure: bool = False
@@ -144,6 +146,9 @@ class _InOneSlot(Sink):
                 self.transactions.begin(work, self.answer)
             case [Outcome.TOO_LONG]:
                 work.at_leisure, work.apart = True, False
+                self.transactions.begin(work, self.answer)
+            case [Outcome.UNLISTED, *_]:
+                work.apart = False
                 self.transactions.begin(work, self.answer)
             case _:
                 self.answer(ReplyError("ERR internal fault: the home of a slot gave no answer to a transaction"))
@@ -229,6 +234,8 @@ class Transactions:
         self.under_way = 0
         self.publish: Callable[[int, bytes, bytes, Sink | None, int], None] = lambda *_: None
         """Sends a message to subscribers; set by the pipeline."""
+        self.list_keys: Callable[[bytes, int], Asking[Sequence[bytes] | ReplyError]] | None = None
+        """The keys of the cluster that match a pattern, in a database; set by the pipeline."""
         self.jobs: list[Job] = []
         """For the node to take."""
         self.running = 0
@@ -308,6 +315,8 @@ class Transactions:
             except Elsewhere as elsewhere:
                 work.keys[elsewhere.key] = None
                 work.apart = False
+            except Unlisted as unlisted:
+                yield from self._list(work, unlisted)
             except _Again as again:
                 self.retried += 1
                 waits = True
@@ -316,6 +325,14 @@ class Transactions:
             else:
                 return
         raise _Over(TRY_AGAIN)
+
+    def _list(self, work: Work, unlisted: Unlisted) -> Operation:
+        """List keys for its commands, before they are run anew."""
+        assert self.list_keys is not None, "the pipeline has set it"
+        found = yield from self.list_keys(unlisted.pattern, unlisted.database)
+        if isinstance(found, ReplyError):
+            raise _Over(found)
+        work.listed[unlisted.pattern, unlisted.database] = found
 
     # -- where nobody else is to be asked
 
@@ -331,7 +348,7 @@ class Transactions:
             return True
         try:
             replies, changes = _run_on(looking, work, now)
-        except Stopped:
+        except (Stopped, Unlisted):
             return False
         except Exception as error:
             answer(fault(work.requests[0], error))
@@ -357,6 +374,8 @@ class Transactions:
             replies, _ = _run_on(looking, work, now)
         except Stopped:
             work.at_leisure, work.apart = True, False
+            return False
+        except Unlisted:
             return False
         if looking.unknown:
             self._learn(work, list(looking.unknown))
@@ -526,7 +545,7 @@ class Transactions:
             looking = _Looking(self._view, now, handed, own=False)
             try:
                 replies, changes = yield from self._run_commands(looking, work, now)
-            except (_Again, _Over):
+            except (_Again, _Over, Unlisted):
                 self._abort(attempt)
                 raise
             if not looking.unknown:
@@ -683,7 +702,7 @@ class Transactions:
 
 def _run_on(looking: _Looking, work: Work, now: int) -> tuple[list[Reply], list[Change]]:
     """What the commands answer and change; nothing of that counts where `looking.unknown` says so. Raises Stopped."""
-    scratch = Scratch(looking, now, at_leisure=work.at_leisure)
+    scratch = Scratch(looking, now, at_leisure=work.at_leisure, listed=work.listed)
     try:
         replies = [run_on(scratch, request, now) for request in work.requests]
         work.said = scratch.said

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from peerkv.commands import scripts
+from peerkv.commands.scripts import eval_, handed, scripted
+from peerkv.commands.table import CHANCE_BYTES
 from peerkv.databases import in_database
 from peerkv.resp import ReplyError
 from peerkv.scripting import TooLong
 from peerkv.store.cell import Cell
-from peerkv.store.scratch import Elsewhere, Occupied, Scratch
+from peerkv.store.scratch import Elsewhere, Occupied, Scratch, Unlisted
 from peerkv.store.values.held import HELD, Held
 from tests.commands.keyspace import NOW, Theirs
 from tests.commands.scripts import Scripted, in_resp, raw
@@ -237,11 +239,22 @@ def test_a_script_works_in_its_clients_database_and_in_wall_time() -> None:
 
 
 def test_what_concerns_every_slot_is_refused_with_a_reason() -> None:
-    for name in ("DBSIZE", "KEYS *", "SCAN 0", "FLUSHALL", "RANDOMKEY"):
+    for name in ("DBSIZE", "SCAN 0", "FLUSHALL", "RANDOMKEY"):
         words = ", ".join(f"'{word}'" for word in name.split())
         reply = Scripted().eval(f"return redis.pcall({words})")
         assert isinstance(reply, ReplyError)
         assert "every slot" in reply.text, name
+
+
+def test_keys_are_listed_for_a_script_by_who_runs_it() -> None:
+    """It asks for them, whatever it does about errors, and is begun anew with them."""
+    ours = Scripted()
+    with pytest.raises(Unlisted) as unlisted:
+        ours.eval("return redis.pcall('KEYS', 'a*')")
+    assert (unlisted.value.pattern, unlisted.value.database) == (b"a*", 0)
+    request = scripted([b"EVAL", b"return redis.call('KEYS', 'a*')", b"0"], handed(bytes(CHANCE_BYTES)))
+    scratch = Scratch({}, NOW, listed={(b"a*", 0): [b"a1", b"a2"]})
+    assert eval_(scratch, request, NOW)[1] == [b"a1", b"a2"]
 
 
 def test_what_is_drawn_depends_on_chance_alone() -> None:

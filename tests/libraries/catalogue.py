@@ -73,25 +73,16 @@ LIBRARY: Final = {
 
 LACKS: Final = {
     "bullmq_jobs": "XADD",
-    "celery_tasks": "BRPOP PSUBSCRIBE PUBLISH PUNSUBSCRIBE SUBSCRIBE UNSUBSCRIBE",
+    "celery_tasks": "BRPOP",
     "channels_layer": "BZPOPMIN",
-    "channels_pubsub_layer": "PUBLISH SUBSCRIBE",
     "huey_tasks": "BRPOP",
     "kombu_queue": "BRPOP",
-    "redis_pubsub": "PSUBSCRIBE PUBLISH SUBSCRIBE",
     "redis_streams": "XACK XADD XGROUP XLEN XREAD XREADGROUP",
-    "rq_jobs": "SUBSCRIBE UNSUBSCRIBE XADD XREVRANGE",
-    "saq_jobs": "BLMOVE PUBLISH PUNSUBSCRIBE",
-    "socketio_manager": "PUBLISH SUBSCRIBE",
+    "rq_jobs": "XADD XREVRANGE",
+    "saq_jobs": "BLMOVE",
     "taskiq_list": "BRPOP",
 }
 """The commands that keep a program from working. Whatever is served from now on is taken out: the program must pass."""
-
-
-REFUSED: Final = dict.fromkeys(
-    ("flask_limiter_app", "limits_storage", "python_redis_lock_lock", "slowapi_app"), "`KEYS` in a script"
-)
-"""What is served, and not as these programs ask for it."""
 
 
 def tried(program: str) -> str:
@@ -116,7 +107,7 @@ def rows() -> list[str]:
     head = "Tried as they come, on one node of a cluster of three (`tests/libraries`)."
     lines = ["## Popular libraries", "", head, "", "| library | version | what is tried | |", "|---|---|---|---|"]
     for program in sorted(PROGRAMS, key=lambda name: (LIBRARY[name].lower(), name in LACKS, name)):
-        lacks = ", ".join(f"`{command}`" for command in LACKS.get(program, "").split()) or REFUSED.get(program)
+        lacks = ", ".join(f"`{command}`" for command in LACKS.get(program, "").split())
         answer = f"lacks {lacks}" if lacks else "passes"
         lines.append(f"| {LIBRARY[program]} | {version(program)} | {tried(program)} | {answer} |")
     return lines

@@ -13,7 +13,7 @@ import redis
 from bench.processes import Cluster, cluster
 from bench.processes import redis as redis_server
 from peerkv.commands.catalogue import named
-from tests.libraries.catalogue import LACKS, LIBRARY, PROGRAMS, REFUSED
+from tests.libraries.catalogue import LACKS, LIBRARY, PROGRAMS
 
 PYTHON = Path(__file__).parents[2] / ".venv-libraries" / "bin" / "python"
 PATIENCE_S = 60
@@ -45,13 +45,13 @@ def run(program: str, directory: Path, *ports: int, within: float = PATIENCE_S) 
 
 
 def missing(program: str) -> pytest.MarkDecorator | tuple[()]:
-    lacks = LACKS.get(program) or REFUSED.get(program)
+    lacks = LACKS.get(program)
     return pytest.mark.xfail(strict=True, reason=f"lacks {lacks}") if lacks else ()
 
 
 @pytest.mark.parametrize("program", [pytest.param(name, marks=missing(name)) for name in PROGRAMS])
 def test_it_works_on_a_node_of_three(program: str, members: Cluster, tmp_path: Path) -> None:
-    within = FAILS_WITHIN_S if program in LACKS or program in REFUSED else PATIENCE_S
+    within = FAILS_WITHIN_S if program in LACKS else PATIENCE_S
     run(program, tmp_path, members.ports["db1"], members.ports["db2"], within=within)
 
 
@@ -73,4 +73,3 @@ def test_what_it_lacks_is_all_that_keeps_it_from_working(program: str, theirs: i
 def test_every_program_is_one_of_the_catalogue() -> None:
     assert set(PROGRAMS) == set(LIBRARY)
     assert set(LACKS) <= set(LIBRARY)
-    assert set(REFUSED) <= set(LIBRARY) - set(LACKS)
