@@ -100,6 +100,10 @@ class Holds:
             queue.wanted[key] += 1
         return True
 
+    def awaits(self, request: Sequence[bytes]) -> bool:
+        """Whether that is run on what nobody holds."""
+        return self._awaited(request) != ()
+
     def take_freed(self) -> list[tuple[int, Sequence[Waiter]]]:
         """Who has waited for something of slots of which something was let go: all of a slot, in order; who must wait
         still comes back."""

@@ -26,7 +26,7 @@ from peerkv.settings import Settings
 from peerkv.store.cell import SEQUENCE_BITS, Cells, Change, first_position
 from peerkv.store.expiry import Expiry
 from peerkv.store.recent import TICKET_SLOT, OperationId
-from peerkv.store.scratch import Occupied
+from peerkv.store.scratch import Occupied, Scratch
 from peerkv.store.values import OF_ANOTHER, Body, size_of_body
 from peerkv.store.values.held import HELD
 
@@ -249,8 +249,11 @@ class Home:
             return
         if self.timed[number]:
             self.remove_expired(home, self._keys[request[0]](request))
+        cells: Cells = home.slot.cells
+        if number in self.holds and self.holds.awaits(request):
+            cells = Scratch(cells, self.clock.cluster_ms)  # it may look at more than its keys (MOVE, COPY, SORT)
         try:
-            changes, reply = self._runs[request[0]](home.slot.cells, request, self.clock.cluster_ms)
+            changes, reply = self._runs[request[0]](cells, request, self.clock.cluster_ms)
         except Occupied as occupied:
             self.holds.must_wait(number, origin, ticket, request, after, occupied.key)
             return

@@ -188,16 +188,16 @@ def hold_and_run_request(
     keys: Sequence[bytes],
     transaction: tuple[int, int],
     seen: Mapping[bytes, int],
-    mask: int,
     requests: Sequence[Sequence[bytes]],
     *,
     waits: bool,
 ) -> list[bytes]:
-    """Likewise; what is to become of them is what these commands do."""
+    """Likewise; what is to become of them is what these commands do, if they look at no other keys: who does not know
+    of one would not let it go."""
     pairs = [argument for key, version in seen.items() for argument in (key, b"%d" % version)]
     name = b"PEERKV.HOLD" if waits else b"PEERKV.TRY"
     head = [name, *_counted(keys), *(b"%d" % part for part in transaction), b"R", *_counted(pairs)]
-    return [*head, b"%d" % mask, *commands_of(requests)]
+    return [*head, *commands_of(requests)]
 
 
 @part(b"PEERKV.TRY", Kind.WRITE, keys_at=keys_at, waits=False)
@@ -216,7 +216,7 @@ def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     replies: list[Reply] = []
     said: list[Reply] = []
     if kind == b"R":
-        scratch = Scratch(cells, now, elsewhere(keys, reader.number()))
+        scratch = Scratch(cells, now, lambda key: key not in then)
         try:
             replies = [run_on(scratch, command, now) for command in reader.commands()]
         except Elsewhere as away:

@@ -520,7 +520,6 @@ class Transactions:
                 keys,
                 attempt.id,
                 {key: work.seen[key] for key in keys if key in work.seen},
-                self._view.mask,
                 [work.requests[index] for index in places.get(number, ())],
                 waits=waits,
             )
