@@ -8,15 +8,16 @@ in which `agreement.transactions` asks for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from enum import IntEnum
+from functools import partial
 from typing import Any, Final
 
 from peerkv.cbor import dump, load
 from peerkv.commands.running import run_on
-from peerkv.commands.table import Effect, Kind, part
+from peerkv.commands.table import Effect, Kind, find_part, fits, part
 from peerkv.databases import RECORD
-from peerkv.resp import CommandError, Reply, ReplyError
+from peerkv.resp import CommandError, Reply, ReplyError, parse_integer
 from peerkv.ring.keys import slot_of
 from peerkv.scripting import Stopped
 from peerkv.store.cell import Cell, Cells, Change
@@ -84,15 +85,26 @@ class Reader:
         return item
 
     def number(self) -> int:
-        """Likewise, an integer."""
-        try:
-            return int(self.one())
-        except ValueError:
-            raise CommandError(ReplyError("ERR a request between nodes has text for a number")) from None
+        """Likewise, an integer of 64 bits."""
+        return _number(self.one())
 
     def several(self) -> list[bytes]:
         """So many arguments as the next one says."""
         return [self.one() for _ in range(self.number())]
+
+    def seen(self) -> list[tuple[bytes, int]]:
+        """Likewise, of which every second one is what was seen of the key before it."""
+        items = self.several()
+        if len(items) % 2:
+            raise CommandError(ReplyError("ERR a request between nodes is too short"))
+        return list(zip(items[::2], map(_number, items[1::2]), strict=True))
+
+    def transaction(self) -> tuple[int, int]:
+        """Process and ticket."""
+        process, ticket = self.number(), self.number()
+        if process < 0 or ticket < 0:
+            raise CommandError(ReplyError("ERR a request between nodes is of no transaction"))
+        return process, ticket
 
     def pairs(self) -> Iterator[tuple[bytes, bytes]]:
         """All that is left, two by two."""
@@ -101,12 +113,24 @@ class Reader:
     def commands(self) -> Iterator[list[bytes]]:
         """All that is left: each a count and its arguments."""
         for count in self._items:
-            yield [self.one() for _ in range(int(count))]
+            request = [self.one() for _ in range(_number(count))]
+            row = find_part(request[0]) if request else None
+            if not request or (row is not None and not fits(row, request[:-1] if row.chance else request)):
+                raise CommandError(ReplyError("ERR a request between nodes has a command that is none"))
+            yield request
+
+
+def _number(argument: bytes) -> int:
+    number = parse_integer(argument)
+    if number is None:
+        raise CommandError(ReplyError("ERR a request between nodes has text for a number"))
+    return number
 
 
 def keys_at(request: Sequence[bytes]) -> Sequence[int]:
-    """Where the keys of such a request are."""
-    return range(2, 2 + int(request[1]))
+    """Where the keys of such a request are, as far as they are there."""
+    count = parse_integer(request[1]) if len(request) > 1 else None
+    return range(2, min(2 + max(count or 0, 0), len(request)))
 
 
 def _counted(items: Sequence[bytes]) -> list[bytes]:
@@ -129,6 +153,11 @@ def elsewhere(keys: Sequence[bytes], mask: int) -> Callable[[bytes], bool]:
     return is_elsewhere
 
 
+def _is_not_held(keys: Container[bytes], key: bytes) -> bool:
+    check_name(key)
+    return key not in keys
+
+
 def check_name(key: bytes) -> None:
     """Raises CommandError for a key that the cluster keeps for itself."""
     if key.startswith(RECORD):
@@ -149,10 +178,12 @@ def exec_request(
 @part(b"PEERKV.EXEC", Kind.WRITE, keys_at=keys_at)
 def _exec(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     reader = Reader(request)
-    mask, pairs = reader.number(), reader.several()
-    for key, seen in zip(pairs[::2], pairs[1::2], strict=True):
-        if not is_as_seen(int(seen), cells.get(key)):
+    mask = reader.number()
+    for key, seen in reader.seen():
+        if not is_as_seen(seen, cells.get(key)):
             return (), [Outcome.CHANGED]
+    if not reader.keys:
+        raise CommandError(ReplyError("ERR a request between nodes has no key"))
     scratch = Scratch(cells, now, elsewhere(reader.keys, mask))
     try:
         replies = [run_on(scratch, command, now) for command in reader.commands()]
@@ -204,19 +235,19 @@ def hold_and_run_request(
 @part(b"PEERKV.HOLD", Kind.WRITE, keys_at=keys_at)
 def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     reader = Reader(request)
-    keys, process, ticket, kind, pairs = reader.keys, reader.number(), reader.number(), reader.one(), reader.several()
+    keys, (process, ticket), kind, seen_before = reader.keys, reader.transaction(), reader.one(), reader.seen()
     for key in keys:
         held = _held_at(cells, key)
         if held is not None and (held.process, held.ticket) != (process, ticket):
             return (), [Outcome.BUSY, key]
-    for key, seen in zip(pairs[::2], pairs[1::2], strict=True):
-        if _held_at(cells, key) is None and not is_as_seen(int(seen), cells.get(key)):
+    for key, seen in seen_before:
+        if _held_at(cells, key) is None and not is_as_seen(seen, cells.get(key)):
             return (), [Outcome.CHANGED]
     then: dict[bytes, list[tuple[Any, int]]] = {key: [] for key in keys}
     replies: list[Reply] = []
     said: list[Reply] = []
     if kind == b"R":
-        scratch = Scratch(cells, now, lambda key: key not in then)
+        scratch = Scratch(cells, now, partial(_is_not_held, then))
         try:
             replies = [run_on(scratch, command, now) for command in reader.commands()]
         except Elsewhere as away:
@@ -230,7 +261,12 @@ def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         said = _flat(scratch.said)
     else:
         for key, content in reader.pairs():
-            then[key] = list(unpacked(content))
+            if key not in then:
+                raise CommandError(ReplyError("ERR a request between nodes changes what it does not hold"))
+            try:
+                then[key] = list(unpacked(content))
+            except ValueError as error:
+                raise CommandError(ReplyError(f"ERR a request between nodes has no changes: {error}")) from None
     changes: list[Change] = []
     for key, bodies in then.items():
         cell = cells.get(key)
@@ -282,7 +318,13 @@ def decision_of(content: bytes) -> dict[int, list[bytes]] | None:
     rows = load(content[1:]) if content[:1] == COMMITTED else None
     if type(rows) is not list:
         raise ValueError("not a decision")
-    return {number: list(keys) for number, keys in rows}
+    for row in rows:
+        match row:
+            case [int(number), [*keys]] if 0 <= number <= TICKET_SLOT and set(map(type, keys)) <= {bytes}:
+                pass
+            case _:
+                raise ValueError("not a decision")
+    return dict(rows)
 
 
 def commit_request(transaction: tuple[int, int], keys: Mapping[int, Sequence[bytes]]) -> list[bytes]:
@@ -301,7 +343,11 @@ def abort_request(transaction: tuple[int, int]) -> list[bytes]:
 def _decide(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     """Answers what is written there now."""
     reader = Reader(request)
-    process, ticket, content = reader.number(), reader.number(), reader.one()
+    (process, ticket), content = reader.transaction(), reader.one()
+    try:
+        decision_of(content)
+    except ValueError as error:
+        raise CommandError(ReplyError(f"ERR a request between nodes says {error}")) from None
     record = record_key(process, ticket)
     cell = cells.get(record)
     if cell is not None and cell[1] is not None:
@@ -323,7 +369,7 @@ def release_request(transaction: tuple[int, int], keys: Sequence[bytes], *, comm
 @part(b"PEERKV.RELEASE", Kind.WRITE, keys_at=keys_at, waits=False)
 def _release(cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
     reader = Reader(request)
-    process, ticket, commits = reader.number(), reader.number(), reader.number()
+    (process, ticket), commits = reader.transaction(), reader.number()
     changes = _freed(cells, reader.keys, process, ticket, commits=bool(commits))
     return changes, len(changes)
 
@@ -345,7 +391,7 @@ def forget_request(transaction: tuple[int, int]) -> list[bytes]:
 @part(b"PEERKV.FORGET", Kind.WRITE, keys_at=keys_at, waits=False)
 def _forget(cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
     reader = Reader(request)
-    record = record_key(reader.number(), reader.number())
+    record = record_key(*reader.transaction())
     return ([(record, None, 0)] if record in cells and cells[record][1] is not None else []), 1
 
 
@@ -378,7 +424,7 @@ def _hand_out(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @part(b"PEERKV.HELDOUT", Kind.READ, keys_at=keys_at, waits=False)
 def _hand_out_held(cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
     reader = Reader(request)
-    process, ticket = reader.number(), reader.number()
+    process, ticket = reader.transaction()
     found: list[Reply] = []
     for key in reader.keys:
         held = _held_at(cells, key)
