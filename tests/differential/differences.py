@@ -29,6 +29,9 @@ NOT_ASKED: Final[dict[str, str]] = {
     "peerkv": "is our own",
     "quit": "closes the connection: asked at the end of sequences",
     **dict.fromkeys(("function", "fcall", "fcall_ro", "script"), "concerns every sequence: tests/scripting"),
+    **dict.fromkeys(
+        ("subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe"), "answer several times"
+    ),
     **dict.fromkeys(("multi", "exec", "discard", "watch", "unwatch"), "asked in blocks"),
 }
 """Commands, and why they are not among the random ones."""
