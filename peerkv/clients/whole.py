@@ -29,7 +29,7 @@ from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Services, Session
 from peerkv.commands.patterns import PATTERN_BYTES_MAX, PATTERN_TOO_LONG, matcher
 from peerkv.commands.table import COMMANDS, find_part, help_of, subcommand_of
 from peerkv.databases import bare_key, database_of, in_database
-from peerkv.resp import OK, Prepared, Reply, ReplyError, encode_all, parse_integer
+from peerkv.resp import OK, Prepared, Reply, ReplyError, as_said, encode_all, parse_integer
 from peerkv.ring.topology import describe_epoch
 from peerkv.settings import address_text
 from peerkv.store.cell import describe_position
@@ -295,7 +295,10 @@ class Whole:
             case "channels" | "shardchannels" as verb:
                 names = sorted(channels.names(SHARDS if verb == "shardchannels" else CHANNELS))
                 if len(request) > 3:
-                    return SYNTAX
+                    said = as_said(request[1])
+                    return ReplyError(
+                        f"ERR unknown subcommand or wrong number of arguments for '{said}'. Try PUBSUB HELP."
+                    )
                 if len(request) == 3:
                     if len(request[2]) > PATTERN_BYTES_MAX:
                         return PATTERN_TOO_LONG

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from peerkv.commands.patterns import matcher
 from peerkv.commands.table import (
     Command,
     Kind,
@@ -21,7 +22,9 @@ from peerkv.commands.table import (
     subcommand_of,
     unknown,
 )
+from peerkv.databases import bare_key, database_of
 from peerkv.resp import CommandError, Reply, ReplyError
+from peerkv.store.cell import is_live
 from peerkv.store.scratch import Scratch
 
 RUNNABLE: Final = frozenset((Kind.READ, Kind.WRITE, Kind.SPREAD, Kind.SCRIPT))
@@ -78,7 +81,7 @@ def run_on(scratch: Scratch, request: Sequence[bytes], now: int) -> Reply:
     if row is None:  # prepared by a newer version
         return unknown(request)
     if row.name == KEYS:
-        return list(scratch.matching(request[1], int(request[2])))
+        return _keys(scratch, request[1], int(request[2]), now)
     if row.spread is None:
         return _run_one(scratch, row, request, now)
     parts = row.spread.split(request)
@@ -96,6 +99,17 @@ def run_on(scratch: Scratch, request: Sequence[bytes], now: int) -> Reply:
             return reply
         replies.append(reply)
     return row.spread.join(replies)
+
+
+def _keys(scratch: Scratch, pattern: bytes, database: int, now: int) -> Reply:
+    """Those that were listed, and what has become of some since."""
+    found = dict.fromkeys(scratch.matching(pattern, database))
+    for key in dict.fromkeys([key for key, _, _ in scratch.changes if database_of(key) == database]):
+        if not is_live(scratch.get(key), now):
+            found.pop(bare_key(key), None)
+        elif matcher(pattern)(bare_key(key)):
+            found[bare_key(key)] = None
+    return list(found)
 
 
 def _run_one(scratch: Scratch, row: Command, request: Sequence[bytes], now: int) -> Reply:

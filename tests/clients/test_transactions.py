@@ -473,3 +473,13 @@ def test_a_node_by_itself_does_those_of_many_clients_one_after_another(alone: Al
         client.send(*words("MULTI", "INCR a", "INCR b", "EXEC"))
     alone.turns()
     assert sorted(client.replies[-1] for client in clients) == [[n, n] for n in range(1, times + 1)]  # type: ignore[type-var]
+
+
+def test_keys_inside_are_those_that_the_transaction_has_made(members: Cluster) -> None:
+    with wires(members, "db1") as (wire,):
+        wire.ask("MSET k1 1 k2 2 other 3", "SELECT 1", "SET k9 9", "SELECT 0")
+        said = wire.ask(
+            "MULTI", "SET k3 3", "RENAME k1 k4", "DEL k2", "COPY k3 k8 DB 1", "KEYS k*", "KEYS none", "EXEC"
+        )
+        assert sorted(said[-1].split("*[")[2].split("] ")[0].split()) == ["$'k3'", "$'k4'"]
+        assert said[-1].endswith(" *[]]")

@@ -221,7 +221,7 @@ def is_queued(name: str) -> bool:
     """Whether it may be part of a block: nothing more need be asked before anything else happens, it does not concern
     every slot, and the connection stays as it is."""
     row = COMMANDS.get(name.partition("|")[0])
-    return (row is None or row.kind is not Kind.CLUSTER) and name not in {
+    return (row is None or row.kind is not Kind.CLUSTER or name == "keys") and name not in {
         *ONE_AT_A_TIME,
         "hello",
         "reset",
