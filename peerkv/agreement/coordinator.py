@@ -17,13 +17,13 @@ from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from peerkv.agreement.home import Run
 from peerkv.agreement.operation import Operations
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.progress import Status
 from peerkv.agreement.reads import Budget, Counters, KeysOf, Reads, Sink
 from peerkv.agreement.view import READ_BYTES_PER_S, View
 from peerkv.clock import Clock
+from peerkv.kernel.batches import Run
 from peerkv.resp import Reply, ReplyError
 from peerkv.settings import Settings
 from peerkv.store.recent import TICKET_SLOT, TICKET_SLOT_BITS

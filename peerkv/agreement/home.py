@@ -9,7 +9,7 @@ Which operations have ended is known by what the owners acknowledge (`progress`)
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from peerkv.agreement.holds import Awaited, Holds
 from peerkv.agreement.operation import Operations
@@ -17,9 +17,10 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.progress import HomeSlot, Progress, Status
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.takeover import Queued, Takeover
-from peerkv.agreement.turn import RECIPE_BYTES, Group, Rows, Segment, Turn
+from peerkv.agreement.turn import Group, Turn
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
+from peerkv.kernel.batches import Rows, Run, is_former, run
 from peerkv.kernel.slot import Slot
 from peerkv.resp import CommandError, Reply, ReplyError, size_of_reply
 from peerkv.settings import Settings
@@ -27,20 +28,12 @@ from peerkv.store.cell import SEQUENCE_BITS, Cells, Change, first_position
 from peerkv.store.expiry import Expiry
 from peerkv.store.recent import TICKET_SLOT, OperationId
 from peerkv.store.scratch import Occupied, Scratch
-from peerkv.store.values import OF_ANOTHER, Body, size_of_body
+from peerkv.store.values import OF_ANOTHER, size_of_body
 from peerkv.store.values.held import HELD
 
 if TYPE_CHECKING:
     from random import Random
 
-Run: TypeAlias = Callable[[Cells, Sequence[bytes], int], tuple[Sequence[Change] | None, Reply]]
-"""Runs a request on a slot's cells at a cluster time: its changes (None: it is one that never has any) and its reply.
-What could have changed something but did not is remembered like what did: run again elsewhere it might."""
-
-TURN_BYTES_MAX: Final = 8 << 20
-"""Values and replies that operations make in a turn; the rest of them is run in the next one. Each is kept until the
-frames are made: 25 APPENDs to 60 MiB, or 400 GETEX of 1 MiB, were one turn, and more than a frame may have."""
-USUAL_BYTES: Final = 1 << 20
 CHANGE_BYTES_MAX: Final = 128 << 20
 REPLY_BYTES_MAX: Final = 64 << 20
 """One change, and what it answers, must fit into a frame together (`frame_bytes_max`)."""
@@ -74,6 +67,8 @@ class Home:
         self.homes = self.progress.homes
         self.alone = bytearray(len(view.slots))
         """1: we are home of that slot, and its only owner."""
+        self.somewhere_alone = False
+        """We are so of some slot, perhaps."""
         self.timed = bytearray(len(view.slots))
         """1: we are home of that slot, and some cell has had a deadline."""
         self.expiry = Expiry()
@@ -98,7 +93,7 @@ class Home:
         self._recent = replica.recent
         self._unchanging: set[OperationId] = set()
         """Reads run here lately; what may be run after them need not wait for their coordinator's mark."""
-        self._made = 0
+        self.made = 0
         """Bytes of values and replies that operations have made in this turn of the node."""
         self._recalled = 0
         """... and of those replies among them that are recipes for the other owners (rule A7)."""
@@ -117,93 +112,30 @@ class Home:
         """Run a coordinator's operations (see `Peer.forwards`), each on its slot or as soon as we are home of that; the
         ends are reported to the coordinator (rule H1).
 
-        Hot. What is usual is done in line: we are home, its copy is plain, the change is of one key. All else is
-        `_run_one`.
+        Hot. What is usual is done by the kernel; all else comes back here, one by one.
         """
-        view = self.view
-        process = origin.process
-        mark = view.marks.get(process, 0)
-        recent = self._recent[process]
-        runs = self._runs
-        clock = self.clock.cluster_ms
-        group_of, timed, holds = self.group_of, self.timed, self.holds
-        copies = view.copies
-        plain, positions, cells_of = copies.plain, copies.positions, copies.cells
-        rows_of: dict[Group, Rows] = {}
-        impaired = view.impaired
-        operations = zip(tickets, afters, requests, strict=True)
         if self._put_off:
             if tickets:
-                self._put_off.append((origin, list(operations)))
+                self._put_off.append((origin, list(zip(tickets, afters, requests, strict=True))))
             return
-        made = self._made
-        for ticket, after, request in operations:
-            if made > TURN_BYTES_MAX:
-                self._put_off.append((origin, [(ticket, after, request), *operations]))
-                break
-            if ticket < mark:  # T4: a late copy of an operation that has ended
-                continue
-            number = ticket & TICKET_SLOT
-            group = group_of[number]
-            if (
-                group is None
-                or impaired
-                or not plain[number]
-                or ticket in recent
-                or (after and after not in recent)
-                or (timed[number] and (number in holds or self._finds_expired(number, self._keys[request[0]](request))))
-            ):
-                rows_of.clear()
-                self._made = made
-                self._run_one(origin, ticket, request, after)
-                made = self._made
-                continue
-            try:
-                changes, reply = runs[request[0]](cells_of[number], request, clock)
-            except Occupied as occupied:
-                self.holds.must_wait(number, origin, ticket, request, after, occupied.key)
-                continue
-            except Exception as error:  # it might have changed something: that it has not is remembered
-                changes, reply = (), fault(request, error)
-            if changes is None or len(changes) != 1 or not _is_usual(changes[0][1], reply):
-                rows_of.clear()
-                self._made = made
-                self._record(number, origin, ticket, changes, reply)
-                made = self._made
-                continue
-            ((key, value, deadline),) = changes
-            former = False
-            if type(reply) is bytes:
-                made += len(reply)
-                former = len(reply) >= RECIPE_BYTES and _holds(cells_of[number], key, reply)
-            to = positions[number] + 1
-            if type(value) is bytes:
-                positions[number] = to
-                cells_of[number][key] = (to, value, deadline)
-            else:
-                try:
-                    copies.patch(number, to, key, value, deadline)  # type: ignore[arg-type]
-                except Exception as error:
-                    rows_of.clear()
-                    self._extend(self.homes[number], (), origin, 0, ticket, fault(request, error))  # as there
-                    continue
-            recent[ticket] = reply
-            if deadline or timed[number]:
-                self._note_deadlines(number, changes)
-            rows = rows_of.get(group)
-            if rows is None:
-                turn = group.turn or self._begin_turn(group)
-                rows = rows_of[group] = turn.segment(origin, process).rows
-            rows += (ticket, to, key, value, deadline, reply)
-            if former:
-                assert group.turn is not None, "its rows are there"
-                self._recall(group.turn.segment(origin, process), reply)  # type: ignore[arg-type]
-            made += len(value) if type(value) is bytes else len(value) + size_of_body(value)  # type: ignore[arg-type]
-        self._made = made
+        view, process = self.view, origin.process
+        left = run(
+            view.copies,
+            self,
+            origin,
+            zip(tickets, afters, requests, strict=True),
+            self._recent[process],
+            view.marks.get(process, 0),
+            self._runs,
+            self.clock.cluster_ms,
+            impaired=view.impaired,
+        )
+        if left:
+            self._put_off.append((origin, left))
 
     def end_turn(self) -> None:
         """Of the node: what was run has been sent."""
-        self._made = self._recalled = 0
+        self.made = self._recalled = 0
 
     @property
     def has_more(self) -> bool:
@@ -217,7 +149,7 @@ class Home:
                 if ticket < self.view.marks.get(origin.process, 0):  # T4
                     continue
                 if number in self.homes:
-                    self._run_one(origin, ticket, request, after)
+                    self.run_one(origin, ticket, request, after)
                 else:
                     self.progress.end(origin, ticket, Status.NOT_HERE)
 
@@ -227,7 +159,7 @@ class Home:
             tickets, afters, requests = zip(*operations, strict=True)
             self.run(origin, tickets, afters, requests)
 
-    def _run_one(self, origin: Peer, ticket: int, request: Sequence[bytes], after: int) -> None:
+    def run_one(self, origin: Peer, ticket: int, request: Sequence[bytes], after: int) -> None:
         number = ticket & TICKET_SLOT
         home = self.homes.get(number)
         if home is None:
@@ -242,7 +174,7 @@ class Home:
         if ticket in recent:
             self._extend(home, (), origin, 0, ticket, recent[ticket])
             return
-        if number in self.holds and self.holds.must_wait(number, origin, ticket, request, after):
+        if number in self.holds and self.must_wait(number, origin, ticket, request, after):
             return
         if after and not self._has_run(process, after):  # O3
             self.progress.end(origin, ticket, Status.NOT_HERE)
@@ -255,13 +187,21 @@ class Home:
         try:
             changes, reply = self._runs[request[0]](cells, request, self.clock.cluster_ms)
         except Occupied as occupied:
-            self.holds.must_wait(number, origin, ticket, request, after, occupied.key)
+            self.must_wait(number, origin, ticket, request, after, occupied.key)
             return
         except Exception as error:
             changes, reply = (), fault(request, error)
-        self._record(number, origin, ticket, changes, reply)
+        self.record(number, origin, ticket, changes, reply, request)
 
-    def _record(self, number: int, origin: Peer, ticket: int, changes: Sequence[Change] | None, reply: Reply) -> None:
+    def record(
+        self,
+        number: int,
+        origin: Peer,
+        ticket: int,
+        changes: Sequence[Change] | None,
+        reply: Reply,
+        request: Sequence[bytes],
+    ) -> None:
         """What an operation has done becomes history."""
         home = self.homes[number]
         process = origin.process
@@ -274,23 +214,33 @@ class Home:
                 self._unchanging.clear()
             self._extend(home, (), origin, 0, ticket, reply)
             return
-        self._recent[process][ticket] = reply
-        self._extend(home, changes, origin, process, ticket, reply)
+        self._extend(home, changes, origin, process, ticket, reply, request)
+
+    def must_wait(
+        self, number: int, origin: Peer, ticket: int, request: Sequence[bytes], after: int, key: bytes | None = None
+    ) -> bool:
+        """Whether an operation is to be run later, as a transaction holds what it needs; it is kept until then."""
+        return self.holds.must_wait(number, origin, ticket, request, after, key)
+
+    def fault(self, request: Sequence[bytes], error: Exception) -> ReplyError:
+        """See `fault`."""
+        return fault(request, error)
 
     def _extend(
-        self, home: HomeSlot, changes: Sequence[Change], origin: Peer, process: int, ticket: int, reply: Reply
+        self,
+        home: HomeSlot,
+        changes: Sequence[Change],
+        origin: Peer,
+        process: int,
+        ticket: int,
+        reply: Reply,
+        request: Sequence[bytes] = (b"patch",),
     ) -> None:
         """Make an operation's changes the next position of the slot's history: in our copy at once, in the others' by
         this turn's ACCEPTs; it ends when a quorum has accepted. One that is not to be remembered has process 0; what
         is no operation has as its ticket the slot."""
         slot = home.slot
-        former = (
-            process != 0
-            and len(changes) == 1
-            and type(reply) is bytes
-            and len(reply) >= RECIPE_BYTES
-            and _holds(slot.cells, changes[0][0], reply)
-        )
+        former = process != 0 and len(changes) == 1 and is_former(slot.cells, changes[0][0], reply)
         to = slot.position + 1
         group = home.group
         turn = group.turn or self._begin_turn(group)
@@ -301,24 +251,34 @@ class Home:
         try:
             slot.apply(to, changes)
         except Exception as error:  # owners will miss that change, and fetch what it has left
-            changes, reply, process, former = (), fault((b"patch",), error), 0, False
+            changes, reply, process, former = (), fault(request, error), 0, False
             to += 1
             slot.apply(to, ())
-        segment = turn.segment(origin, process)
-        rows = segment.rows
+        if process:
+            self._recent[process][ticket] = reply
+        rows = turn.segment(origin, process).rows
         if len(changes) == 1:
             rows += (ticket, to, *changes[0], reply)
         else:
             rows += (ticket, to, [item for change in changes for item in change] or None, None, 0, reply)
         if former:
-            self._recall(segment, reply)  # type: ignore[arg-type]
-        self._made += self._work_of(slot, changes) + size_of_reply(reply)
-        self._note_deadlines(slot.number, changes)
+            self.recall(group, origin, reply)  # type: ignore[arg-type]
+        self.made += self._work_of(slot, changes) + size_of_reply(reply)
+        self.note_deadlines(slot.number, changes)
 
-    def _recall(self, segment: Segment, reply: bytes) -> None:
+    def spoil(self, number: int, origin: Peer, ticket: int, request: Sequence[bytes], error: Exception) -> None:
+        """A patch is none for what its key holds: its position is spent, and owners will miss it."""
+        self._extend(self.homes[number], (), origin, 0, ticket, fault(request, error))
+
+    def rows(self, group: Group, origin: Peer) -> Rows:
+        """Where what is run next for that coordinator is to be put."""
+        return (group.turn or self._begin_turn(group)).segment(origin, origin.process).rows
+
+    def recall(self, group: Group, origin: Peer, reply: bytes) -> None:
         """The last row's reply is a recipe for the other owners. It is remembered here and there as it is: who repeats
         it later has no other copy of it, so it counts as if it had been sent."""
-        segment.is_former()
+        assert group.turn is not None, "its rows are there"
+        group.turn.segment(origin, origin.process).is_former()
         self._recalled += len(reply)
         self._recent.note_traffic(len(reply))
 
@@ -354,11 +314,11 @@ class Home:
             if type(body) is tuple and body[0] not in OF_ANOTHER:
                 copies.patch(number, to, key, body, deadline)
                 if deadline or self.timed[number]:
-                    self._note_deadlines(number, changes)
+                    self.note_deadlines(number, changes)
                 value = copies.cells[number][key][1]
                 return len(value) if type(value) is bytes else size_of_body(body)
         home.slot.apply(to if to >> SEQUENCE_BITS == home.ballot else first_position(home.ballot) + 1, changes)
-        self._note_deadlines(number, changes)
+        self.note_deadlines(number, changes)
         return self._work_of(home.slot, changes)
 
     def _work_of(self, slot: Slot, changes: Sequence[Change]) -> int:
@@ -369,7 +329,7 @@ class Home:
             work += len(value) if type(value) is bytes else size_of_body(body)
         return work
 
-    def _note_deadlines(self, number: int, changes: Sequence[Change]) -> None:
+    def note_deadlines(self, number: int, changes: Sequence[Change]) -> None:
         for key, _, deadline in changes:
             if deadline == HELD:
                 self._hold(number, key)
@@ -383,16 +343,19 @@ class Home:
                 self.expiry.discard(number, key)
 
     def _hold(self, number: int, key: bytes) -> None:
-        """A transaction holds a key: nobody passes by `_run_one` until it is let go."""
+        """A transaction holds a key: nobody passes by `run_one` until it is let go."""
         self.timed[number] = 1
         self.alone[number] = 0
         self.expiry.discard(number, key)
         self.holds.hold(number, key)
 
-    def _finds_expired(self, number: int, keys: Sequence[bytes]) -> bool:
+    def is_plain_now(self, number: int, request: Sequence[bytes]) -> bool:
+        """Of a slot that is `timed`, whether a request meets no deadline that has passed, and nothing that is held."""
+        if number in self.holds:
+            return False
         cells = self.view.copies.cells[number]
         now = self.clock.cluster_ms
-        return any(key in cells and 0 < cells[key][2] <= now for key in keys)
+        return not any(key in cells and 0 < cells[key][2] <= now for key in self._keys[request[0]](request))
 
     def remove_expired(self, home: HomeSlot, keys: Sequence[bytes]) -> None:
         """Remove those of `keys` that have expired. What an operation finds expired is removed before it runs, so that
@@ -420,7 +383,7 @@ class Home:
         if me.insists:
             self.takeover.insist(me, me.insists)
             me.insists.clear()
-        if self._put_off and not self._made:
+        if self._put_off and not self.made:
             self._run_put_off()
         if me.forwards:
             forwards, me.forwards = me.forwards, []
@@ -434,7 +397,7 @@ class Home:
             assert turn is not None, "a group is open because of its turn"
             self._send(group, turn)
         if groups:
-            self._replica.journal.weigh(self._made - self._recalled)
+            self._replica.journal.weigh(self.made - self._recalled)
 
     def _send(self, group: Group, turn: Turn) -> None:
         self.progress.sent(group, turn)
@@ -473,12 +436,16 @@ class Home:
                 self.expiry.add(cell[2], number, key)
         for origin, ticket, request, after in queued:
             if ticket >= view.marks.get(origin.process, 0):  # T4: what is older has ended
-                self._run_one(origin, ticket, request, after)
+                self.run_one(origin, ticket, request, after)
 
     def _join_group(self, home: HomeSlot) -> None:
         number = home.slot.number
         self.group_of[number] = home.group
-        self.alone[number] = not home.group.peers and number not in self.holds
+        if not home.group.peers:
+            self.somewhere_alone = True
+            self.alone[number] = number not in self.holds
+        else:
+            self.alone[number] = 0
 
     def _group(self, others: Iterable[Peer], pair: int) -> Group:
         key = tuple(sorted(others, key=_process)), pair
@@ -547,6 +514,7 @@ class Home:
             elif group is not home.group or (quorum is not home.quorum and quorum != home.quorum):
                 self.progress.regroup(home, group)
                 self._join_group(home)
+        self.somewhere_alone = any(not home.group.peers for home in self.homes.values())
         self._recoveries = topology.recoveries
 
 
@@ -557,21 +525,6 @@ def fault(request: Sequence[bytes], error: Exception) -> ReplyError:
         return error.reply
     name = request[0].decode("ascii", "replace")
     return ReplyError(f"ERR internal fault in '{name:.64}', nothing was done: {type(error).__name__}")
-
-
-def _holds(cells: Cells, key: bytes, reply: bytes) -> bool:
-    """Whether that is what a key holds."""
-    cell = cells.get(key)
-    return cell is not None and type(cell[1]) is bytes and cell[1] == reply
-
-
-def _is_usual(body: Body, reply: Reply) -> bool:
-    """Whether a change puts or patches its key and is far from `too_much`."""
-    if type(body) is bytes:
-        return True
-    if type(body) is not tuple or body[0] in OF_ANOTHER:
-        return False
-    return type(reply) is int or size_of_body(body) + size_of_reply(reply) < USUAL_BYTES
 
 
 def too_much(changes: Sequence[Change] | None, reply: Reply) -> ReplyError | None:

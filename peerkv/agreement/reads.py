@@ -19,7 +19,7 @@ from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from peerkv.agreement.columns import RUN
-from peerkv.agreement.home import Run, fault, reply_of, too_much
+from peerkv.agreement.home import fault, reply_of, too_much
 from peerkv.agreement.operation import (
     Answers,
     CellAnswers,
@@ -35,6 +35,7 @@ from peerkv.agreement.operation import (
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
+from peerkv.kernel.batches import Run, compare
 from peerkv.resp import Reply, ReplyError, size_of_reply
 from peerkv.ring.keys import slot_of
 from peerkv.ring.quorum import Quorum
@@ -304,7 +305,8 @@ class Reads:
         replies: list[Any] = []
         size = 0
         to_run = iter(requests)
-        for index, (key, version) in enumerate(zip(keys, versions, strict=True)):
+        for index in range(len(keys)) if requests else compare(self._view.copies, keys, versions):
+            key, version = keys[index], versions[index]
             number = slot_of(key, mask)
             cell = cells_of[number].get(key)
             if (0 if cell is None else cell[0]) == version and slots[number] is not None:

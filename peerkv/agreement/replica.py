@@ -38,12 +38,13 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.cbor import FORMER
 from peerkv.clock import Clock
+from peerkv.kernel.batches import accept
 from peerkv.kernel.slot import Slot
 from peerkv.resp import Reply
 from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK, Cell, Change
 from peerkv.store.large import LARGE_FROM, digest_entry
 from peerkv.store.recent import TICKET_SLOT, Recent
-from peerkv.store.values import OF_ANOTHER, Patch, patched, size_of
+from peerkv.store.values import patched, size_of
 
 if TYPE_CHECKING:
     from peerkv.agreement.turn import Accepts
@@ -164,9 +165,9 @@ class Replica:
     # -- what homes send
 
     def accept(self, home: Peer, turn: int, accepts: Accepts) -> None:
-        """ACCEPT: one turn's changes of slots, in order (protocol rules A1 to A5). Hot."""
+        """ACCEPT: one turn's changes of slots, in order (protocol rules A1 to A5). What is usual is done by the kernel,
+        which brings all else here, one by one."""
         copies = self.view.copies
-        plain, positions, cells = copies.plain, copies.positions, copies.cells
         missed: list[int] = []
         for process, mark in accepts.marks.items():
             self.view.mark(process, mark)
@@ -174,24 +175,9 @@ class Replica:
             if accepts.recipes and place in accepts.recipes:
                 missed += self._accept_recipes(home, process, columns, accepts.starts)
                 continue
-            lost: list[int] = []
-            for ticket, to, key, value, deadline in zip(*columns[:5], strict=True):
-                number = ticket & TICKET_SLOT
-                if type(value) is bytes and plain[number] and positions[number] == to - 1:  # A2, as most changes are
-                    positions[number] = to
-                    cells[number][key] = (to, value, deadline)
-                elif (
-                    type(value) is tuple
-                    and plain[number]
-                    and positions[number] == to - 1
-                    and value[0] not in OF_ANOTHER
-                ):
-                    if not self._patch(home, number, to, key, value, deadline):
-                        missed.append(number)
-                        lost.append(ticket)
-                elif not self._accept_unexpected(home, number, to, key, value, deadline, accepts.starts, process != 0):
-                    missed.append(number)
-                    lost.append(ticket)
+            lost = accept(copies, self, home, columns, accepts.starts, urgent=process != 0)
+            if lost:
+                missed += [ticket & TICKET_SLOT for ticket in lost]
             if process:
                 self._remember_all(process, columns, columns[5], lost)
         self.journal.note(accepts)
@@ -211,11 +197,11 @@ class Replica:
             slot = self.view.slots[number]
             is_new = slot is not None and slot.position < to
             recalled = self._recalled(number, to, key, known.get(ticket)) if reply is FORMER else reply
-            accepted = self._accept_unexpected(home, number, to, key, value, deadline, starts, process != 0)
+            accepted = self.accept_one(home, number, to, key, value, deadline, starts, process != 0)
             if accepted and reply is FORMER and recalled is None:
                 accepted = False
                 if slot is not None and is_new:  # our copy is not what the home's is
-                    self._mend(slot, home)
+                    self.mend(home, slot.number)
             if not accepted:
                 missed.append(number)
                 lost.append(ticket)
@@ -248,17 +234,6 @@ class Replica:
                 if ticket in lost and to >> SEQUENCE_BITS < promised[ticket & TICKET_SLOT]:
                     self.on_refused(ticket)
 
-    def _patch(self, home: Peer, number: int, to: int, key: bytes, body: Patch, deadline: int) -> bool:
-        """Whether a patch was one for what our copy holds; if not, our copy is not what the home's is."""
-        try:
-            self.view.copies.patch(number, to, key, body, deadline)
-        except Exception:
-            slot = self.view.slots[number]
-            assert slot is not None, "there is a copy"
-            self._mend(slot, home)
-            return False
-        return True
-
     def _remember(self, process: int, tickets: Sequence[int], replies: Sequence[Reply], lost: list[int]) -> None:
         """What operations answered that we have accepted (all but the lost); our own coordinator learns it, too."""
         if lost:
@@ -276,7 +251,7 @@ class Replica:
             tickets, replies = [ticket for ticket, _ in ended], [reply for _, reply in ended]
         self._settle(tickets, replies)
 
-    def _accept_unexpected(
+    def accept_one(
         self,
         home: Peer,
         number: int,
@@ -296,7 +271,7 @@ class Replica:
             try:
                 self._apply(slot, to, key, value, deadline)  # A2
             except Exception:  # our copy is not what the home's is
-                self._mend(slot, home)
+                self.mend(home, slot.number)
                 return False
         elif slot.position < to:
             self._fall_behind(slot, home, urgent)  # A5
@@ -403,21 +378,21 @@ class Replica:
                     self._comparing.add(number)
                     self._start(self._compare_large(slot, position, digest, home))
             elif slot.digest != digest:
-                self._mend(slot, home)
+                self.mend(home, slot.number)
 
     def _compare_large(self, slot: Slot, position: int, digest: int, home: Peer) -> Operation:
         while (ours := slot.digest_bit_by_bit()) is None and slot.position == position:
             yield Pause(0.0)  # others have their turn
         self._comparing.discard(slot.number)
         if self.view.slots[slot.number] is slot and slot.position == position and ours not in (None, digest):
-            self._mend(slot, home)
+            self.mend(home, slot.number)
 
-    def _mend(self, slot: Slot, home: Peer) -> None:
+    def mend(self, home: Peer, number: int) -> None:
         """Our copy is at the home's position, and another."""
-        if slot.number not in self.fetching:
+        if number not in self.fetching:
             self.counters.mended += 1
-            self.fetching.add(slot.number)
-            self._start(self.catch_up(slot.number, slot.promised, home, whole=True))
+            self.fetching.add(number)
+            self._start(self.catch_up(number, self.view.copies.promised[number], home, whole=True))
 
     def purge(self, home: Peer, column: list[Any]) -> None:
         """PURGE: every owner has passed these positions; tombstones up to them may go (rule X1)."""

@@ -6,20 +6,17 @@ Group (slots with the same other owners) -> Turn -> Segments (of one coordinator
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from peerkv.cbor import FORMER
+from peerkv.kernel.batches import Rows
 from peerkv.store.recent import TICKET_SLOT
 
 if TYPE_CHECKING:
     from peerkv.agreement.peer import Peer
 
-Rows: TypeAlias = list[Any]
-"""Flat, per operation: ticket, the position that it leads to, key, body, deadline, reply. Key None: nothing is
-changed; a list: key, body, deadline of several changes."""
 ROW: Final = 6
-RECIPE_BYTES: Final = 256
-"""A reply that is at least as long, and what the key held before, is sent as that recipe (rule A7)."""
+"""Of `kernel.batches.Rows`."""
 _NONE: Final[dict[int, list[int]]] = {}
 
 

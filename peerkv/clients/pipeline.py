@@ -37,8 +37,10 @@ from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Services, Session
 from peerkv.clients.whole import Whole
 from peerkv.commands.catalogue import named
 from peerkv.commands.table import (
+    AT_ONCE,
     CHANCE_BYTES,
     SPELLED,
+    UNDATED,
     Command,
     Kind,
     arity_error,
@@ -52,6 +54,7 @@ from peerkv.commands.table import (
 )
 from peerkv.commands.transactions import RESERVED
 from peerkv.databases import RECORD
+from peerkv.kernel.batches import run_alone
 from peerkv.resp import (
     Map,
     Pairs,
@@ -317,18 +320,43 @@ class Dispatcher:
         """Run requests up to a change of the protocol, or until the session's share is used up; what is left then."""
         batch = Batch(self, session, requests)
         session.batches.append(batch)
+        self.commands += len(requests)
         replies = batch.replies
         home = self._home
+        done = changed = 0
+        at_once = home.somewhere_alone
+        if at_once and session.ordinary and not session.written and not session.reading:
+            clock = self._clock
+            rows = UNDATED if clock.skew_ms else AT_ONCE
+            done, last, changed = run_alone(
+                self._view.copies, home, rows, requests, 0, replies, clock.cluster_ms, CHANGED_BYTES_MAX
+            )
+            if last is not None:
+                session.last = last
+                batch.left -= done
+                if changed > CHANGED_BYTES_MAX:
+                    self._charge(session, SHARE_UNITS)
+                    return self._break_here(session, batch, done, requests)
+                if not batch.left:
+                    self.finished(session)
+                    return None
         alone, timed = home.alone, home.timed
-        copies = self._view.copies
-        plain, positions, cells_of, mask = copies.plain, copies.positions, copies.cells, self._view.mask
+        cells_of, mask = self._view.copies.cells, self._view.mask
         written, reading = session.written, session.reading
         now, skew = self._clock.cluster_ms, self._clock.skew_ms
         ordinary = session.ordinary
-        changed = 0
         command = session.last
-        self.commands += len(requests)
         for index, request in enumerate(requests):
+            if at_once:
+                if index < done:
+                    continue
+                if index > done and ordinary and not written and not reading:
+                    done, changed = self._run_alone(session, batch, requests, index, changed)
+                    if changed > CHANGED_BYTES_MAX:
+                        return self._break_here(session, batch, done, requests)
+                    if done > index:
+                        command = session.last
+                        continue
             if not ordinary:
                 if self._must_wait(session, batch, index, requests):
                     return None
@@ -394,14 +422,8 @@ class Dispatcher:
                     else:
                         try:
                             changes, reply = command.run(cells_of[number], request, now)  # type: ignore[misc]
-                            if changes:  # `Home.apply_alone` in line
-                                key, value, deadline = changes[0]
-                                if len(changes) == 1 and type(value) is bytes and plain[number] and not deadline:
-                                    positions[number] = to = positions[number] + 1
-                                    cells_of[number][key] = (to, value, 0)
-                                    changed += len(value)
-                                else:
-                                    changed += home.change_alone(number, changes)
+                            if changes:
+                                changed += home.change_alone(number, changes)
                         except Exception as error:
                             reply = fault(request, error)
                     replies[index] = reply
@@ -432,6 +454,24 @@ class Dispatcher:
         if not batch.left:
             self.finished(session)
         return None
+
+    def _run_alone(
+        self, session: Session, batch: Batch, requests: list[list[bytes]], first: int, changed: int
+    ) -> tuple[int, int]:
+        """Run requests from the `first` one on up to one that is not usual, on slots of which we are the only owner.
+        Returns its place, and how many bytes of values the batch has written by then, `changed` with them."""
+        clock = self._clock
+        rows = UNDATED if clock.skew_ms else AT_ONCE
+        room = CHANGED_BYTES_MAX - changed
+        done, last, written = run_alone(
+            self._view.copies, self._home, rows, requests, first, batch.replies, clock.cluster_ms, room
+        )
+        if last is not None:
+            session.last = last
+            batch.left -= done - first
+            if written > room:
+                self._charge(session, SHARE_UNITS)
+        return done, changed + written
 
     def _run_other(
         self,

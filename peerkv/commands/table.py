@@ -300,6 +300,31 @@ class _KeysOf(dict[bytes, KeysOf]):
         return found
 
 
+class _AtOnce(dict[bytes, Command | None]):
+    """Filled as names come."""
+
+    def __init__(self, *, dated: bool) -> None:
+        super().__init__()
+        self._dated = dated
+
+    def __missing__(self, name: bytes) -> Command | None:
+        row = find(name)
+        if row is None:
+            return None
+        usual = row.kind in (Kind.READ, Kind.WRITE) and row.one_key and not row.chance
+        found = row if usual and (self._dated or row.dated is None) else None
+        if len(self) < _SPELLED_MAX:
+            self[name] = found
+        return found
+
+
+AT_ONCE: Final = _AtOnce(dated=True)
+"""By its name as it was spelled a command of one key, its first argument, that can be run as its client has said it, if
+clients' clocks go right; others, and what is none, are None."""
+UNDATED: Final = _AtOnce(dated=False)
+"""Likewise, where they do not."""
+
+
 def _first_key(request: Sequence[bytes]) -> Sequence[bytes]:
     return (request[1],)
 

@@ -10,10 +10,10 @@ from peerkv.agreement import handout, journal
 from peerkv.agreement import replica as replica_room
 from peerkv.agreement.columns import RUN
 from peerkv.agreement.epochs import next_topology
-from peerkv.agreement.home import TURN_BYTES_MAX
 from peerkv.agreement.operation import Fetch, Message, Page
 from peerkv.agreement.reads import REPLIES_BYTES_MAX
 from peerkv.kernel import slot as slot_room
+from peerkv.kernel.batches import TURN_BYTES_MAX
 from peerkv.resp import ReplyError
 from peerkv.ring.keys import slot_of
 from peerkv.ring.topology import Owner, Topology

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peerkv.agreement import home as homes
 from peerkv.agreement import journal
 from peerkv.agreement.operation import Message, Missed, Page
 from peerkv.agreement.packing import pack_accepts, unpack_accepts
-from peerkv.agreement.turn import RECIPE_BYTES, Accepts
+from peerkv.agreement.turn import Accepts
 from peerkv.cbor import FORMER, dump, load
+from peerkv.kernel import batches
+from peerkv.kernel.batches import RECIPE_BYTES
 from peerkv.resp import Reply
 from peerkv.ring.keys import slot_of
 from peerkv.store import recent as remembered
@@ -320,7 +321,7 @@ def test_one_recipe_for_several_operations_is_refused() -> None:
 
 def test_the_home_alone_decides_what_is_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """With none at all everything is as it was: what the bound says is a matter of cost."""
-    monkeypatch.setattr(homes, "RECIPE_BYTES", 1 << 40)
+    monkeypatch.setattr(batches, "RECIPE_BYTES", 1 << 40)
     world = cluster(3)
     ask(world, "db1", (b"SET", KEY, b"o" * LARGE), within=2.0)
     name = next(name for name in owners(world) if name != home(world))

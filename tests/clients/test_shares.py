@@ -10,7 +10,7 @@ import pytest
 from peerkv.clients import pipeline
 from peerkv.clients.connection import run as run_session
 from peerkv.clients.pipeline import PIECE_ARGUMENTS, SHARE_UNITS, SMALL, TURN_UNITS, UNREAD_MAX
-from peerkv.commands.table import COMMANDS, SPELLED
+from peerkv.commands.table import AT_ONCE, COMMANDS, SPELLED
 from peerkv.resp import Prepared, Reply, ReplyError
 from peerkv.ring.keys import slot_of
 from peerkv.store.cell import Cells
@@ -111,7 +111,8 @@ def test_a_faulty_command_costs_its_client_an_error_on_a_node_by_itself(
         raise ZeroDivisionError
 
     faulty = replace(COMMANDS["append"], run=fails)
-    monkeypatch.setitem(SPELLED, b"APPEND", faulty)
+    for names in (SPELLED, AT_ONCE):
+        monkeypatch.setitem(names, b"APPEND", faulty)  # type: ignore[arg-type]
     client = Client(alone)
     request = (b"APPEND", b"k", b"x")
     error = ReplyError("ERR internal fault in 'APPEND', nothing was done: ZeroDivisionError")

@@ -10,9 +10,10 @@ from random import Random
 from typing import Any, Final
 from unittest.mock import patch
 
-from peerkv.agreement import handout, home, journal
+from peerkv.agreement import handout, journal
 from peerkv.commands.table import find, keys_of
 from peerkv.commands.transactions import ABORTED, is_record, transaction_of
+from peerkv.kernel import batches
 from peerkv.resp import Reply, ReplyError
 from peerkv.ring.topology import Topology
 from peerkv.settings import Settings
@@ -539,7 +540,7 @@ def _small(rng: Random) -> Iterator[None]:
         (values, "PART_BYTES"): rng.choice((40, 500)),
         (journal, "BYTES_MAX"): rng.choice((0, 20_000, 200_000)),
         (journal, "ROWS_MAX"): rng.choice((1, 5, 2048)),
-        (home, "RECIPE_BYTES"): 1,
+        (batches, "RECIPE_BYTES"): 1,
     }
     before = {place: getattr(*place) for place in bounds}
     for (room, name), bound in bounds.items():

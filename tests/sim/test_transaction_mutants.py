@@ -35,7 +35,8 @@ def ask_again_later(patch: pytest.MonkeyPatch, *, forgets: bool = False) -> None
                 whole(home, asker, [ticket], [after], [request])
             elif (number := ticket & TICKET_SLOT) in home.homes and not home.view.impaired:
                 cells = home.homes[number].slot.cells
-                home._record(number, asker, ticket, *home._runs[request[0]](cells, request, home.clock.cluster_ms))
+                changes, reply = home._runs[request[0]](cells, request, home.clock.cluster_ms)
+                home.record(number, asker, ticket, changes, reply, request)
         whole(self, origin, tickets, afters, requests)
         for ticket, after, request in zip(tickets, afters, requests, strict=True):
             if request[0] in (b"PEERKV.HOLD", b"PEERKV.TRY"):
@@ -51,7 +52,7 @@ def hold_as_often_as_asked(patch: pytest.MonkeyPatch) -> None:
 
 def answer_reads_from_what_was_there(patch: pytest.MonkeyPatch) -> None:
     """A read of a key that is held is answered by what it held before (R2)."""
-    whole = Home._run_one
+    whole = Home.run_one
 
     def run(self: Home, origin: Any, ticket: int, request: Sequence[bytes], after: int) -> None:
         row = find_part(request[0])
@@ -65,9 +66,9 @@ def answer_reads_from_what_was_there(patch: pytest.MonkeyPatch) -> None:
             for key, cell in home.slot.cells.items()
         }
         changes, reply = self._runs[request[0]](cells, request, self.clock.cluster_ms)
-        self._record(number, origin, ticket, changes, reply)
+        self.record(number, origin, ticket, changes, reply, request)
 
-    patch.setattr(Home, "_run_one", run)
+    patch.setattr(Home, "run_one", run)
 
 
 def settle_without_looking(patch: pytest.MonkeyPatch) -> None:
