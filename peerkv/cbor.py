@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import cbor2
 
-from peerkv.resp import Map, NullArray, Pairs, ReplyError, Set
+from peerkv.resp import Map, Named, NullArray, Pairs, ReplyError, Set
 
 ERROR_TAG: Final = 40_001
 """Of the first-come range: the text of an error reply."""
-COMPOUND_TAGS: Final = {Map: 40_002, Pairs: 40_003, Set: 40_004, NullArray: 40_005}
+COMPOUND_TAGS: Final = {Map: 40_002, Pairs: 40_003, Set: 40_004, NullArray: 40_005, Named: 40_007}
 """Likewise: the items of such a reply."""
 FORMER_TAG: Final = 40_006
 """Likewise: `FORMER`, of an empty list."""

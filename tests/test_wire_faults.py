@@ -17,7 +17,7 @@ from peerkv.agreement.operation import EpochAccept, EpochPrepare, Fetch, Message
 from peerkv.agreement.peer import Peer
 from peerkv.cbor import ERROR_TAG
 from peerkv.node import Node
-from peerkv.resp import Map, Pairs, ReplyError, Set, encode_request
+from peerkv.resp import Map, Named, Pairs, ReplyError, Set, encode_request
 from peerkv.ring.topology import Owner, Topology
 from peerkv.settings import Settings
 from peerkv.store.cell import BALLOT_MAX, SEQUENCE_BITS, make_ballot
@@ -230,7 +230,7 @@ def check(node: Node) -> None:
         assert type(process) is int
         for ticket, reply in operations.items():
             assert type(ticket) is int
-            assert type(reply) in (type(None), int, bytes, str, float, bool, list, Map, Pairs, Set, ReplyError)
+            assert type(reply) in (type(None), int, bytes, str, float, bool, list, Map, Pairs, Named, Set, ReplyError)
     for mark in view.marks.values():
         assert type(mark) is int
     for peer in view.peers.values():

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from peerkv.cbor import FORMER
-from peerkv.resp.replies import Map, NullArray, Pairs, ReplyError, Set
+from peerkv.resp.replies import Map, Named, NullArray, Pairs, ReplyError, Set
 from peerkv.store.cell import BALLOT_MAX, SEQUENCE_BITS
 from peerkv.store.values import checked
 
@@ -21,7 +21,7 @@ POSITION_MAX: Final = (BALLOT_MAX + 1 << SEQUENCE_BITS) - 1
 _BYTES: Final = frozenset({bytes})
 _INTEGERS: Final = frozenset({int})
 _ATOMS: Final = frozenset({type(None), int, bytes, str, bool, float, ReplyError})
-_COMPOUND: Final = frozenset({Map, NullArray, Pairs, Set})
+_COMPOUND: Final = frozenset({Map, Named, NullArray, Pairs, Set})
 REPLY_DEPTH_MAX: Final = 8
 _FEW: Final = 32
 

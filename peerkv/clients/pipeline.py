@@ -57,6 +57,7 @@ from peerkv.databases import RECORD
 from peerkv.kernel.batches import run_alone
 from peerkv.resp import (
     Map,
+    Named,
     Pairs,
     Prepared,
     Reply,
@@ -101,8 +102,8 @@ BYTES_PER_UNIT: Final = 1 << 13
 
 READ, WRITE = Kind.READ, Kind.WRITE
 SHORT_OR_BYTES: Final = {bytes, str, int, type(None), ReplyError}
-MEASURED: Final = {bytes, list, Map, Pairs, Set, Verbatim, Prepared}
-LISTS: Final = {list, Map, Pairs, Set}
+MEASURED: Final = {bytes, list, Map, Pairs, Named, Set, Verbatim, Prepared}
+LISTS: Final = {list, Map, Pairs, Named, Set}
 OPERATION: Final = -1
 """In place of the turn of a read: it has gone to the home, behind a write."""
 ALONE: Final = -2

@@ -14,6 +14,8 @@ from peerkv.commands import (
     sets,
     sort,
     sortedsets,
+    streamgroups,
+    streams,
     strings,
     transactions,
 )
@@ -32,6 +34,8 @@ __all__ = [
     "sets",
     "sort",
     "sortedsets",
+    "streamgroups",
+    "streams",
     "strings",
     "transactions",
 ]

@@ -42,7 +42,7 @@ DIFFERS: Final[dict[str, str]] = {
     "dbsize": _WHOLE_CLUSTER,
     "debug": "SLEEP only, which has the connection wait, and nobody else",
     "del": _PARTS,
-    "dump": "in encodings that Redis 5 and later read; fields with deadlines need 7.4",
+    "dump": "in encodings that Redis 5 and later read; fields with deadlines need 7.4; no streams yet",
     "exists": _PARTS,
     "eval": _SCRIPT,
     "eval_ro": _SCRIPT,
@@ -108,6 +108,9 @@ DIFFERS: Final[dict[str, str]] = {
     "unlink": f"{_PARTS}; the same as DEL",
     "wait": "counts owners beside the home, of the slot that the connection wrote last",
     "waitaof": "always an error: there is no append-only file",
+    "xinfo|stream": "radix-tree-keys and -nodes tell of nodes as they are here",
+    "xread": "BLOCK is checked, and does not wait",
+    "xreadgroup": "BLOCK is checked, and does not wait",
     "zdiffstore": _STORED,
     "zinterstore": _STORED,
     "zrandmember": _DRAWS,
@@ -127,7 +130,6 @@ _REPLICATION: Final = "there are no masters and replicas, but owners of slots, w
 
 ABSENT: Final[dict[str, str]] = {
     # groups
-    "stream": _NOT_YET,
     "scripting": _NOT_YET,
     "cluster": _MEMBERS,
     # containers and commands
@@ -154,6 +156,7 @@ ABSENT: Final[dict[str, str]] = {
     "shutdown": "PEERKV LEAVE hands the node's share back first; so does SIGTERM",
     "swapdb": "keys are held under the number of their database: all of both would have to be renamed at once",
     # what is served in other versions of this page
+    "stream": _NOT_YET,
     "generic": _NOT_YET,
     "server": _NOT_YET,
     "connection": _NOT_YET,

@@ -66,6 +66,8 @@ def encoding_of(value: Value) -> bytes:
             return b"int"
         return b"embstr" if len(value) <= _EMBEDDED_MAX else b"raw"
     kind = value.TYPE
+    if kind == "stream":
+        return b"stream"
     if len(value) > _FEW[kind]:
         return _LARGE[kind]
     strings = [part for _, *arguments in value.parts() for part in arguments if type(part) is bytes]

@@ -14,7 +14,7 @@ import re
 import sys
 from typing import Final
 
-from peerkv.resp import Map, NullArray, Pairs, Prepared, Reply, ReplyError, Set, Verbatim
+from peerkv.resp import Map, Named, NullArray, Pairs, Prepared, Reply, ReplyError, Set, Verbatim
 
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\a": "\\a", "\b": "\\b"}
 _LACKED: Final = "peerkv.escaped"
@@ -61,6 +61,8 @@ def render(reply: Reply, *, terminal: bool, lines: bool = False, indent: str = "
     `lines`: a bulk string is a text of many lines (see `has_lines`).
     """
     match reply:
+        case Named():
+            return render(reply.pairs, terminal=terminal, lines=lines, indent=indent)
         case Map(items) | Pairs(items) | Set(items):
             return render(items, terminal=terminal, lines=lines, indent=indent)
         case None | NullArray():

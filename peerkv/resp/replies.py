@@ -13,6 +13,7 @@
 | dict | flat array | map |
 | Map | flat array | map |
 | Pairs | flat array | array of arrays of two |
+| Named | array of arrays of two | map |
 | Set | array | set |
 | Verbatim | bulk string | verbatim text |
 | Prepared | as what it holds | as what it holds |
@@ -73,6 +74,18 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """Names and what is found under each, in turns (XREAD)."""
+
+    items: list[Reply]
+
+    @property
+    def pairs(self) -> list[Reply]:
+        """As clients of RESP2 see it."""
+        return [self.items[at : at + 2] for at in range(0, len(self.items), 2)]
+
+
+@dataclass(frozen=True, slots=True)
 class Set:
     """Elements of no order."""
 
@@ -94,7 +107,7 @@ def size_of_reply(reply: Reply) -> int:
         return len(reply)  # type: ignore[arg-type]
     if kind is list:
         return size_of_replies(reply)  # type: ignore[arg-type]
-    if isinstance(reply, (Map, Pairs, Set)):
+    if isinstance(reply, (Map, Pairs, Named, Set)):
         return size_of_replies(reply.items)
     if kind is Verbatim:
         return len(reply.text)  # type: ignore[union-attr]
@@ -133,8 +146,8 @@ class Prepared:
 
 
 Reply: TypeAlias = (
-    "int | float | bool | bytes | str | list[Reply] | dict[Reply, Reply] | Map | Pairs | Set | Verbatim | Prepared"
-    " | NullArray | ReplyError | None"
+    "int | float | bool | bytes | str | list[Reply] | dict[Reply, Reply] | Map | Pairs | Named | Set | Verbatim"
+    " | Prepared | NullArray | ReplyError | None"
 )
 
 OK = "OK"
@@ -224,6 +237,8 @@ def _encode_into(add: Callable[[bytes], None], reply: Reply, protocol: int) -> N
             else:
                 add(b"*%d\r\n" % len(items))
                 add(encode_all(items, protocol))
+        case Named(items):
+            _encode_into(add, Map(items) if protocol == 3 else reply.pairs, protocol)
         case Set(items):
             add(b"~%d\r\n" % len(items) if protocol == 3 else b"*%d\r\n" % len(items))
             add(encode_all(items, protocol))

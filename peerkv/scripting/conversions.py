@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from peerkv.resp import (
     Map,
+    Named,
     NullArray,
     Pairs,
     Prepared,
@@ -60,6 +61,8 @@ def to_lua(reply: Reply, protocol: int, table: Table) -> Any:
             pairs: list[Reply] = [reply.items[at : at + 2] for at in range(0, len(reply.items), 2)]
             return to_lua(pairs, protocol, table)
         return table(_items(reply.items, protocol, table))
+    if isinstance(reply, Named):
+        return to_lua(reply.pairs if protocol == 2 else Map(reply.items), protocol, table)
     if isinstance(reply, (Map, Set)):
         items = _items(reply.items, protocol, table)
         if protocol == 2:

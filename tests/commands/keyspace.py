@@ -16,7 +16,7 @@ from peerkv.agreement.checks import bodies_of
 from peerkv.cbor import dump, load
 from peerkv.commands.table import CHANCE_BYTES, Kind, arity_error, find, find_part, keys_of
 from peerkv.kernel.slot import Copies
-from peerkv.resp import CommandError, Map, NullArray, Pairs, Reply, ReplyError, Set
+from peerkv.resp import CommandError, Map, Named, NullArray, Pairs, Reply, ReplyError, Set
 from peerkv.store.cell import Cell, Value
 from peerkv.store.values import Collection, Patch, patched
 
@@ -105,7 +105,8 @@ class Ours:
         assert held(ours[1]) == held(theirs[1]), f"two owners hold different values of {key!r}"
         if ours[1] is not None:
             assert held(rebuilt(ours[1])) == held(ours[1]), f"{key!r} is not what its parts are"
-            assert len(ours[1]) or type(ours[1]) is bytes, f"an empty collection at {key!r}"
+            empty = isinstance(ours[1], Collection) and not len(ours[1]) and not ours[1].STAYS
+            assert not empty, f"an empty collection at {key!r}"
 
 
 class Theirs:
@@ -139,6 +140,8 @@ def plain(reply: Reply) -> Reply:
         return None
     if isinstance(reply, (Map, Pairs, Set)):
         reply = reply.items
+    if isinstance(reply, Named):
+        reply = reply.pairs
     return [plain(item) for item in reply] if isinstance(reply, list) else reply
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 
 from peerkv.commands.table import Kind, find_part, keys_of
 from peerkv.kernel.slot import Copies
-from peerkv.resp import CommandError, Map, NullArray, Pairs, Reply, Set, encode
+from peerkv.resp import CommandError, Map, Named, NullArray, Pairs, Reply, Set, encode
 from peerkv.store.cell import Cell
 from peerkv.store.values import Collection, Patch, patched
 
@@ -245,6 +245,8 @@ def _as_seen(reply: Reply) -> Reply:
     """As a client of RESP2 sees it."""
     if isinstance(reply, (Map, Pairs, Set)):
         reply = reply.items
+    if isinstance(reply, Named):
+        reply = reply.pairs
     if isinstance(reply, NullArray):
         return None
     if isinstance(reply, float):

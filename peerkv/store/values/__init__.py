@@ -28,10 +28,12 @@ class Collection(ABC):
 
     TYPE: ClassVar[str]
     """As TYPE answers."""
+    STAYS: ClassVar[bool] = False
+    """Whether a key holds one that has no elements."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """Elements; a collection without any is none: it vanishes."""
+        """Elements; a collection without any is none: it vanishes, unless it `STAYS`."""
 
     @abstractmethod
     def parts(self) -> Iterator[Patch]:
@@ -52,7 +54,8 @@ Value: TypeAlias = bytes | Collection
 Body: TypeAlias = bytes | Patch | None
 
 Apply: TypeAlias = Callable[[Any, Sequence[Any]], Value | None]
-"""(value or None, arguments) -> the value, changed in place or another one; an empty collection, or None: no key."""
+"""(value or None, arguments) -> the value, changed in place or another one; an empty collection that does not stay, or
+None: no key."""
 
 
 class _Kind(NamedTuple):
@@ -79,7 +82,9 @@ def patch(name: str, *fixed: type, each: tuple[type, ...] = ()) -> Callable[[App
 def patched(value: Value | None, body: Patch) -> Value | None:
     """What a patch makes of a value. Raises ValueError, TypeError or the like if it was made for another one."""
     found = _PATCHES[body[0]].apply(value, body[1:])
-    return found if found is None or type(found) is bytes or len(found) else None
+    if found is None or type(found) is bytes or len(found) or found.STAYS:  # type: ignore[union-attr]
+        return found
+    return None
 
 
 _SHAPES: Final[dict[tuple[str, int], tuple[type, ...]]] = {}
