@@ -42,7 +42,8 @@ DIFFERS: Final[dict[str, str]] = {
     "dbsize": _WHOLE_CLUSTER,
     "debug": "SLEEP only, which has the connection wait, and nobody else",
     "del": _PARTS,
-    "dump": "in encodings that Redis 5 and later read; fields with deadlines need 7.4; no streams yet",
+    "dump": "in encodings that Redis 5 and later read; streams need 7.0 (and lose when consumers were active), fields"
+    " with deadlines 7.4",
     "exists": _PARTS,
     "eval": _SCRIPT,
     "eval_ro": _SCRIPT,

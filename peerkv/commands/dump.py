@@ -12,7 +12,6 @@ from peerkv.resp import OK, ReplyError
 from peerkv.store.cell import Cells
 from peerkv.store.dumps import dumped, in_time_of_cluster, restoring
 from peerkv.store.rdb import is_intact
-from peerkv.store.values.streams import Stream
 
 BUSY: Final = ReplyError("BUSYKEY Target key name already exists.")
 
@@ -25,8 +24,6 @@ def _asked_by_wall(request: Sequence[bytes], skew: int) -> list[bytes]:
 @command("dump", Kind.READ, summary="Returns a value in Redis's serialisation.", dated=_asked_by_wall)
 def dump(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     value = value_of(cells, request[1], now)
-    if isinstance(value, Stream):
-        return (), ReplyError("ERR streams cannot be serialised yet")
     skew = int(request[2]) if len(request) == 3 else 0
     return (), dumped(value, now, skew) if value is not None else None
 

@@ -11,7 +11,9 @@ from struct import Struct
 from typing import Any, Final
 
 from peerkv.store.rdb import Content, content_of, payload_of
+from peerkv.store.rdb.streams import ConsumerContent, GroupContent, StreamContent
 from peerkv.store.values import Body, Collection, Patch, Value, patch, patched
+from peerkv.store.values.streams import FIRST_ID, LAST_ID, Consumer, Group, Stream
 
 _ITEMS: Final[dict[str, Patch]] = {"list": ("rpush",), "set": ("sadd",), "hash": ("hset", 0), "zset": ("zset",)}
 """How the patches begin of which a collection's parts are, by its type, ..."""
@@ -23,6 +25,8 @@ _SCORE: Final = Struct(">d")
 def dumped(value: Value, now: int, skew: int) -> bytes | None:
     """The payload of a value; None: all that it holds has expired. `skew`: how many milliseconds the wall clock, in
     whose time payloads are, is before the cluster's."""
+    if isinstance(value, Stream):
+        return payload_of(Content("stream", [_content_of_stream(value).moved(skew)], []))
     if isinstance(value, Collection):
         content = _content_of(value, now, skew)
         return payload_of(content) if content.items else None
@@ -50,6 +54,37 @@ def _content_of(value: Collection, now: int, skew: int) -> Content:
     return Content(value.TYPE, items, list(chain.from_iterable(dated)))
 
 
+def _content_of_stream(stream: Stream) -> StreamContent:
+    groups = [
+        GroupContent(
+            name,
+            group.last,
+            group.read,
+            {id_: (time, count) for id_, (_, time, count) in group.pending.items()},
+            [
+                ConsumerContent(name, consumer.seen, consumer.active, list(consumer.ids))
+                for name, consumer in sorted(group.consumers.items())
+            ],
+        )
+        for name, group in sorted(stream.groups.items())
+    ]
+    return StreamContent(stream.between(FIRST_ID, LAST_ID), stream.last, stream.added, stream.deleted, groups)
+
+
+def _stream_of(content: StreamContent) -> Stream:
+    found = Stream()
+    for id_, fields in content.entries:
+        found.add(id_, fields)
+    found.last, found.added, found.deleted = content.last, content.added, content.deleted
+    for of in content.groups:
+        group = found.groups[of.name] = Group(of.last, of.read if of.read is not None else found.distance(of.last))
+        for consumer in of.consumers:
+            group.consumers[consumer.name] = Consumer(consumer.seen, consumer.active)
+            for id_ in consumer.ids:
+                group.deliver(consumer.name, id_, *of.pending[id_])
+    return found
+
+
 def restoring(payload: bytes) -> Body:
     """The body for what an intact payload holds. Raises ValueError if it holds nothing."""
     content = content_of(payload)
@@ -69,6 +104,8 @@ def in_time_of_cluster(payload: bytes, skew: int) -> bytes:
         content = content_of(payload)
     except ValueError:
         return payload
+    if content.kind == "stream":
+        return payload_of(Content("stream", [content.items[0].moved(-skew)], []))
     if not content.deadlines:
         return payload
     names, deadlines = content.deadlines[::2], content.deadlines[1::2]
@@ -80,6 +117,8 @@ def in_time_of_cluster(payload: bytes, skew: int) -> bytes:
 def _restore(_value: Value | None, arguments: Sequence[Any]) -> Value | None:
     content = content_of(arguments[0])
     items = content.items
+    if content.kind == "stream":
+        return _stream_of(items[0])
     if content.kind == "zset":
         items = list(chain.from_iterable(zip(map(_SCORE.pack, items[1::2]), items[::2], strict=True)))
     made = patched(None, (*_ITEMS[content.kind], *items))

@@ -12,7 +12,8 @@ from anycrc import CRC
 from peerkv.commands.table import find
 from peerkv.resp import Reply, ReplyError
 from peerkv.store.rdb import VALUE_BYTES_MAX, Content, content_of, is_intact, payload_of
-from tests.commands.keyspace import NOW, Ours, Theirs, plain, same
+from tests.commands.keyspace import NOW, Ours, Theirs, plain, requests_of, same
+from tests.commands.test_streams import masked
 
 crc64 = CRC(width=64, poly=0xAD93D23594C935A9, init=0, refin=True, refout=True, xorout=0).calc
 WRONG = ReplyError("ERR DUMP payload version or checksum are wrong")
@@ -329,3 +330,143 @@ def test_a_collection_travels_as_it_was_given() -> None:
     payload = sealed(ENCODED[0][1])
     changes, reply = row.run(ours.cells, [b"RESTORE", b"k", b"0", payload], NOW)
     assert (changes, reply) == (((b"k", ("restore", payload), 0),), "OK")
+
+
+# -- streams
+
+
+STREAMS = [
+    "xadd k 1-1 a 1",
+    "xadd k 1-1 a 1 b 2 | xadd k 5-0 a 3 b 4 | xadd k 5-1 c 7 | xadd k 18446744073709551615-0 a x b y",
+    "xadd k 5-9 a 1 | xadd k 6-1 a 2 | xadd k 6-300 a 3 | xadd k 7-9223372036854775808 a 4",
+    "xadd k 1 a 1 | xadd k 2 a 2 | xadd k 3 a 3 | xdel k 2",
+    "xadd k 1 a 1 | xdel k 1",
+    "xgroup create k g $ mkstream",
+    """xadd k 1 a 1 | xadd k 2 a 2 | xadd k 3 a 3 | xgroup create k g 0 | xgroup create k h $ entriesread 3
+    xgroup create k empty 1 | xreadgroup group g c count 2 streams k > | xreadgroup group g d streams k >
+    xgroup createconsumer k h none | xclaim k g e 0 2 retrycount 9 justid | xack k g 3""",
+    "xadd k 7 a " + "x" * 100 + " | xadd k 8 a " + "y" * 5000 + " | xadd k 9 a " + "z" * 70_000,
+    " | ".join(f"xadd k {number} field {number} other -{number * number * number * 1000}" for number in range(1, 350)),
+    " | ".join(f"xadd k {number}-{number % 7} field{number % 9} {number}" for number in range(1, 250)),
+]
+
+
+def whole_stream(side: Ours | Theirs) -> list[object]:
+    """What a client can see of it, but for times."""
+    info = side.ask(b"XINFO", b"STREAM", b"k", b"FULL", b"COUNT", b"0")
+    entries = side.ask(b"XRANGE", b"k", b"-", b"+")
+    return [masked([b"XINFO"], plain(info) if isinstance(side, Ours) else info, b"radix-tree-keys"), plain(entries)]
+
+
+def made_stream(side: Ours | Theirs, text: str) -> None:
+    for request in requests_of(text):
+        assert not isinstance(side.ask(*request), ReplyError), request
+
+
+@pytest.mark.parametrize("text", STREAMS, ids=range(len(STREAMS)))
+def test_a_stream_goes_to_redis_and_comes_back(theirs: Theirs, text: str) -> None:
+    ours = Ours()
+    made_stream(ours, text)
+    payload = ours.ask(b"DUMP", b"k")
+    assert isinstance(payload, bytes)
+    before = whole_stream(ours)
+    theirs.ask(b"DEL", b"k")
+    assert theirs.ask(b"RESTORE", b"k", b"0", payload) == b"OK"
+    assert whole_stream(theirs) == before
+    back = theirs.ask(b"DUMP", b"k")
+    assert isinstance(back, bytes)
+    assert ours.ask(b"RESTORE", b"k", b"0", back, b"REPLACE") == "OK"
+    assert whole_stream(ours) == before
+    assert ours.ask(b"XADD", b"k", b"18446744073709551615-9", b"a", b"1") == b"18446744073709551615-9"
+    theirs.ask(b"DEL", b"k")
+    made_stream(theirs, text)
+    native = theirs.ask(b"DUMP", b"k")
+    assert isinstance(native, bytes)
+    assert ours.ask(b"RESTORE", b"k", b"0", native, b"REPLACE") == "OK"
+    assert whole_stream(ours) == whole_stream(theirs)
+
+
+def with_times(ours: Ours) -> bytes:
+    made_stream(ours, "xadd k 1 a 1 | xgroup create k g 0 | xreadgroup group g c streams k >")
+    payload = ours.ask(b"DUMP", b"k")
+    assert isinstance(payload, bytes)
+    return payload
+
+
+def test_times_in_a_stream_are_those_of_the_wall() -> None:
+    """Cluster time is another one in another cluster."""
+    ours = Ours()
+    with_times(ours)
+    row = find(b"DUMP")
+    assert row is not None
+    assert row.dated is not None
+    payload = ours._run(row.dated([b"DUMP", b"k"], 5000))
+    assert isinstance(payload, bytes)
+    (stream,) = content_of(payload).items
+    assert stream.groups[0].pending == {bytes(7) + b"\1" + bytes(8): (NOW + 5000, 1)}
+    restore = find(b"RESTORE")
+    assert restore is not None
+    assert restore.dated is not None
+    ours._run(restore.dated([b"RESTORE", b"k", b"0", payload, b"REPLACE"], 6000))
+    assert plain(ours.ask(b"XPENDING", b"k", b"g", b"-", b"+", b"9")) == [[b"1-0", b"c", 1000, 1]]
+
+
+def id_of(number: int) -> bytes:
+    return struct.pack(">QQ", number, 0)
+
+
+def text(string: bytes) -> bytes:
+    """Shorter than 64 bytes."""
+    return bytes((len(string),)) + string
+
+
+def entry(later: int, value: bytes, flags: int = 2) -> list[bytes]:
+    """Of the fields of the master entry, one."""
+    return [bytes((flags,)), bytes((later,)), b"\0", bytes((0x80 | len(value),)) + value, b"\4"]
+
+
+NODE = listpack(b"\2", b"\1", b"\1", b"\x81f", b"\0", *entry(0, b"a"), *entry(1, b"gone", 3), *entry(2, b"c"))
+TIME = struct.pack("<q", NOW - 10)
+GROUP = [text(b"g"), b"\3\0", b"\2", b"\1", id_of(1), TIME, b"\7", b"\1", text(b"c"), TIME]
+FORMS = {
+    1: [b"\x0f\1", text(id_of(1)), counted(NODE), b"\2", b"\3\0", b"\1", *GROUP[:2], *GROUP[3:], b"\1", id_of(1)],
+    2: [b"\x13\1", text(id_of(1)), counted(NODE), b"\2", b"\3\0", b"\1\0\2\0\3", b"\1", *GROUP, b"\1", id_of(1)],
+    3: [b"\x15\1", text(id_of(1)), counted(NODE), b"\2", b"\3\0", b"\1\0\2\0\3", b"\1", *GROUP, TIME, b"\1", id_of(1)],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_forms_of_a_stream_are_read(form: int) -> None:
+    """Of Redis 5, 7.0 and 7.2; the first says neither what was deleted, nor how many were added."""
+    ours = Ours()
+    assert ours.ask(b"RESTORE", b"k", b"0", sealed(b"".join(FORMS[form]))) == "OK"
+    assert ours.ask(b"XRANGE", b"k", b"-", b"+") == [[b"1-0", [b"f", b"a"]], [b"3-0", [b"f", b"c"]]]
+    assert plain(ours.ask(b"XPENDING", b"k", b"g", b"-", b"+", b"9")) == [[b"1-0", b"c", 10, 7]]
+    groups, stream = plain(ours.ask(b"XINFO", b"GROUPS", b"k")), plain(ours.ask(b"XINFO", b"STREAM", b"k"))
+    assert isinstance(groups, list)
+    assert isinstance(stream, list)
+    assert stream[9:12] == ([b"0-0", b"entries-added", 2] if form == 1 else [b"2-0", b"entries-added", 3])
+    assert isinstance(groups[0], list)
+    assert groups[0][-3] == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("form", FORMS)
+def test_a_stream_that_is_spoilt_is_refused_or_is_another_one(form: int, seed: int) -> None:
+    """Never anything else, whatever lengths are claimed; and what is taken can be used."""
+    rng = random.Random(seed)
+    value = b"".join(FORMS[form])
+    for _ in range(200):
+        spoilt = bytearray(value)
+        for _ in range(rng.choice((1, 1, 2, 4))):
+            spoilt[rng.randrange(1, len(spoilt))] = rng.choice((0, 1, 2, 127, 128, 129, 255, rng.randrange(256)))
+        if rng.random() < 0.2:
+            del spoilt[rng.randrange(1, len(spoilt)) :]
+        ours = Ours()
+        if ours.ask(b"RESTORE", b"k", b"0", sealed(bytes(spoilt))) == "OK":
+            whole_stream(ours)
+            again = ours.ask(b"DUMP", b"k")
+            assert isinstance(again, bytes)
+            assert ours.ask(b"RESTORE", b"k", b"0", again, b"REPLACE") == "OK"
+            continue
+        assert ours.ask(b"EXISTS", b"k") == 0

@@ -1,12 +1,13 @@
 """Strings in which Redis keeps all elements of a small collection: listpacks, and what there was before them.
 
 Each function returns the elements, `most` at most, integers as the digits that they stand for. Raises ValueError,
-IndexError or struct.error for what is none.
+IndexError or struct.error for what is none. Listpacks are written, too.
 """
 
 from __future__ import annotations
 
-from struct import iter_unpack, unpack_from
+from collections.abc import Iterable
+from struct import iter_unpack, pack, unpack_from
 from typing import Final
 
 _END: Final = 0xFF
@@ -80,6 +81,47 @@ def _bytes_behind(length: int) -> int:
     if length < 2097151:
         return 3
     return 4 if length < 268435455 else 5
+
+
+_COUNTED_MAX: Final = 0xFFFF
+"""Elements; of more a listpack does not say how many there are."""
+
+
+def listpack_of(items: Iterable[bytes | int]) -> bytes:
+    """A listpack of strings, and of integers of 64 bits, which are written as such."""
+    pieces: list[bytes] = []
+    for item in items:
+        element = _packed_integer(item) if isinstance(item, int) else _packed_string(item)
+        pieces += (element, _packed_length(len(element)))
+    body = b"".join(pieces)
+    return pack("<IH", len(body) + 7, min(len(pieces) // 2, _COUNTED_MAX)) + body + bytes((_END,))
+
+
+def _packed_integer(number: int) -> bytes:
+    if 0 <= number < 0x80:
+        return bytes((number,))
+    if -0x1000 <= number < 0x1000:
+        return (0xC000 | number & 0x1FFF).to_bytes(2)
+    kind, width = next(
+        (kind, width)
+        for kind, width in _LISTPACK_INTEGERS.items()
+        if -1 << 8 * width - 1 <= number < 1 << 8 * width - 1
+    )
+    return bytes((kind,)) + number.to_bytes(width, "little", signed=True)
+
+
+def _packed_string(text: bytes) -> bytes:
+    if len(text) < 0x40:
+        return bytes((0x80 | len(text),)) + text
+    if len(text) < 0x1000:
+        return (0xE000 | len(text)).to_bytes(2) + text
+    return b"\xf0" + pack("<I", len(text)) + text
+
+
+def _packed_length(length: int) -> bytes:
+    """Seven bits a byte, the highest first; all but that one are marked."""
+    count = _bytes_behind(length)
+    return bytes(length >> 7 * (count - 1 - at) & 0x7F | (0x80 if at else 0) for at in range(count))
 
 
 _ZIPLIST_INTEGERS: Final = {0xC0: 2, 0xD0: 4, 0xE0: 8, 0xF0: 3, 0xFE: 1}

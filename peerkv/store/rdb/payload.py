@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from math import inf, isnan
@@ -13,6 +13,8 @@ from anycrc import CRC
 
 from peerkv.store.rdb.compact import of_intset, of_listpack, of_ziplist, of_zipmap
 from peerkv.store.rdb.lzf import decompressed
+from peerkv.store.rdb.streams import StreamContent, read_stream, written_stream
+from peerkv.store.rdb.writing import each_of, length_of, lengths_of
 
 VALUE_BYTES_MAX: Final = 64 << 20
 """Of strings that are read. A compressed one can be 88 times as long as what it is read from."""
@@ -21,7 +23,9 @@ COMPACT_ITEMS_MAX: Final = 4 << 20
 """Elements that are read from compact encodings: each may be two bytes there, and 50 in memory."""
 
 VERSION: Final = 9
-"""Redis 5's, which is the first that has all that is written here, but for fields with deadlines, which are ..."""
+"""Redis 5's, which is the first that has all that is written here, but for ..."""
+VERSION_OF_STREAMS: Final = 10
+"""... streams, of which Redis 5 knows less than is written, and fields with deadlines, which are ..."""
 VERSION_OF_DEADLINES: Final = 12
 """... Redis 7.4's; that is also the last that is read."""
 _FOOT: Final = struct.Struct("<HQ")
@@ -40,7 +44,7 @@ class Content:
     kind: str
     items: list[Any]
     """Of a string itself; of a list its elements; of a set its members; of a hash fields and values in turns; of a
-    sorted set members and scores (floats) in turns."""
+    sorted set members and scores (floats) in turns; of a stream a `StreamContent`."""
     deadlines: list[Any]
     """Of a hash, fields and milliseconds in turns, for those that have one."""
 
@@ -55,7 +59,7 @@ def is_intact(payload: bytes) -> bool:
 
 def content_of(payload: bytes) -> Content:
     """What an intact payload holds. Raises ValueError for what is nothing."""
-    reader = _Reader(payload[:-_FOOT_BYTES])
+    reader = Reader(payload[:-_FOOT_BYTES])
     try:
         kind, read = _READ[reader.byte()]
         content = Content(kind, *read(reader))
@@ -64,7 +68,7 @@ def content_of(payload: bytes) -> Content:
     if kind != "string" and not content.items:
         raise ValueError("an empty collection")
     names = content.items[::2] if kind in ("hash", "zset") else content.items
-    if kind not in ("string", "list") and len(set(names)) < len(names):
+    if kind not in ("string", "list", "stream") and len(set(names)) < len(names):
         raise ValueError("elements of the same name")
     return content
 
@@ -72,7 +76,7 @@ def content_of(payload: bytes) -> Content:
 _Compact: TypeAlias = Callable[[bytes, int], list[bytes]]
 
 
-class _Reader:
+class Reader:
     """Takes a value from its bytes, one piece after another. Raises ValueError or IndexError where they end before."""
 
     __slots__ = ("_at", "_bytes", "_items_left", "_room")
@@ -163,17 +167,17 @@ def _number(score: float) -> float:
 _Elements: TypeAlias = tuple[list[Any], list[Any]]
 
 
-def _string(reader: _Reader) -> _Elements:
+def _string(reader: Reader) -> _Elements:
     return [reader.string()], []
 
 
-def _strings(each: int) -> Callable[[_Reader], _Elements]:
+def _strings(each: int) -> Callable[[Reader], _Elements]:
     """A number, and so many times `each` strings."""
     return lambda reader: (reader.strings(each * reader.count()), [])
 
 
-def _scored(score: Callable[[_Reader], float]) -> Callable[[_Reader], _Elements]:
-    def read(reader: _Reader) -> _Elements:
+def _scored(score: Callable[[Reader], float]) -> Callable[[Reader], _Elements]:
+    def read(reader: Reader) -> _Elements:
         items: list[Any] = []
         for _ in range(reader.count()):
             items += (reader.string(), score(reader))
@@ -182,10 +186,10 @@ def _scored(score: Callable[[_Reader], float]) -> Callable[[_Reader], _Elements]
     return read
 
 
-def _compact(of: _Compact, each: int = 1) -> Callable[[_Reader], _Elements]:
+def _compact(of: _Compact, each: int = 1) -> Callable[[Reader], _Elements]:
     """A string that holds all elements, each of so many strings."""
 
-    def read(reader: _Reader) -> _Elements:
+    def read(reader: Reader) -> _Elements:
         items = reader.compact(of)
         if len(items) % each:
             raise ValueError("half an element")
@@ -194,8 +198,8 @@ def _compact(of: _Compact, each: int = 1) -> Callable[[_Reader], _Elements]:
     return read
 
 
-def _compact_scores(of: _Compact) -> Callable[[_Reader], _Elements]:
-    def read(reader: _Reader) -> _Elements:
+def _compact_scores(of: _Compact) -> Callable[[Reader], _Elements]:
+    def read(reader: Reader) -> _Elements:
         items, _ = _compact(of, 2)(reader)
         return list(chain.from_iterable(zip(items[::2], map(_score, items[1::2]), strict=True))), []
 
@@ -206,11 +210,11 @@ def _score(digits: bytes) -> float:
     return _number(float(digits))
 
 
-def _quicklist(reader: _Reader) -> _Elements:
+def _quicklist(reader: Reader) -> _Elements:
     return [item for _ in range(reader.count()) for item in reader.compact(of_ziplist)], []
 
 
-def _second_quicklist(reader: _Reader) -> _Elements:
+def _second_quicklist(reader: Reader) -> _Elements:
     items: list[Any] = []
     for _ in range(reader.count()):
         match reader.length():
@@ -223,7 +227,7 @@ def _second_quicklist(reader: _Reader) -> _Elements:
     return items, []
 
 
-def _with_deadlines(reader: _Reader) -> _Elements:
+def _with_deadlines(reader: Reader) -> _Elements:
     """The first deadline, and with each field how much later its own is (0: it has none; 1: not at all)."""
     first = int.from_bytes(reader.take(8), "little")
     items: list[Any] = []
@@ -237,7 +241,7 @@ def _with_deadlines(reader: _Reader) -> _Elements:
     return items, deadlines
 
 
-def _compact_with_deadlines(reader: _Reader) -> _Elements:
+def _compact_with_deadlines(reader: Reader) -> _Elements:
     reader.take(8)
     found, _ = _compact(of_listpack, 3)(reader)
     items = list(chain.from_iterable(zip(found[::3], found[1::3], strict=True)))
@@ -250,88 +254,75 @@ def _compact_with_deadlines(reader: _Reader) -> _Elements:
     return items, deadlines
 
 
-_READ: Final[dict[int, tuple[str, Callable[[_Reader], _Elements]]]] = {
+def _stream(form: int) -> Callable[[Reader], _Elements]:
+    return lambda reader: ([read_stream(reader, form)], [])
+
+
+_READ: Final[dict[int, tuple[str, Callable[[Reader], _Elements]]]] = {
     0: ("string", _string),
     1: ("list", _strings(1)),
     2: ("set", _strings(1)),
-    3: ("zset", _scored(_Reader.spelled_double)),
+    3: ("zset", _scored(Reader.spelled_double)),
     4: ("hash", _strings(2)),
-    5: ("zset", _scored(_Reader.double)),
+    5: ("zset", _scored(Reader.double)),
     9: ("hash", _compact(of_zipmap, 2)),
     10: ("list", _compact(of_ziplist)),
     11: ("set", _compact(of_intset)),
     12: ("zset", _compact_scores(of_ziplist)),
     13: ("hash", _compact(of_ziplist, 2)),
     14: ("list", _quicklist),
+    15: ("stream", _stream(1)),
     16: ("hash", _compact(of_listpack, 2)),
     17: ("zset", _compact_scores(of_listpack)),
     18: ("list", _second_quicklist),
+    19: ("stream", _stream(2)),
     20: ("set", _compact(of_listpack)),
+    21: ("stream", _stream(3)),
     24: ("hash", _with_deadlines),
     25: ("hash", _compact_with_deadlines),
 }
-"""Redis's RDB_TYPE_..., less streams and modules."""
+"""Redis's RDB_TYPE_..., less modules."""
 _PLAIN: Final = {"string": 0, "list": 1, "set": 2, "hash": 4, "zset": 5}
 _PLAIN_WITH_DEADLINES: Final = 24
+_STREAM: Final = 19
 
 
 # -- writing
-
-
-def _length(count: int) -> bytes:
-    if count < 0x40:
-        return bytes((count,))
-    if count < 0x4000:
-        return bytes((0x40 | count >> 8, count & 0xFF))
-    if count < 1 << 32:
-        return b"\x80" + count.to_bytes(4)
-    return b"\x81" + count.to_bytes(8)
-
-
-_LENGTHS: Final = list(map(_length, range(0x4000)))
-
-
-def _lengths(strings: Iterable[bytes]) -> list[bytes]:
-    return [_LENGTHS[count] if count < 0x4000 else _length(count) for count in map(len, strings)]
-
-
-def _each(*columns: Sequence[bytes]) -> bytes:
-    """Rows of strings: the first of every column, then the second, ..."""
-    pieces: list[Iterable[bytes]] = []
-    for column in columns:
-        pieces += (_lengths(column), column)
-    return b"".join(chain.from_iterable(zip(*pieces, strict=True)))
 
 
 def payload_of(content: Content) -> bytes:
     """A payload that holds this."""
     kind, items, deadlines = content.kind, content.items, content.deadlines
     if kind == "string":
-        value = _each(items)
+        value = each_of(items)
+    elif kind == "stream":
+        (stream,) = items
+        assert isinstance(stream, StreamContent), "what a stream holds is one item"
+        return _with_foot(bytes((_STREAM,)) + written_stream(stream), VERSION_OF_STREAMS)
     elif kind == "hash":
         fields = items[::2]
-        value = _length(len(fields))
+        value = length_of(len(fields))
         if deadlines:
             return _with_foot(_dated(fields, items[1::2], deadlines), VERSION_OF_DEADLINES)
-        value += _each(fields, items[1::2])
+        value += each_of(fields, items[1::2])
     elif kind == "zset":
         members = items[::2]
         scores = map(struct.Struct("<d").pack, items[1::2])
-        value = _length(len(members)) + b"".join(
-            chain.from_iterable(zip(_lengths(members), members, scores, strict=True))
+        value = length_of(len(members)) + b"".join(
+            chain.from_iterable(zip(lengths_of(members), members, scores, strict=True))
         )
     else:
-        value = _length(len(items)) + _each(items)
+        value = length_of(len(items)) + each_of(items)
     return _with_foot(bytes((_PLAIN[kind],)) + value, VERSION)
 
 
 def _dated(fields: list[bytes], values: list[bytes], deadlines: list[Any]) -> bytes:
     first = min(deadlines[1::2])
     later = dict(zip(deadlines[::2], deadlines[1::2], strict=True))
-    pieces = [bytes((_PLAIN_WITH_DEADLINES,)), first.to_bytes(8, "little"), _length(len(fields))]
+    pieces = [bytes((_PLAIN_WITH_DEADLINES,)), first.to_bytes(8, "little"), length_of(len(fields))]
     for field, value in zip(fields, values, strict=True):
         deadline = later.get(field)
-        pieces += (_length(deadline - first + 1 if deadline is not None else 0), _each((field,), (value,)))
+        pieces += (length_of(deadline - first + 1 if deadline is not None else 0), each_of((field,), (value,)))
     return b"".join(pieces)
 
 
