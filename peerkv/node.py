@@ -59,7 +59,7 @@ from peerkv.gossip.messages import Unspoken
 from peerkv.gossip.swim import Swim
 from peerkv.links import Links
 from peerkv.reports import Statistics, Usage
-from peerkv.resp import Requests
+from peerkv.resp import NULL_ARRAY, Requests
 from peerkv.ring.succession import doubt
 from peerkv.ring.topology import Topology, describe_epoch
 from peerkv.settings import Role, Settings, peer_address
@@ -289,6 +289,13 @@ class Node:
         session.backlog.clear()
         self.sessions.pop(session.id, None)
         self.dispatcher.channels.forget(session)
+        self.dispatcher.blocking.stop(session, None)
+
+    def hung_up(self, now: float, session: Session) -> None:
+        """A client sends nothing more. It may still read what it has asked for."""
+        self.clock.at(now)
+        session.hung_up = True
+        self.dispatcher.blocking.stop(session, NULL_ARRAY)
 
     def kill(self, session: Session) -> None:
         """Close a client's connection from here, whatever is owed to it."""
@@ -299,6 +306,10 @@ class Node:
     def tell(self, level: str, text: str) -> None:
         """Write a line into the log."""
         self._log(level, text)
+
+    def unblocked(self, session: Session) -> None:
+        """A client is to wait no longer."""
+        self.dispatcher.blocking.unblocked(session)
 
     def pause(self, milliseconds: int, writes_only: bool) -> None:
         """CLIENT PAUSE."""
@@ -351,6 +362,7 @@ class Node:
         if self.clock.own_skew_ms:  # its own clock will not count for some seconds
             peer.tell("skew", self.clock.own_skew_ms)
         self.upkeep.probe_lagging()
+        self.replica.link_up(peer)
         self.dispatcher.channels.link_up(peer)
 
     def _link_down(self, peer: Peer) -> None:
@@ -358,6 +370,8 @@ class Node:
         self.operations.link_down(now, peer)
         self.coordinator.met(peer)
         self.dispatcher.channels.link_down(peer)
+        self.home.interests.lost(peer)
+        self.replica.link_down(peer)
         self.progress.give_up_turns(peer, self.home.turn)
         self.swim.link_lost(now, peer.name)
         self._swim_dirty = True
@@ -640,6 +654,7 @@ class Node:
             self._swim_dirty = True
         self.operations.wake(now)
         self.coordinator.wake()
+        self.dispatcher.blocking.wake(now)
         self.upkeep.expire()
         if now >= self._watch_at:
             self._watch_at = now + WATCH_INTERVAL_S
@@ -655,6 +670,7 @@ class Node:
         self.load.move(now, self.coordinator.writes)
         self.settling.look()
         self.dispatcher.channels.look()
+        self.dispatcher.blocking.look()
         self.steward.consider_birth()
         self.steward.consider_change()
         self.upkeep.compare(COMPARE_CELLS)
@@ -753,6 +769,7 @@ class Node:
         if self.dispatcher.waits or self.home.has_more:
             return self.clock.now
         at = min(self._swim_wake_at, self._watch_at, self.links.redial_at, self.coordinator.wake_at)
+        at = min(at, self.dispatcher.blocking.wake_at)
         operations = self.operations.wake_at
         if operations is not None and operations < at:
             at = operations

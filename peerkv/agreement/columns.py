@@ -362,6 +362,14 @@ def _compared(values: Any, slots: int) -> list[int]:
     return list(values)
 
 
+def _any_numbers(values: Any, _slots: int) -> list[int]:
+    return numbers(values)
+
+
+def _flags(values: Any, _slots: int) -> list[int]:
+    return numbers(values, most=1)
+
+
 def _any_keys(values: Any, _slots: int) -> list[bytes]:
     return keys_of(values)
 
@@ -381,6 +389,9 @@ TELLS: Final[dict[str, Tell]] = {
     "skew": Tell("milliseconds that the wall clock is ahead", "take_skew", (number(-NUMBER_MAX),)),
     "ping": Tell("", "take_ping", ()),
     "here": Tell("", "", ()),
+    "awaits": Tell("[key], [waiter], [every change]", "home.take_interest", (_any_keys, _any_numbers, _flags)),
+    "awaits_no_more": Tell("[key], [waiter]", "home.end_interest", (_any_keys, _any_numbers)),
+    "wake": Tell("[waiter]", "dispatcher.blocking.woken", (_any_numbers,)),
     "channels": Tell(
         "kind, [channel], begins 0 ends 1 anew 2", "dispatcher.channels.hear", (number(0, 2), _any_keys, number(0, 2))
     ),

@@ -7,7 +7,7 @@ wanted by one that came before. What is held is known from the cells; this says 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from peerkv.agreement.peer import Peer
@@ -44,7 +44,8 @@ class _Queue:
 class Holds:
     """Of the slots that this node is home of."""
 
-    def __init__(self, clock: Clock, awaited: Awaited) -> None:
+    def __init__(self, clock: Clock, awaited: Awaited, interested: Container[int] = ()) -> None:
+        """`interested`: slots whose changes somebody waits for."""
         self.of_slot: dict[int, dict[bytes, float]] = {}
         """Per slot the keys that are held, and since when we know."""
         self.freed: dict[int, None] = {}
@@ -52,10 +53,11 @@ class Holds:
         self._queues: dict[int, _Queue] = {}
         self._clock = clock
         self._awaited = awaited
+        self._interested = interested
 
     def __contains__(self, number: int) -> bool:
-        """Whether something of that slot is held, or waited for."""
-        return number in self.of_slot or number in self._queues
+        """Whether something of that slot is held, or waited for: no operation of it is run in line."""
+        return number in self.of_slot or number in self._queues or number in self._interested
 
     def hold(self, number: int, key: bytes) -> None:
         """A transaction holds a key from now on, as far as we know."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from peerkv.agreement.holds import Awaited, Holds
+from peerkv.agreement.interests import Interests
 from peerkv.agreement.operation import Operations
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.progress import HomeSlot, Progress, Status
@@ -72,7 +73,10 @@ class Home:
         self.timed = bytearray(len(view.slots))
         """1: we are home of that slot, and some cell has had a deadline."""
         self.expiry = Expiry()
-        self.holds = Holds(clock, awaited)
+        self.interests = Interests(clock, view, self._wake)
+        self.holds = Holds(clock, awaited, self.interests.of_slot)
+        self.on_woken: Callable[[Peer, Sequence[int]], None] = lambda _peer, _numbers: None
+        """Told of waiters of our own that are woken; set by `clients`."""
         self.overdue: list[tuple[int, bytes]] = []
         """Decisions of transactions (slot, key) whose coordinators have not dropped them in time."""
         self.unclaimed: set[int] = set()
@@ -342,6 +346,28 @@ class Home:
             elif self.timed[number]:
                 self.expiry.discard(number, key)
 
+        if number in self.interests.of_slot:
+            self.interests.changed(number, changes)
+
+    def take_interest(self, peer: Peer, keys: Sequence[bytes], waiters: Sequence[int], everyone: Sequence[int]) -> None:
+        """Waiters of a node wait for keys of ours; what we are not home of they will tell another."""
+        for key, waiter, all_of_them in zip(keys, waiters, everyone, strict=True):
+            number = self.view.slot_of(key)
+            if number in self.homes:
+                self.timed[number] = 1
+                self.interests.wait(number, key, peer, waiter, everyone=bool(all_of_them))
+
+    def end_interest(self, peer: Peer, keys: Sequence[bytes], waiters: Sequence[int]) -> None:
+        """They wait no more."""
+        for key, waiter in zip(keys, waiters, strict=True):
+            self.interests.end(self.view.slot_of(key), key, peer, waiter)
+
+    def _wake(self, peer: Peer, waiter: int) -> None:
+        if peer is self.view.me:
+            self.on_woken(peer, (waiter,))
+        elif peer.up:
+            peer.tell("wake", [waiter])
+
     def _hold(self, number: int, key: bytes) -> None:
         """A transaction holds a key: nobody passes by `run_one` until it is let go."""
         self.timed[number] = 1
@@ -465,6 +491,7 @@ class Home:
         """Our copy has promised another ballot."""
         self.deposed(number)
         self.view.aim(number)
+        self.takeover.hand_on(number)
 
     def _refused_here(self, ticket: int) -> None:
         """As owner we have not accepted what another home has run for our own coordinator: it is home no more."""
@@ -481,6 +508,7 @@ class Home:
         if self.timed[number]:
             self.expiry.forget(number)
         self.alone[number] = self.timed[number] = 0
+        self.interests.drop(number)
         for origin, ticket, _, _ in self.holds.drop(number):
             self.progress.end(origin, ticket, Status.NOT_HERE)
         self._replica.counters.deposed += 1

@@ -144,6 +144,8 @@ class Replica:
         """Slots whose copy will be, and their homes; first come, first served."""
         self.journal = Journal()
         self._handout = Handout(view, self.recent, self.journal)
+        self._unreached: dict[Peer, dict[int, bool]] = {}
+        """Slots whose copies are behind those of homes that we cannot talk to yet, and whether a request waits."""
         self._comparing: set[int] = set()
         """Large slots that are being compared."""
         self._fetchers = 0
@@ -308,6 +310,9 @@ class Replica:
         number = slot.number
         if number in self.fetching:
             return
+        if not home.up:  # it can talk to us, and we not yet to it
+            self._unreached.setdefault(home, {})[number] = urgent
+            return
         if urgent:
             self.queue.pop(number, None)
             self.fetching.add(number)
@@ -317,6 +322,17 @@ class Replica:
             if self._fetchers < FETCHES_MAX:
                 self._fetchers += 1
                 self._start(self._work_off_queue())
+
+    def link_up(self, home: Peer) -> None:
+        """We can talk to a peer, which may have said before that our copies are behind its."""
+        for number, urgent in self._unreached.pop(home, {}).items():
+            slot = self.view.slots[number]
+            if slot is not None and slot.promised & MEMBER_MASK == home.number:
+                self._fall_behind(slot, home, urgent)
+
+    def link_down(self, home: Peer) -> None:
+        """It will say anew what we lack."""
+        self._unreached.pop(home, None)
 
     def _work_off_queue(self) -> Operation:
         while self.queue:

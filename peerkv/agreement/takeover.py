@@ -92,11 +92,15 @@ class Takeover:
         """We are not home: become it, or say who is."""
         view = self._view
         waiting = self.taking.get(number)
-        if waiting is not None:
-            waiting.append(queued)
-            return
         origin, ticket = queued[:2]
         home = view.promised_to(number)
+        if waiting is not None:
+            insisted = (origin.process, ticket) in self._insisted
+            if home is None or home is view.me or not home.usable or insisted:
+                waiting.append(queued)
+            else:
+                self._progress.end(origin, ticket, Status.NOT_HERE, home.number)
+            return
         if view.slots[number] is None:
             self._progress.end(origin, ticket, Status.NOT_HERE)
         elif (
@@ -106,6 +110,14 @@ class Takeover:
         else:
             self.taking[number] = [queued]
             self._wanted.append(number)
+
+    def hand_on(self, number: int) -> None:
+        """Another one was promised a slot that we are about to take over: what has waited for that goes to it."""
+        home = self._view.promised_to(number)
+        if home is not None and home is not self._view.me and home.usable and self.taking.get(number):
+            waiting, self.taking[number] = self.taking[number], []
+            for origin, ticket, _, _ in waiting:
+                self._progress.end(origin, ticket, Status.NOT_HERE, home.number)
 
     def flush(self) -> None:
         """End of a turn: begin what operations wait for."""

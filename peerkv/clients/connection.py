@@ -258,6 +258,7 @@ def _unblock(services: Services, arguments: Sequence[bytes]) -> Reply:
     if found is None or not found.blocked:
         return 0
     found.unblock = reason.decode().lower()
+    services.unblocked(found)
     return 1
 
 

@@ -28,6 +28,7 @@ from peerkv.agreement.operation import Operation, Operations, Pause
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
+from peerkv.clients.blocking import Blocking
 from peerkv.clients.channels import VERBS, Channels
 from peerkv.clients.connection import NO_REPLY
 from peerkv.clients.connection import run as run_session
@@ -248,6 +249,8 @@ class Dispatcher:
         self._units = TURN_UNITS
         """Left in this turn."""
         self.queueing = Queueing(services, view, coordinator, transactions, rng, operations, self._run_queued)
+        self.blocking = Blocking(services, view, home, transactions)
+        home.on_woken = self.blocking.woken
         self.channels = Channels(services, view, self._push, self._cut_off)
         self.queueing.publish = transactions.publish = self.channels.publish
         self._whole = Whole(services, view, replica, coordinator, rng, self.queueing.scripts, self.channels)
@@ -405,6 +408,14 @@ class Dispatcher:
                         continue
                     if any(key.startswith(RECORD) for key in keys):
                         batch.deliver(index, RESERVED)
+                        continue
+                    if command.blocks is not None:
+                        if self._barrier(session, command, batch, index, requests):
+                            return None
+                        running = self.blocking.run(session, command, request, batch, index)
+                        self._operations.start(self._clock.now, running)
+                        if self._stands(session, batch, index, requests):
+                            return None
                         continue
                     if len({slot_of(key, mask) for key in keys}) > 1 or (
                         command.wanders is not None and command.wanders(request)

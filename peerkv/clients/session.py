@@ -106,6 +106,10 @@ class Session:
     no_touch: bool = False
     blocked: bool = False
     """It waits in a command that CLIENT UNBLOCK can end, ..."""
+    hung_up: bool = False
+    """It sends nothing more; so it is not waited for anything to take."""
+    waiter: Any = None
+    """What it waits for, if that is something to take; see `blocking`."""
     unblock: str = ""
     """... and is to be ended by that as if by its timeout (`timeout`), or by an error (`error`)."""
 
@@ -188,6 +192,8 @@ class Services(Protocol):
     def kill(self, session: Session) -> None: ...
 
     def tell(self, level: str, text: str) -> None: ...
+
+    def unblocked(self, session: Session) -> None: ...
 
     def pause(self, milliseconds: int, writes_only: bool) -> None: ...
 

@@ -3,6 +3,7 @@
 from peerkv.commands import (
     admin,
     bitmaps,
+    blocking,
     dump,
     geo,
     hashes,
@@ -23,6 +24,7 @@ from peerkv.commands import (
 __all__ = [
     "admin",
     "bitmaps",
+    "blocking",
     "dump",
     "geo",
     "hashes",

@@ -29,7 +29,7 @@ DIFFERS: Final[dict[str, str]] = {
     "client|no-touch": "nothing is evicted here by its age: it is noted, and shown by CLIENT LIST",
     "client|pause": "clients of this node only; PEERKV and CLIENT UNPAUSE are let through",
     "client|tracking": "OFF only: nothing is sent to a client that it has not asked for",
-    "client|unblock": "of this node, and only who waits in WAIT: nothing else blocks",
+    "client|unblock": "of this node",
     "cluster|info": "the whole cluster is one, whichever owner answers; nobody is a replica of another",
     "cluster|links": "is empty",
     "cluster|myshardid": "is the node's own id: every node is a shard",
@@ -124,7 +124,6 @@ DIFFERS: Final[dict[str, str]] = {
 
 _NOT_YET: Final = "not yet"
 _PUSH: Final = "not yet: nothing is sent to a client that it has not asked for"
-_BLOCKS: Final = "not yet: no command waits for a key"
 _IN_MEMORY: Final = "data is in memory only; copies of it are on other nodes"
 _MEMBERS: Final = "the cluster looks after itself: slots follow from its members (see PEERKV)"
 _REPLICATION: Final = "there are no masters and replicas, but owners of slots, who need no telling"
@@ -134,7 +133,6 @@ ABSENT: Final[dict[str, str]] = {
     "scripting": _NOT_YET,
     "cluster": _MEMBERS,
     # containers and commands
-    **dict.fromkeys(("blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"), _BLOCKS),
     **dict.fromkeys(("bgrewriteaof", "bgsave", "lastsave", "save"), _IN_MEMORY),
     **dict.fromkeys(("failover", "psync", "replconf", "replicaof", "slaveof", "sync"), _REPLICATION),
     **dict.fromkeys(

@@ -33,6 +33,20 @@ Dated: TypeAlias = Callable[[Sequence[bytes], int], list[bytes]]
 milliseconds. It is done once, where the client is; all that is run is in cluster time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What a command that has found nothing waits for."""
+
+    timeout: float
+    """Seconds; 0: for ever."""
+    keys: Sequence[bytes]
+    """One of these is to change."""
+    request: Sequence[bytes]
+    """What is to be asked for then."""
+    everyone: bool = False
+    """A change is for all who wait, as nothing is taken; otherwise for as many as there is something for."""
+
+
 KeysAt: TypeAlias = Callable[[Sequence[bytes]], Sequence[int]]
 CHANCE_BYTES: Final = 8
 
@@ -103,6 +117,8 @@ class Command:
     is run remains pure."""
     wanders: Callable[[Sequence[bytes]], bool] | None = None
     """Whether a request may look at keys that it does not name."""
+    blocks: Callable[[Sequence[bytes]], Waits | None] | None = None
+    """What a request waits for that has been answered nil; None: it does not. Raises CommandError."""
     waits: bool = True
     """It is not run while a transaction holds one of its keys."""
     calls: int = field(default=0, init=False)
@@ -168,6 +184,7 @@ def command(
     keys_at: KeysAt | None = None,
     chance: bool = False,
     wanders: Callable[[Sequence[bytes]], bool] | None = None,
+    blocks: Callable[[Sequence[bytes]], Waits | None] | None = None,
 ) -> Callable[[Run], Run]:
     """Makes a function of cells a row of the table, with what `facts` know of the command. `usage`: if it takes more
     than these say."""
@@ -175,7 +192,7 @@ def command(
     def add(run: Run) -> Run:
         slow = may_take_long(FACTS[name])
         timed = measured(run, int(chance)) if slow else run
-        _add(name, kind, summary, usage, subcommands, timed, dated, keys_at, chance, wanders=wanders)
+        _add(name, kind, summary, usage, subcommands, timed, dated, keys_at, chance, wanders=wanders, blocks=blocks)
         return run
 
     return add
@@ -200,6 +217,7 @@ def _add(
     chance: bool = False,
     spread: Spread | None = None,
     wanders: Callable[[Sequence[bytes]], bool] | None = None,
+    blocks: Callable[[Sequence[bytes]], Waits | None] | None = None,
 ) -> None:
     facts = FACTS[name]
     COMMANDS[name] = Command(
@@ -219,6 +237,7 @@ def _add(
         keys_at,
         chance,
         wanders,
+        blocks,
     )
 
 

@@ -232,6 +232,7 @@ class Client(Stream):
         self.reads = False
         self.update()
         self.clients.ending.add(self)
+        self.loop.node.hung_up(self.loop.now, self.session)
 
     @property
     def done(self) -> bool:

@@ -47,6 +47,7 @@ KEYS_MAX: Final = 1 << 16
 TRY_AGAIN: Final = ReplyError(
     "TRYAGAIN nothing was done: others have changed or held keys of this transaction all the while"
 )
+NOT_HELD: Final = ReplyError("NOQUORUM nothing was done: not all keys of the transaction could be held in time")
 TOO_LONG: Final = ReplyError("ERR nothing was done: the script is not at its end after all the steps that it may take")
 KILLED: Final = ReplyError("ERR Error running script: Script killed by user with SCRIPT KILL. Nothing was done")
 TOO_MANY_KEYS: Final = ReplyError(f"ERR nothing was done: a transaction over several slots may have {KEYS_MAX} keys")
@@ -637,7 +638,7 @@ class Transactions:
         error = next((reply for reply in outcomes.values() if isinstance(reply, ReplyError)), None)
         if error is not None:
             code = error.text.split(" ", 1)[0]
-            raise _Over(error if code != "UNCERTAIN" else TRY_AGAIN)
+            raise _Over(error if code != "UNCERTAIN" else NOT_HELD)
         away = next((reply[1] for reply in outcomes.values() if _outcome(reply) is Outcome.ELSEWHERE), None)
         if away is not None:
             raise Elsewhere(away)

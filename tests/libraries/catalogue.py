@@ -73,14 +73,8 @@ LIBRARY: Final = {
 
 LACKS: Final = {
     "bullmq_jobs": "XADD",
-    "celery_tasks": "BRPOP",
-    "channels_layer": "BZPOPMIN",
-    "huey_tasks": "BRPOP",
-    "kombu_queue": "BRPOP",
     "redis_streams": "XACK XADD XGROUP XLEN XREAD XREADGROUP",
     "rq_jobs": "XADD XREVRANGE",
-    "saq_jobs": "BLMOVE",
-    "taskiq_list": "BRPOP",
 }
 """The commands that keep a program from working. Whatever is served from now on is taken out: the program must pass."""
 

@@ -1,0 +1,130 @@
+"""Who waits for which keys of our slots to change (soft state: whoever waits says so again, and everything here may be
+lost at any moment).
+
+A key may have many waiters, of many nodes, in the order in which they came. When it has changed, and holds something,
+as many of them are woken as there is something for, those who came first first; who is woken asks like any client, and
+is told again if it must. So nothing is promised here but that who waits is woken, and in which order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from peerkv.agreement.peer import Peer
+from peerkv.agreement.view import View
+from peerkv.clock import Clock
+from peerkv.store.cell import Change
+from peerkv.store.values import Collection
+from peerkv.store.values.held import Held
+
+AGAIN_S: Final = 0.5
+"""Who was woken so long ago and still waits has not got what it was woken for."""
+WAITERS_MAX: Final = 1 << 20
+"""Of all nodes, for all keys of ours."""
+
+Waiting = tuple[Peer, int]
+"""(its node, its number there)"""
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    everyone: bool
+    woken: float = 0.0
+    """When; 0: it was not."""
+
+
+class Interests:
+    """Of the slots that this node is home of."""
+
+    def __init__(self, clock: Clock, view: View, wake: Callable[[Peer, int], None]) -> None:
+        """`wake` tells a waiter, by its node and its number there."""
+        self.of_slot: dict[int, dict[bytes, dict[Waiting, _Place]]] = {}
+        self._clock = clock
+        self._view = view
+        self._wake = wake
+        self._count = 0
+
+    def wait(self, number: int, key: bytes, peer: Peer, waiter: int, *, everyone: bool) -> None:
+        """A waiter of a node waits for a key from now on, or says so again. It is woken at once if there is something,
+        and nobody waits before it."""
+        places = self.of_slot.setdefault(number, {}).setdefault(key, {})
+        place = places.get((peer, waiter))
+        if place is None:
+            if self._count >= WAITERS_MAX:
+                return
+            self._count += 1
+            place = places[peer, waiter] = _Place(everyone)
+        place.woken = 0.0
+        self._look(number, key)
+
+    def end(self, number: int, key: bytes, peer: Peer, waiter: int) -> None:
+        """It waits no more; perhaps the next one can have what it was woken for."""
+        places = self.of_slot.get(number, {}).get(key, {})
+        if places.pop((peer, waiter), None) is not None:
+            self._count -= 1
+            if places:
+                self._look(number, key)
+            else:
+                self._drop(number, key)
+
+    def _drop(self, number: int, key: bytes) -> None:
+        keys = self.of_slot[number]
+        del keys[key]
+        if not keys:
+            del self.of_slot[number]
+
+    def changed(self, number: int, changes: Iterable[Change]) -> None:
+        """Keys of a slot have changed."""
+        keys = self.of_slot[number]
+        for key in {key for key, _, _ in changes}:
+            if key in keys:
+                self._look(number, key, anew=True)
+
+    def _look(self, number: int, key: bytes, *, anew: bool = False) -> None:
+        """Wake as many as there is something for; `anew`: all who wait for every change."""
+        cell = self._view.copies.cells[number].get(key)
+        value = cell[1] if cell is not None else None
+        if value is None or isinstance(value, Held):
+            return
+        there = len(value) if isinstance(value, Collection) else 1
+        now = self._clock.now
+        for (peer, waiter), place in list(self.of_slot[number][key].items()):
+            if place.everyone:
+                if anew or not place.woken:
+                    place.woken = now
+                    self._wake(peer, waiter)
+            elif there > 0:
+                there -= 1
+                if not place.woken or now - place.woken > AGAIN_S:
+                    place.woken = now
+                    self._wake(peer, waiter)
+
+    def lost(self, peer: Peer) -> None:
+        """A node cannot be talked to: its waiters are not waited for."""
+        for number, keys in list(self.of_slot.items()):
+            for key, places in list(keys.items()):
+                gone = [place for place in places if place[0] is peer]
+                for place in gone:
+                    del places[place]
+                self._count -= len(gone)
+                if not places:
+                    self._drop(number, key)
+                elif gone:
+                    self._look(number, key)
+
+    def drop(self, number: int) -> None:
+        """We are home of that slot no more."""
+        keys = self.of_slot.pop(number, {})
+        self._count -= sum(map(len, keys.values()))
+
+    @property
+    def waiters(self) -> int:
+        """How many there are."""
+        return self._count
+
+
+def flat(places: Sequence[tuple[bytes, int, bool]]) -> list[bytes | int]:
+    """Keys, numbers, and whether every change is wanted, as they travel."""
+    return [item for key, number, everyone in places for item in (key, number, int(everyone))]

@@ -1,0 +1,202 @@
+"""Connections that wait until there is something to take (BLPOP and its like).
+
+Nothing stays under way meanwhile: a waiter tells the homes of its keys that it waits, asks by an ordinary operation
+with an id of its own when it is woken, and says so when it waits no more. What it has told may be lost, and so may be
+who was told: it is told again, to whoever is home then. What was taken for a client that was gone by then is put back.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Final
+
+from peerkv.agreement.home import Home
+from peerkv.agreement.operation import Event, Operation
+from peerkv.agreement.peer import Peer
+from peerkv.agreement.reads import Sink
+from peerkv.agreement.survey import Asking
+from peerkv.agreement.view import View
+from peerkv.clients.session import Services, Session
+from peerkv.commands.blocking import is_nothing, put_back
+from peerkv.commands.table import Command, Waits, find, keys_of
+from peerkv.resp import NULL_ARRAY, CommandError, Reply, ReplyError
+from peerkv.transactions import Transactions, Work
+
+ROUNDS: Final = 20
+"""Looks in which all waiters have told homes again that they wait: 5 s."""
+UNBLOCKED: Final = ReplyError("UNBLOCKED client unblocked via CLIENT UNBLOCK")
+
+
+class Waiter:
+    """A connection that waits."""
+
+    __slots__ = ("deadline", "ended", "event", "number", "session", "told", "waits")
+
+    def __init__(self, number: int, session: Session, waits: Waits, deadline: float) -> None:
+        self.number = number
+        self.session = session
+        self.waits = waits
+        self.deadline = deadline
+        self.event = Event()
+        self.told: list[Peer | None] = [None] * len(waits.keys)
+        """Of each key, whom it has told last."""
+        self.ended: Reply | str = ""
+        """What it is answered although it has got nothing; empty: it still waits."""
+
+
+class Blocking:
+    """Of a node."""
+
+    def __init__(self, services: Services, view: View, home: Home, transactions: Transactions) -> None:
+        self._services = services
+        self._view = view
+        self._home = home
+        self._transactions = transactions
+        self._number = 0
+        self._waiters: dict[int, Waiter] = {}
+        self._deadlines: list[tuple[float, int]] = []
+        self._round: list[int] = []
+        """Waiters that are to tell homes again, in this round."""
+
+    def run(self, session: Session, row: Command, request: Sequence[bytes], sink: Sink, index: int) -> Operation:
+        """Ask for what a command takes until it has got it, or must not wait any longer."""
+        reply = yield from self._ask(request)
+        waits = self._waits_for(row, request) if is_nothing(reply) else None
+        if isinstance(waits, ReplyError):
+            reply, waits = waits, None
+        if waits is None:
+            self._deliver(session, request, reply, sink, index)
+            return
+        now = self._services.clock.now
+        self._number += 1
+        waiter = Waiter(self._number, session, waits, now + waits.timeout if waits.timeout else inf)
+        session.waiter, session.blocked, session.unblock = waiter, True, ""
+        self._waiters[waiter.number] = waiter
+        if waits.timeout:
+            heapq.heappush(self._deadlines, (waiter.deadline, waiter.number))
+        if session.closing or session.hung_up:
+            waiter.ended = NULL_ARRAY
+        while waiter.ended == "":
+            waiter.event = Event()
+            self._tell([waiter])
+            yield waiter.event
+            if waiter.ended != "":
+                break
+            reply = yield from self._ask(waits.request)
+            if not is_nothing(reply) and not (isinstance(reply, ReplyError) and reply.text.startswith("WRONGTYPE")):
+                break
+            reply = NULL_ARRAY
+        self._end(waiter)
+        if is_nothing(reply) and waiter.ended != "":
+            reply = waiter.ended
+        self._deliver(session, request, reply, sink, index)
+
+    def _waits_for(self, row: Command, request: Sequence[bytes]) -> Waits | ReplyError | None:
+        assert row.blocks is not None, "it is one that blocks"
+        try:
+            return row.blocks(request)
+        except CommandError as error:
+            return error.reply
+
+    def _ask(self, request: Sequence[bytes]) -> Asking[Reply]:
+        row = find(request[0])
+        assert row is not None, "it is of the table"
+        event = Event()
+        found: list[Reply] = []
+
+        def answer(replies: Reply) -> None:
+            found.append(replies[0] if isinstance(replies, list) else replies)
+            event.set()
+
+        reads = "readonly" in row.flags
+        self._transactions.start(Work([request], dict.fromkeys(keys_of(row, request)), reads=reads), answer)
+        yield event
+        return found[0]
+
+    def _deliver(self, session: Session, request: Sequence[bytes], reply: Reply, sink: Sink, index: int) -> None:
+        undo = put_back(request, reply) if session.id not in self._services.sessions else None
+        if undo is not None:
+            self._transactions.start(Work([undo], {undo[1]: None}), lambda _reply: None)
+        sink.deliver(index, reply)
+
+    # -- what ends it
+
+    def woken(self, _peer: Peer | None, numbers: Iterable[int]) -> None:
+        """A home says that there may be something for these."""
+        for number in numbers:
+            waiter = self._waiters.get(number)
+            if waiter is not None:
+                waiter.event.set()
+
+    def stop(self, session: Session, reply: Reply) -> None:
+        """A connection waits no longer (CLIENT UNBLOCK; or it is gone)."""
+        waiter = session.waiter
+        if waiter is not None:
+            waiter.ended = reply
+            waiter.event.set()
+
+    def unblocked(self, session: Session) -> None:
+        """CLIENT UNBLOCK, as `session.unblock` says."""
+        self.stop(session, UNBLOCKED if session.unblock == "error" else NULL_ARRAY)
+
+    def _end(self, waiter: Waiter) -> None:
+        del self._waiters[waiter.number]
+        waiter.session.waiter, waiter.session.blocked = None, False
+        for key, peer in zip(waiter.waits.keys, waiter.told, strict=True):
+            if peer is self._view.me:
+                self._home.end_interest(peer, [key], [waiter.number])
+            elif peer is not None and peer.up:
+                peer.tell("awaits_no_more", [key], [waiter.number])
+
+    # -- telling homes
+
+    def _tell(self, waiters: Iterable[Waiter]) -> None:
+        """Tell the homes of their keys that these wait."""
+        targets, view = self._view.targets, self._view
+        rows: dict[Peer, tuple[list[bytes], list[int], list[int]]] = {}
+        for waiter in waiters:
+            for at, key in enumerate(waiter.waits.keys):
+                target = waiter.told[at] = targets[view.slot_of(key)]
+                if target is not None:
+                    keys, numbers, everyone = rows.setdefault(target, ([], [], []))
+                    keys.append(key)
+                    numbers.append(waiter.number)
+                    everyone.append(int(waiter.waits.everyone))
+        for peer, row in rows.items():
+            if peer is view.me:
+                self._home.take_interest(peer, *row)
+            elif peer.up:
+                peer.tell("awaits", *row)
+
+    def look(self) -> None:
+        """Tell homes again, several times a second a few: those that are others now, and each every few seconds."""
+        if not self._waiters:
+            return
+        targets, slot_of = self._view.targets, self._view.slot_of
+        if not self._round:
+            self._round = list(self._waiters)
+        count = len(self._waiters) // ROUNDS + 1
+        due = {number: self._waiters[number] for number in self._round[-count:] if number in self._waiters}
+        del self._round[-count:]
+        due |= {
+            number: waiter
+            for number, waiter in self._waiters.items()
+            if any(told is not targets[slot_of(key)] for told, key in zip(waiter.told, waiter.waits.keys, strict=True))
+        }
+        self._tell([waiter for waiter in due.values() if not waiter.event.set_])
+
+    def wake(self, now: float) -> None:
+        """Let go of those whose time is up."""
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][0] <= now:
+            waiter = self._waiters.get(heapq.heappop(deadlines)[1])
+            if waiter is not None:
+                waiter.ended = NULL_ARRAY
+                waiter.event.set()
+
+    @property
+    def wake_at(self) -> float:
+        """When somebody's time is up."""
+        return self._deadlines[0][0] if self._deadlines else inf
