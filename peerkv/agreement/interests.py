@@ -8,7 +8,7 @@ is told again if it must. So nothing is promised here but that who waits is woke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +33,8 @@ class _Place:
     everyone: bool
     woken: float = 0.0
     """When; 0: it was not."""
+    seen: int = -1
+    """Of those who want every change: the version that they were woken for last."""
 
 
 class Interests:
@@ -80,20 +82,21 @@ class Interests:
         keys = self.of_slot[number]
         for key in {key for key, _, _ in changes}:
             if key in keys:
-                self._look(number, key, anew=True)
+                self._look(number, key)
 
-    def _look(self, number: int, key: bytes, *, anew: bool = False) -> None:
-        """Wake as many as there is something for; `anew`: all who wait for every change."""
+    def _look(self, number: int, key: bytes) -> None:
+        """Wake as many as there is something for, and all who want every change and have not been told of this one."""
         cell = self._view.copies.cells[number].get(key)
         value = cell[1] if cell is not None else None
-        if value is None or isinstance(value, Held):
+        if isinstance(value, Held):
             return
-        there = len(value) if isinstance(value, Collection) else 1
+        there = len(value) if isinstance(value, Collection) else 0
+        version = cell[0] if cell is not None else 0
         now = self._clock.now
         for (peer, waiter), place in list(self.of_slot[number][key].items()):
             if place.everyone:
-                if anew or not place.woken:
-                    place.woken = now
+                if place.seen != version:
+                    place.seen = version
                     self._wake(peer, waiter)
             elif there > 0:
                 there -= 1
@@ -123,8 +126,3 @@ class Interests:
     def waiters(self) -> int:
         """How many there are."""
         return self._count
-
-
-def flat(places: Sequence[tuple[bytes, int, bool]]) -> list[bytes | int]:
-    """Keys, numbers, and whether every change is wanted, as they travel."""
-    return [item for key, number, everyone in places for item in (key, number, int(everyone))]

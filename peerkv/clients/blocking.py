@@ -18,10 +18,11 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.survey import Asking
 from peerkv.agreement.view import View
+from peerkv.clients.queueing import is_read
 from peerkv.clients.session import Services, Session
 from peerkv.commands.blocking import is_nothing, put_back
-from peerkv.commands.table import Command, Waits, find, keys_of
-from peerkv.resp import NULL_ARRAY, CommandError, Reply, ReplyError
+from peerkv.commands.table import Waits, find_part, keys_of
+from peerkv.resp import NULL_ARRAY, Reply, ReplyError
 from peerkv.transactions import Transactions, Work
 
 ROUNDS: Final = 20
@@ -60,13 +61,13 @@ class Blocking:
         self._round: list[int] = []
         """Waiters that are to tell homes again, in this round."""
 
-    def run(self, session: Session, row: Command, request: Sequence[bytes], sink: Sink, index: int) -> Operation:
+    def run(self, session: Session, waits: Waits, sink: Sink, index: int) -> Operation:
         """Ask for what a command takes until it has got it, or must not wait any longer."""
+        if waits.asks and waits.begun is not None:
+            waits = waits.begun((yield from self._ask(waits.asks)))
+        request = waits.request
         reply = yield from self._ask(request)
-        waits = self._waits_for(row, request) if is_nothing(reply) else None
-        if isinstance(waits, ReplyError):
-            reply, waits = waits, None
-        if waits is None:
+        if not is_nothing(reply):
             self._deliver(session, request, reply, sink, index)
             return
         now = self._services.clock.now
@@ -84,7 +85,7 @@ class Blocking:
             yield waiter.event
             if waiter.ended != "":
                 break
-            reply = yield from self._ask(waits.request)
+            reply = yield from self._ask(request)
             if not is_nothing(reply) and not (isinstance(reply, ReplyError) and reply.text.startswith("WRONGTYPE")):
                 break
             reply = NULL_ARRAY
@@ -93,15 +94,8 @@ class Blocking:
             reply = waiter.ended
         self._deliver(session, request, reply, sink, index)
 
-    def _waits_for(self, row: Command, request: Sequence[bytes]) -> Waits | ReplyError | None:
-        assert row.blocks is not None, "it is one that blocks"
-        try:
-            return row.blocks(request)
-        except CommandError as error:
-            return error.reply
-
     def _ask(self, request: Sequence[bytes]) -> Asking[Reply]:
-        row = find(request[0])
+        row = find_part(request[0])
         assert row is not None, "it is of the table"
         event = Event()
         found: list[Reply] = []
@@ -110,7 +104,7 @@ class Blocking:
             found.append(replies[0] if isinstance(replies, list) else replies)
             event.set()
 
-        reads = "readonly" in row.flags
+        reads = is_read(row)
         self._transactions.start(Work([request], dict.fromkeys(keys_of(row, request)), reads=reads), answer)
         yield event
         return found[0]

@@ -44,6 +44,7 @@ from peerkv.commands.table import (
     UNDATED,
     Command,
     Kind,
+    Waits,
     arity_error,
     find,
     find_part,
@@ -57,6 +58,7 @@ from peerkv.commands.transactions import RESERVED
 from peerkv.databases import RECORD
 from peerkv.kernel.batches import run_alone
 from peerkv.resp import (
+    CommandError,
     Map,
     Named,
     Pairs,
@@ -409,10 +411,11 @@ class Dispatcher:
                     if any(key.startswith(RECORD) for key in keys):
                         batch.deliver(index, RESERVED)
                         continue
-                    if command.blocks is not None:
+                    waits = _waits_for(command, request) if command.blocks is not None else None
+                    if waits is not None:
                         if self._barrier(session, command, batch, index, requests):
                             return None
-                        running = self.blocking.run(session, command, request, batch, index)
+                        running = self.blocking.run(session, waits, batch, index)
                         self._operations.start(self._clock.now, running)
                         if self._stands(session, batch, index, requests):
                             return None
@@ -974,6 +977,15 @@ class Dispatcher:
             if batch.silent:
                 batch.silent.discard(index)
         return reply
+
+
+def _waits_for(command: Command, request: Sequence[bytes]) -> Waits | None:
+    """What a request waits for as long as there is nothing; one that is wrong does not wait."""
+    assert command.blocks is not None, "it is one that may wait"
+    try:
+        return command.blocks(request)
+    except CommandError:
+        return None
 
 
 def _may_listen(request: Sequence[bytes]) -> bool:

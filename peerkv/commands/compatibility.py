@@ -110,8 +110,6 @@ DIFFERS: Final[dict[str, str]] = {
     "wait": "counts owners beside the home, of the slot that the connection wrote last",
     "waitaof": "always an error: there is no append-only file",
     "xinfo|stream": "radix-tree-keys and -nodes tell of nodes as they are here",
-    "xread": "BLOCK is checked, and does not wait",
-    "xreadgroup": "BLOCK is checked, and does not wait",
     "zdiffstore": _STORED,
     "zinterstore": _STORED,
     "zrandmember": _DRAWS,

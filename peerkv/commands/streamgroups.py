@@ -22,6 +22,7 @@ from peerkv.commands.streams import (
     reply_of_entry,
     spelled,
     stream_of,
+    waits,
 )
 from peerkv.commands.table import COMMANDS, Effect, command, help_of, part, subcommand_of
 from peerkv.databases import bare_key
@@ -208,7 +209,10 @@ _MEANINGLESS: Final = ReplyError(
 
 
 @command(
-    "xreadgroup", WRITE, "Returns entries of streams that a group has not read yet, or a consumer not acknowledged."
+    "xreadgroup",
+    WRITE,
+    "Returns entries of streams that a group has not read yet, or a consumer not acknowledged.",
+    blocks=waits,
 )
 def xreadgroup(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     reading = reading_of(request)

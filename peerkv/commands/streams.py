@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from peerkv.commands.access import NO_SUCH_KEY, SYNTAX, collection_of, deadline_of, integer
-from peerkv.commands.table import COMMANDS, ONE_KEY, Effect, Kind, arity_error, command, find, part
+from peerkv.commands.table import COMMANDS, ONE_KEY, Effect, Kind, Waits, arity_error, command, find, part
 from peerkv.databases import bare_key
 from peerkv.resp import NULL_ARRAY, OK, CommandError, Named, Reply, ReplyError, parse_integer
 from peerkv.store.cell import Cells, Change
@@ -427,7 +427,16 @@ def _only_of_groups(option: str) -> ReplyError:
     return ReplyError(f"ERR The {option} option is only supported by XREADGROUP. You called XREAD instead.")
 
 
-@command("xread", READ, "Returns the entries of streams that are behind an id of each.")
+def _may_wait(request: Sequence[bytes]) -> Waits | None:
+    return waits(request)
+
+
+@command(
+    "xread",
+    READ,
+    "Returns the entries of streams that are behind an id of each.",
+    blocks=_may_wait,
+)
 def xread(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     reading = reading_of(request)
     streams: list[tuple[bytes, Stream, Id]] = []
@@ -517,6 +526,19 @@ def _without_block(request: Sequence[bytes]) -> list[bytes]:
     while (at := reading_of(found).block_at) > 0:
         del found[at : at + 2]
     return found
+
+
+def waits(request: Sequence[bytes]) -> Waits | None:
+    """As who waits has it."""
+    waiting = waiting_of(request)
+    return _as_waits(waiting) if waiting is not None else None
+
+
+def _as_waits(waiting: Waiting) -> Waits:
+    def begun(last: Reply) -> Waits:
+        return _as_waits(waiting.begun(last if isinstance(last, list) else []))  # type: ignore[arg-type]
+
+    return Waits(waiting.timeout_ms / 1000, waiting.keys, waiting.request, True, waiting.asks, begun)
 
 
 @part(LAST_IDS, READ)

@@ -45,6 +45,10 @@ class Waits:
     """What is to be asked for then."""
     everyone: bool = False
     """A change is for all who wait, as nothing is taken; otherwise for as many as there is something for."""
+    asks: Sequence[bytes] = ()
+    """A READ that is to be run first of all, and ..."""
+    begun: Callable[[Reply], Waits] | None = None
+    """... what is to be waited for by what that answers."""
 
 
 KeysAt: TypeAlias = Callable[[Sequence[bytes]], Sequence[int]]
@@ -118,7 +122,7 @@ class Command:
     wanders: Callable[[Sequence[bytes]], bool] | None = None
     """Whether a request may look at keys that it does not name."""
     blocks: Callable[[Sequence[bytes]], Waits | None] | None = None
-    """What a request waits for that has been answered nil; None: it does not. Raises CommandError."""
+    """What a request waits for as long as it is answered nil; None: it does not. Raises CommandError."""
     waits: bool = True
     """It is not run while a transaction holds one of its keys."""
     calls: int = field(default=0, init=False)

@@ -71,11 +71,7 @@ LIBRARY: Final = {
 }
 """The library that a program tries."""
 
-LACKS: Final = {
-    "bullmq_jobs": "XADD",
-    "redis_streams": "XACK XADD XGROUP XLEN XREAD XREADGROUP",
-    "rq_jobs": "XADD XREVRANGE",
-}
+LACKS: Final[dict[str, str]] = {}
 """The commands that keep a program from working. Whatever is served from now on is taken out: the program must pass."""
 
 
