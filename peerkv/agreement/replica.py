@@ -174,42 +174,52 @@ class Replica:
         for process, mark in accepts.marks.items():
             self.view.mark(process, mark)
         for place, (process, columns) in enumerate(accepts.segments):
+            replies = columns[5] if process else ()
             if accepts.recipes and place in accepts.recipes:
-                missed += self._accept_recipes(home, process, columns, accepts.starts)
-                continue
-            lost = accept(copies, self, home, columns, accepts.starts, urgent=process != 0)
+                lost, replies = self._accept_recipes(home, process, columns, accepts.starts, accepts.recipes[place])
+            else:
+                lost = accept(copies, self, home, columns, accepts.starts, urgent=process != 0)
             if lost:
                 missed += [ticket & TICKET_SLOT for ticket in lost]
             if process:
-                self._remember_all(process, columns, columns[5], lost)
+                self._remember_all(process, columns, replies, lost)
         self.journal.note(accepts)
         home.acknowledge(turn, missed, awaited=accepts.awaited)
 
     def _accept_recipes(
-        self, home: Peer, process: int, columns: Sequence[Sequence[Any]], starts: dict[int, int]
-    ) -> list[int]:
-        """Operations of one coordinator, some of whose replies are recipes: before such a change is applied what its
-        key holds is the reply. (protocol rule A7) Returns the slots of those that were missed."""
-        missed: list[int] = []
+        self,
+        home: Peer,
+        process: int,
+        columns: Sequence[Sequence[Any]],
+        starts: dict[int, int],
+        recipes: Sequence[int],
+    ) -> tuple[list[int], list[Reply]]:
+        """Operations of one coordinator, of which these have recipes for replies: before such a change is applied what
+        its key holds is the reply (protocol rule A7). Returns the tickets of those that are not accepted, and all
+        replies."""
         lost: list[int] = []
-        replies: list[Reply] = []
-        known = self.recent[process]
-        for ticket, to, key, value, deadline, reply in zip(*columns, strict=True):
+        replies = list(columns[5])
+        done = 0
+        for place in recipes:
+            if place > done:
+                before = [column[done:place] for column in columns]
+                lost += accept(self.view.copies, self, home, before, starts, urgent=True)
+            done = place + 1
+            ticket, to, key, value, deadline, _ = (column[place] for column in columns)
             number = ticket & TICKET_SLOT
             slot = self.view.slots[number]
             is_new = slot is not None and slot.position < to
-            recalled = self._recalled(number, to, key, known.get(ticket)) if reply is FORMER else reply
-            accepted = self.accept_one(home, number, to, key, value, deadline, starts, process != 0)
-            if accepted and reply is FORMER and recalled is None:
-                accepted = False
+            replies[place] = recalled = self._recalled(number, to, key, self.recent[process].get(ticket))
+            if not self.accept_one(home, number, to, key, value, deadline, starts, True):
+                lost.append(ticket)
+            elif recalled is None:
+                lost.append(ticket)
                 if slot is not None and is_new:  # our copy is not what the home's is
                     self.mend(home, slot.number)
-            if not accepted:
-                missed.append(number)
-                lost.append(ticket)
-            replies.append(recalled)
-        self._remember_all(process, columns, replies, lost)
-        return missed
+        if done < len(replies):
+            behind = [column[done:] for column in columns]
+            lost += accept(self.view.copies, self, home, behind, starts, urgent=True)
+        return lost, replies
 
     def _recalled(self, number: int, to: int, key: bytes, known: Reply) -> Reply:
         """What an operation has answered whose reply is said to be what its key held before its change, which leads to
