@@ -596,8 +596,9 @@ class Transactions:
     # -- holding, deciding, letting go
 
     def _begin(self, work: Work, keys: Collection[bytes]) -> _Attempt:
-        """A new attempt; its decision will be in the first of its slots."""
-        number = min(self._by_slot(keys))
+        """A new attempt; its decision will be in one of its slots, one that we are home of if there is such."""
+        targets, me = self._view.targets, self._view.me
+        number = min(self._by_slot(keys), key=lambda slot: (targets[slot] is not me, slot))
         ticket = self._coordinator.reserve(number)
         self.active.add(ticket)
         work.attempt = _Attempt(ticket, self._view.me.process)
