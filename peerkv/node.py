@@ -44,6 +44,7 @@ from peerkv.clients.session import Session
 from peerkv.clock import SKEW_MOST_MS, Clock
 from peerkv.commands import catalogue
 from peerkv.commands.table import KEYS, RUNS, awaited
+from peerkv.commands.transactions import RENEWED, renewed
 from peerkv.databases import RECORDS, database_of
 from peerkv.gossip.member import (
     PROTOCOL_VERSIONS,
@@ -165,6 +166,7 @@ class Node:
             self.coordinator.settle,
             self.coordinator.refused,
         )
+        self.home.renewed = RENEWED, renewed
         self.progress = self.home.progress
         self.takeover = self.home.takeover
         self.upkeep = Upkeep(self.view, self.operations, self.replica, self.home)

@@ -6,7 +6,7 @@ wanted by one that came before. What is held is known from the cells; this says 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
@@ -16,6 +16,8 @@ from peerkv.clock import Clock
 Awaited: TypeAlias = Callable[[Sequence[bytes]], Sequence[bytes] | None]
 """The keys that must be free when a request is run; None: all of the slot."""
 
+SAME_MAX: Final = 4096
+"""Of keys that were held in vain it is remembered that nothing has become of them."""
 _NONE: Final[dict[bytes, float]] = {}
 
 
@@ -50,6 +52,11 @@ class Holds:
         """Per slot the keys that are held, and since when we know."""
         self.freed: dict[int, None] = {}
         """Slots of which something was let go that others wait for."""
+        self.same: OrderedDict[tuple[int, bytes], tuple[int, int]] = OrderedDict()
+        """Of keys that were held and let go as they were what was seen of them before, and is now: all between is the
+        same value. A few thousand, those that were let go last."""
+        self._before: dict[tuple[int, bytes], tuple[int, bool]] = {}
+        """Of keys that are held what was seen of them, and whether something is to become of them."""
         self._queues: dict[int, _Queue] = {}
         self._clock = clock
         self._awaited = awaited
@@ -59,21 +66,35 @@ class Holds:
         """Whether something of that slot is held, or waited for: no operation of it is run in line."""
         return number in self.of_slot or number in self._queues or number in self._interested
 
-    def hold(self, number: int, key: bytes) -> None:
-        """A transaction holds a key from now on, as far as we know."""
+    def hold(self, number: int, key: bytes, was: int = 0, *, changes: bool = True) -> None:
+        """A transaction holds a key from now on, as far as we know. `was`: what was seen of it; `changes`: something is
+        to become of it."""
         self.of_slot.setdefault(number, {}).setdefault(key, self._clock.now)
+        self._before[number, key] = was, changes
 
-    def let_go(self, number: int, key: bytes) -> bool:
-        """Nobody holds it any more; whether nothing of its slot is held now."""
+    def let_go(self, number: int, key: bytes, seen: int = 0, *, commits: bool = True) -> bool:
+        """Nobody holds it any more; whether nothing of its slot is held now. `seen`: what is seen of it now."""
         keys = self.of_slot.get(number)
         if keys is None or keys.pop(key, None) is None:
             return False
+        was, changes = self._before.pop((number, key), (0, True))
+        if not (commits and changes):
+            first, last = self.same.pop((number, key), (was, was))
+            self.same[number, key] = first if last == was else was, seen
+            if len(self.same) > SAME_MAX:
+                self.same.popitem(last=False)
         if number in self._queues:
             self.freed[number] = None
         if keys:
             return False
         del self.of_slot[number]
         return True
+
+    def now_seen(self, number: int, now: int, key: bytes, seen: int) -> int:
+        """What is seen of a key now, if that is the value that was seen then; otherwise what was seen."""
+        first, last = self.same.get((number, key), (0, 0))
+        is_same = last == now and abs(first) <= abs(seen) <= abs(last) and (seen > 0) == (last > 0)
+        return now if is_same else seen
 
     def must_wait(
         self, number: int, origin: Peer, ticket: int, request: Sequence[bytes], after: int, key: bytes | None = None
@@ -119,7 +140,8 @@ class Holds:
 
     def drop(self, number: int) -> Sequence[Waiter]:
         """We are home of that slot no more. Returns who has waited."""
-        self.of_slot.pop(number, None)
+        for key in self.of_slot.pop(number, ()):
+            self._before.pop((number, key), None)
         self.freed.pop(number, None)
         return self._take(number)
 

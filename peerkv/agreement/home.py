@@ -9,6 +9,7 @@ Which operations have ended is known by what the owners acknowledge (`progress`)
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from peerkv.agreement.holds import Awaited, Holds
@@ -25,12 +26,12 @@ from peerkv.kernel.batches import Rows, Run, is_former, run
 from peerkv.kernel.slot import Slot
 from peerkv.resp import CommandError, Reply, ReplyError, size_of_reply
 from peerkv.settings import Settings
-from peerkv.store.cell import SEQUENCE_BITS, Cells, Change, first_position
+from peerkv.store.cell import SEQUENCE_BITS, Cells, Change, first_position, seen_of
 from peerkv.store.expiry import Expiry
 from peerkv.store.recent import TICKET_SLOT, OperationId
 from peerkv.store.scratch import Occupied, Scratch
 from peerkv.store.values import OF_ANOTHER, size_of_body
-from peerkv.store.values.held import HELD
+from peerkv.store.values.held import HELD, Held
 
 if TYPE_CHECKING:
     from random import Random
@@ -75,6 +76,8 @@ class Home:
         self.expiry = Expiry()
         self.interests = Interests(clock, view, self._wake)
         self.holds = Holds(clock, awaited, self.interests.of_slot)
+        self.renewed: tuple[Collection[bytes], Callable[..., Sequence[bytes]]] = (), lambda request, _now_seen: request
+        """Names of requests that say what was seen of keys, and how that is said anew (`commands.transactions`)."""
         self.on_woken: Callable[[Peer, Sequence[int]], None] = lambda _peer, _numbers: None
         """Told of waiters of our own that are woken; set by `clients`."""
         self.overdue: list[tuple[int, bytes]] = []
@@ -157,6 +160,9 @@ class Home:
                 else:
                     self.progress.end(origin, ticket, Status.NOT_HERE)
 
+    def _now_seen(self, number: int, key: bytes, seen: int) -> int:
+        return self.holds.now_seen(number, seen_of(self.view.copies.cells[number].get(key)), key, seen)
+
     def _run_put_off(self) -> None:
         put_off, self._put_off = self._put_off, []
         for origin, operations in put_off:
@@ -186,6 +192,8 @@ class Home:
         if self.timed[number]:
             self.remove_expired(home, self._keys[request[0]](request))
         cells: Cells = home.slot.cells
+        if self.holds.same and request[0] in self.renewed[0]:
+            request = self.renewed[1](request, partial(self._now_seen, number))
         if number in self.holds and self.holds.awaits(request):
             cells = Scratch(cells, self.clock.cluster_ms)  # it may look at more than its keys (MOVE, COPY, SORT)
         try:
@@ -334,12 +342,14 @@ class Home:
         return work
 
     def note_deadlines(self, number: int, changes: Sequence[Change]) -> None:
-        for key, _, deadline in changes:
+        for key, body, deadline in changes:
             if deadline == HELD:
                 self._hold(number, key)
                 continue
-            if number in self.holds and self.holds.let_go(number, key):
-                self.alone[number] = not self.homes[number].group.peers
+            if number in self.holds:
+                commits = body != ("free", 0)
+                if self.holds.let_go(number, key, seen_of(self.view.copies.cells[number].get(key)), commits=commits):
+                    self.alone[number] = not self.homes[number].group.peers
             if deadline:
                 self.timed[number] = 1
                 self.expiry.add(deadline, number, key)
@@ -373,11 +383,13 @@ class Home:
         self.timed[number] = 1
         self.alone[number] = 0
         self.expiry.discard(number, key)
-        self.holds.hold(number, key)
+        held = self.view.copies.cells[number][key][1]
+        assert isinstance(held, Held), "it is held"
+        self.holds.hold(number, key, held.was, changes=bool(held.then))
 
     def is_plain_now(self, number: int, request: Sequence[bytes]) -> bool:
         """Of a slot that is `timed`, whether a request meets no deadline that has passed, and nothing that is held."""
-        if number in self.holds:
+        if number in self.holds or (self.holds.same and request[0] in self.renewed[0]):
             return False
         cells = self.view.copies.cells[number]
         now = self.clock.cluster_ms

@@ -255,7 +255,9 @@ class Dispatcher:
         home.on_woken = self.blocking.woken
         self.channels = Channels(services, view, self._push, self._cut_off)
         self.queueing.publish = transactions.publish = self.channels.publish
-        self._whole = Whole(services, view, replica, coordinator, rng, self.queueing.scripts, self.channels)
+        self._whole = Whole(
+            services, view, replica, coordinator, rng, self.queueing.scripts, self.channels, transactions.all_shown
+        )
         transactions.list_keys = self._whole.matching
         self._pause: tuple[float, bool] | None = None
         """Until when clients are paused, and whether only in what writes."""

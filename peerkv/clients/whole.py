@@ -87,7 +87,10 @@ class Whole:
         rng: Random,
         scripts: Scripts,
         channels: Channels,
+        all_shown: Callable[[], Operation],
     ) -> None:
+        """`all_shown` waits until what this node's transactions have done is to be seen."""
+        self._all_shown = all_shown
         self._channels = channels
         self._services = services
         self._view = view
@@ -113,6 +116,7 @@ class Whole:
     def run(self, name: str, session: Session, request: Sequence[bytes], sink: Sink, index: int) -> Operation:
         """Run a command of kind CLUSTER; the sink gets its reply."""
         try:
+            yield from self._all_shown()
             reply = yield from self._by_name[name](session, request)
         except Unanswered:
             reply = self._unanswered()

@@ -20,7 +20,7 @@ from peerkv.databases import RECORD
 from peerkv.resp import CommandError, Reply, ReplyError, parse_integer
 from peerkv.ring.keys import slot_of
 from peerkv.scripting import Stopped
-from peerkv.store.cell import Cell, Cells, Change
+from peerkv.store.cell import Cell, Cells, Change, seen_of
 from peerkv.store.recent import TICKET_SLOT
 from peerkv.store.scratch import Elsewhere, Occupied, Scratch, Unlisted
 from peerkv.store.values import Collection, Patch, checked, patched
@@ -52,14 +52,6 @@ class Outcome(IntEnum):
 
 
 # -- what was seen of a key
-
-
-def seen_of(cell: Cell | None, now: int = 0) -> int:
-    """What is remembered of a key that was looked at: its version, negative if nothing is there, 0 if nothing is known
-    to have been."""
-    if cell is None:
-        return 0
-    return cell[0] if cell[1] is not None and not 0 < cell[2] <= now else -cell[0]
 
 
 def is_as_seen(seen: int, cell: Cell | None, now: int = 0) -> bool:
@@ -273,7 +265,8 @@ def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         cell = cells.get(key)
         held = _held_at(cells, key)
         deadline = held.deadline if held is not None else cell[2] if cell is not None and cell[1] is not None else 0
-        changes.append((key, holding(process, ticket, deadline, bodies), HELD))
+        was = held.was if held is not None else seen_of(cell)
+        changes.append((key, holding(process, ticket, deadline, bodies, was), HELD))
     return changes, [Outcome.DONE, replies, said]
 
 
@@ -296,6 +289,27 @@ def messages_of(items: Any) -> list[tuple[int, bytes, bytes]]:
 def _held_at(cells: Cells, key: bytes) -> Held | None:
     cell = cells.get(key)
     return cell[1] if cell is not None and isinstance(cell[1], Held) else None
+
+
+RENEWED: Final = frozenset({b"PEERKV.EXEC", b"PEERKV.TRY", b"PEERKV.HOLD"})
+"""Requests that say what was seen of keys."""
+
+
+def renewed(request: Sequence[bytes], now_seen: Callable[[bytes, int], int]) -> Sequence[bytes]:
+    """One of these, with what is seen of its keys now in place of what was, where that is the same: `now_seen` says so,
+    of a key and what was seen of it."""
+    try:
+        at = 2 + int(request[1]) + (1 if request[0] == b"PEERKV.EXEC" else 3)
+        count = int(request[at])
+        pairs = request[at + 1 : at + 1 + count]
+        found = [
+            item
+            for key, seen in zip(pairs[::2], pairs[1::2], strict=True)
+            for item in (key, b"%d" % now_seen(key, int(seen)))
+        ]
+    except (IndexError, ValueError):
+        return request  # who runs it says so
+    return [*request[: at + 1], *found, *request[at + 1 + count :]]
 
 
 # -- decide (D1, R1), release (D2), forget (G1)

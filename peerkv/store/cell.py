@@ -73,6 +73,14 @@ def is_live(cell: Cell | None, now: int) -> bool:
     return cell is not None and cell[1] is not None and not 0 < cell[2] <= now
 
 
+def seen_of(cell: Cell | None, now: int = 0) -> int:
+    """What is remembered of a key that was looked at: its version, negative if nothing is there, 0 if nothing is known
+    to have been."""
+    if cell is None:
+        return 0
+    return cell[0] if cell[1] is not None and not 0 < cell[2] <= now else -cell[0]
+
+
 def describe_position(position: int) -> str:
     """A position as people read it: round.member:sequence."""
     ballot = position_ballot(position)

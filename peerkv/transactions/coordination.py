@@ -29,7 +29,7 @@ from peerkv.commands.table import find_part, keys_of
 from peerkv.commands.transactions import COMMITTED, Outcome
 from peerkv.resp import NULL_ARRAY, Reply, ReplyError
 from peerkv.scripting import Killed, Stopped
-from peerkv.store.cell import Cell, Change
+from peerkv.store.cell import Cell, Change, seen_of
 from peerkv.store.recent import TICKET_SLOT
 from peerkv.store.scratch import Elsewhere, Scratch, Unlisted
 from peerkv.store.values.held import Held, Tentative
@@ -179,7 +179,7 @@ class _Looking(Mapping[bytes, Cell]):
         if not self._own or self._view.slots[number] is None or (found is not None and isinstance(found[1], Held)):
             self.unknown[key] = None
             return default
-        self.seen[key] = asked.seen_of(found, self._now)
+        self.seen[key] = seen_of(found, self._now)
         return default if found is None else found
 
     def __getitem__(self, key: bytes) -> Cell:
@@ -237,6 +237,8 @@ class Transactions:
         """Sends a message to subscribers; set by the pipeline."""
         self.list_keys: Callable[[bytes, int], Asking[Sequence[bytes] | ReplyError]] | None = None
         """The keys of the cluster that match a pattern, in a database; set by the pipeline."""
+        self._letting_go: set[int] = set()
+        """Transactions that have happened, and of which some keys are still held."""
         self.jobs: list[Job] = []
         """For the node to take."""
         self.running = 0
@@ -269,6 +271,12 @@ class Transactions:
         """It has happened: publish what its commands have said."""
         for kind, channel, message in said:
             self.publish(kind, channel, message, None, 0)
+
+    def all_shown(self) -> Operation:
+        """Wait until what has happened by now is to be seen in every slot, for what counts or lists keys."""
+        for ticket in list(self._letting_go):
+            while ticket in self._letting_go:
+                yield Pause(0.001)
 
     def begin(self, work: Work, answer: Callable[[Reply], None]) -> None:
         """Likewise, of what is not in one slot, or takes long."""
@@ -675,9 +683,11 @@ class Transactions:
             self._abort(attempt)
             raise _Again(holds_first=False)
         self.committed += 1
+        self._letting_go.add(ticket)
         answer(replies)
         others = {n: keys for n, keys in attempt.keys.items() if n != number}
         gone = yield from self._let_go(attempt, others, commits=True)
+        self._letting_go.discard(ticket)
         if gone:
             self._coordinator.write(number, asked.forget_request(attempt.id), Gathered(1), 0)
 

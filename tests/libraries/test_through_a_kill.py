@@ -19,15 +19,8 @@ PATIENCE_S = 90
 pytestmark = [pytest.mark.alone, pytest.mark.skipif(not PYTHON.exists(), reason="make libraries installs them")]
 
 
-NOT_YET = {
-    "arq_work": pytest.mark.xfail(
-        strict=False, reason="an EXEC that had to wait may answer nil: tests/transactions/test_homes.py has it for sure"
-    )
-}
-
-
 @pytest.mark.parametrize("size", [3, 5])
-@pytest.mark.parametrize("program", [pytest.param(name, marks=NOT_YET.get(name, ())) for name in FAULTS])
+@pytest.mark.parametrize("program", list(FAULTS))
 def test_nothing_is_lost_and_nothing_done_twice(program: str, size: int, tmp_path: Path) -> None:
     """A program is given two nodes and for how long it is to work; it says when it is at work, and looks at the end
     whether all is as its library promises."""

@@ -157,7 +157,6 @@ def test_who_is_gone_is_settled_for_and_nothing_of_it_is_left(world: World) -> N
     assert ask(world, "db2", (b"MGET", b"a", b"b"), (b"INCR", b"a")) == [[b"1", b"2"], 2]
 
 
-@pytest.mark.xfail(strict=True, reason="its own first attempt, which held the key and let it go, counts as a change")
 @pytest.mark.parametrize("before", [(b"PING",), (b"SET", b"w", b"1")])
 def test_who_had_to_wait_for_another_key_has_not_changed_the_one_that_it_watches(
     world: World, before: tuple[bytes, ...]

@@ -22,11 +22,13 @@ Tentative: TypeAlias = Sequence[tuple[Body, int]]
 class Held(Collection):
     """A key that is held; what it holds is neither read nor changed before it is let go."""
 
-    __slots__ = ("deadline", "process", "then", "ticket", "value")
+    __slots__ = ("deadline", "process", "then", "ticket", "value", "was")
 
     TYPE = "none"
 
-    def __init__(self, value: Value | None, deadline: int, process: int, ticket: int, then: Tentative) -> None:
+    def __init__(
+        self, value: Value | None, deadline: int, process: int, ticket: int, then: Tentative, was: int = 0
+    ) -> None:
         self.value = value
         """None: nothing was there."""
         self.deadline = deadline
@@ -36,6 +38,8 @@ class Held(Collection):
         """... the ticket of its decision, whose slot is the one where that is written."""
         self.then = then
         """What is done to the value if the transaction is committed."""
+        self.was = was
+        """What was seen of the key before it was held (`seen_of`)."""
 
     def __len__(self) -> int:
         return 1
@@ -45,11 +49,11 @@ class Held(Collection):
             yield from self.value.parts()
         elif self.value is not None:
             yield ("put", self.value)
-        yield holding(self.process, self.ticket, self.deadline, self.then)
+        yield holding(self.process, self.ticket, self.deadline, self.then, self.was)
 
     def copy(self) -> Collection:
         value = self.value.copy() if isinstance(self.value, Collection) else self.value
-        return Held(value, self.deadline, self.process, self.ticket, self.then)
+        return Held(value, self.deadline, self.process, self.ticket, self.then, self.was)
 
     @property
     def size(self) -> int:
@@ -75,9 +79,9 @@ def unpacked(content: bytes) -> Tentative:
     return found
 
 
-def holding(process: int, ticket: int, deadline: int, then: Tentative) -> Patch:
-    """The patch that holds a key for a transaction; `deadline` is the one that it has."""
-    return ("hold", process, ticket, deadline, packed(then))
+def holding(process: int, ticket: int, deadline: int, then: Tentative, was: int = 0) -> Patch:
+    """The patch that holds a key for a transaction; `deadline` is the one that it has, `was` what is seen of it."""
+    return ("hold", process, ticket, deadline, packed(then), was)
 
 
 def freeing(held: Held, *, commits: bool) -> tuple[Patch, int]:
@@ -90,14 +94,14 @@ def _put(_value: Value | None, arguments: Sequence[Any]) -> bytes:
     return bytes(arguments[0])
 
 
-@patch("hold", int, int, int, bytes)
+@patch("hold", int, int, int, bytes, int)
 def _hold(value: Value | None, arguments: Sequence[Any]) -> Held:
-    process, ticket, deadline, then = arguments
+    process, ticket, deadline, then, was = arguments
     if isinstance(value, Held):
         if (value.process, value.ticket) != (process, ticket):
             raise ValueError("another transaction holds it")
         value = value.value
-    return Held(value, deadline, process, ticket, unpacked(then))
+    return Held(value, deadline, process, ticket, unpacked(then), was)
 
 
 @patch("free", int)
