@@ -169,7 +169,11 @@ class Queueing:
         ready: list[list[bytes]] = []
         for row, request, number in queue.commands:
             if row.kind is Kind.SCRIPT:
-                ready.append((yield from self.scripts.ready(row, request, number)))
+                try:
+                    ready.append((yield from self.scripts.ready(row, request, number)))
+                except CommandError as error:
+                    sink.deliver(index, error.reply)
+                    return
             elif is_runnable(row):
                 ready.append(self.prepared(row, request, number))
         self._execute(session, queue, ready, watched, sink, index)
@@ -240,7 +244,11 @@ class Queueing:
 
     def run_script(self, session: Session, row: Command, request: list[bytes], sink: Sink, index: int) -> Operation:
         """EVAL and FCALL."""
-        ready = yield from self.scripts.ready(row, request, session.database)
+        try:
+            ready = yield from self.scripts.ready(row, request, session.database)
+        except CommandError as error:
+            sink.deliver(index, error.reply)
+            return
         command = find_part(ready[0])
         assert command is not None, "it is of the table"
         self.across(command, ready, keys_of(command, ready), sink, index)

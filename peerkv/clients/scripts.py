@@ -67,7 +67,7 @@ class Scripts:
     # -- running
 
     def ready(self, row: Command, request: list[bytes], number: int) -> Asking[list[bytes]]:
-        """A client's EVAL or FCALL of a database, as it is run."""
+        """A client's EVAL or FCALL of a database, as it is run. Raises CommandError if nobody can be asked for it."""
         library = b""
         if row.name.startswith("fcall"):
             code = yield from self._library_of(request[1].decode("utf-8", "surrogateescape"))
@@ -92,6 +92,8 @@ class Scripts:
             self._known.move_to_end(name)
             return source
         source = yield from self._read([b"HGET", SCRIPTS, name])
+        if isinstance(source, ReplyError):
+            raise CommandError(source)
         if not isinstance(source, bytes) or sha1_of(source).encode() != name:
             return None
         self._keep(name, source)
@@ -107,8 +109,8 @@ class Scripts:
             ENGINE.compiled(source)
         except CommandError:
             return  # who runs it says so
-        yield from self._write(keep_request(source))
-        self._keep(name, source)
+        if not isinstance((yield from self._write(keep_request(source))), ReplyError):
+            self._keep(name, source)
 
     def _keep(self, name: bytes, source: bytes) -> None:
         self._known[name] = source
@@ -124,6 +126,8 @@ class Scripts:
 
     def _library_of(self, function: str) -> Asking[bytes | None]:
         found = yield from self._read(look_request([LIBRARIES]), [LIBRARIES])
+        if isinstance(found, ReplyError):
+            raise CommandError(found)
         seen = found[0] if isinstance(found, list) else None
         if seen is None or seen != self._libraries_seen:
             codes = yield from self._codes()
