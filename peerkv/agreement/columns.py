@@ -391,7 +391,8 @@ TELLS: Final[dict[str, Tell]] = {
     "here": Tell("", "", ()),
     "awaits": Tell("[key], [waiter], [every change]", "home.take_interest", (_any_keys, _any_numbers, _flags)),
     "awaits_no_more": Tell("[key], [waiter]", "home.end_interest", (_any_keys, _any_numbers)),
-    "wake": Tell("[waiter]", "dispatcher.blocking.woken", (_any_numbers,)),
+    "wake": Tell("[key], [waiter]", "dispatcher.blocking.woken", (_any_keys, _any_numbers)),
+    "astray": Tell("[waiter]", "dispatcher.blocking.astray", (_any_numbers,)),
     "channels": Tell(
         "kind, [channel], begins 0 ends 1 anew 2", "dispatcher.channels.hear", (number(0, 2), _any_keys, number(0, 2))
     ),

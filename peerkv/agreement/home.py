@@ -74,12 +74,14 @@ class Home:
         self.timed = bytearray(len(view.slots))
         """1: we are home of that slot, and some cell has had a deadline."""
         self.expiry = Expiry()
-        self.interests = Interests(clock, view, self._wake)
+        self.interests = Interests(clock, view, self._wake, self._lead_on)
         self.holds = Holds(clock, awaited, self.interests.of_slot)
         self.renewed: tuple[Collection[bytes], Callable[..., Sequence[bytes]]] = (), lambda request, _now_seen: request
         """Names of requests that say what was seen of keys, and how that is said anew (`commands.transactions`)."""
-        self.on_woken: Callable[[Peer, Sequence[int]], None] = lambda _peer, _numbers: None
-        """Told of waiters of our own that are woken; set by `clients`."""
+        self.on_woken: Callable[[Peer, Sequence[bytes], Sequence[int]], None] = lambda _peer, _keys, _numbers: None
+        """Told of waiters of our own that are woken, and ..."""
+        self.on_astray: Callable[[Peer, Sequence[int]], None] = lambda _peer, _numbers: None
+        """... of those that must look for another home; both set by `clients`."""
         self.overdue: list[tuple[int, bytes]] = []
         """Decisions of transactions (slot, key) whose coordinators have not dropped them in time."""
         self.unclaimed: set[int] = set()
@@ -360,23 +362,34 @@ class Home:
             self.interests.changed(number, changes)
 
     def take_interest(self, peer: Peer, keys: Sequence[bytes], waiters: Sequence[int], everyone: Sequence[int]) -> None:
-        """Waiters of a node wait for keys of ours; what we are not home of they will tell another."""
+        """Waiters of a node wait for keys of ours; where we are not home, they are told so."""
+        astray: dict[int, None] = {}
         for key, waiter, all_of_them in zip(keys, waiters, everyone, strict=True):
             number = self.view.slot_of(key)
             if number in self.homes:
                 self.timed[number] = 1
                 self.interests.wait(number, key, peer, waiter, everyone=bool(all_of_them))
+            else:
+                astray[waiter] = None
+        if astray:
+            self._lead_on(peer, astray)
 
     def end_interest(self, peer: Peer, keys: Sequence[bytes], waiters: Sequence[int]) -> None:
         """They wait no more."""
         for key, waiter in zip(keys, waiters, strict=True):
             self.interests.end(self.view.slot_of(key), key, peer, waiter)
 
-    def _wake(self, peer: Peer, waiter: int) -> None:
+    def _wake(self, peer: Peer, key: bytes, waiter: int) -> None:
         if peer is self.view.me:
-            self.on_woken(peer, (waiter,))
+            self.on_woken(peer, (key,), (waiter,))
         elif peer.up:
-            peer.tell("wake", [waiter])
+            peer.tell("wake", [key], [waiter])
+
+    def _lead_on(self, peer: Peer, waiters: Iterable[int]) -> None:
+        if peer is self.view.me:
+            self.on_astray(peer, list(waiters))
+        elif peer.up:
+            peer.tell("astray", list(waiters))
 
     def _hold(self, number: int, key: bytes) -> None:
         """A transaction holds a key: nobody passes by `run_one` until it is let go."""

@@ -40,12 +40,20 @@ class _Place:
 class Interests:
     """Of the slots that this node is home of."""
 
-    def __init__(self, clock: Clock, view: View, wake: Callable[[Peer, int], None]) -> None:
-        """`wake` tells a waiter, by its node and its number there."""
+    def __init__(
+        self,
+        clock: Clock,
+        view: View,
+        wake: Callable[[Peer, bytes, int], None],
+        astray: Callable[[Peer, Iterable[int]], None],
+    ) -> None:
+        """`wake` tells a waiter, by its node and its number there, of a key. `astray` tells waiters of a node that
+        another one is home."""
         self.of_slot: dict[int, dict[bytes, dict[Waiting, _Place]]] = {}
         self._clock = clock
         self._view = view
         self._wake = wake
+        self._astray = astray
         self._count = 0
 
     def wait(self, number: int, key: bytes, peer: Peer, waiter: int, *, everyone: bool) -> None:
@@ -97,12 +105,12 @@ class Interests:
             if place.everyone:
                 if place.seen != version:
                     place.seen = version
-                    self._wake(peer, waiter)
+                    self._wake(peer, key, waiter)
             elif there > 0:
                 there -= 1
                 if not place.woken or now - place.woken > AGAIN_S:
                     place.woken = now
-                    self._wake(peer, waiter)
+                    self._wake(peer, key, waiter)
 
     def lost(self, peer: Peer) -> None:
         """A node cannot be talked to: its waiters are not waited for."""
@@ -118,9 +126,15 @@ class Interests:
                     self._look(number, key)
 
     def drop(self, number: int) -> None:
-        """We are home of that slot no more."""
+        """We are home of that slot no more, of which its waiters may know nothing."""
         keys = self.of_slot.pop(number, {})
         self._count -= sum(map(len, keys.values()))
+        waiters: dict[Peer, dict[int, None]] = {}
+        for places in keys.values():
+            for peer, waiter in places:
+                waiters.setdefault(peer, {})[waiter] = None
+        for peer, gone in waiters.items():
+            self._astray(peer, gone)
 
     @property
     def waiters(self) -> int:

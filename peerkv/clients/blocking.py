@@ -60,6 +60,8 @@ class Blocking:
         self._deadlines: list[tuple[float, int]] = []
         self._round: list[int] = []
         """Waiters that are to tell homes again, in this round."""
+        self._astray: set[int] = set()
+        """Waiters that have told somebody who is not home, or no more."""
 
     def run(self, session: Session, waits: Waits, sink: Sink, index: int) -> Operation:
         """Ask for what a command takes until it has got it, or must not wait any longer."""
@@ -117,12 +119,19 @@ class Blocking:
 
     # -- what ends it
 
-    def woken(self, _peer: Peer | None, numbers: Iterable[int]) -> None:
-        """A home says that there may be something for these."""
-        for number in numbers:
+    def woken(self, peer: Peer, keys: Sequence[bytes], numbers: Sequence[int]) -> None:
+        """A home says that there may be something for these at those keys; those that have gone were in the way of
+        others, as what they said in the end was lost."""
+        for key, number in zip(keys, numbers, strict=True):
             waiter = self._waiters.get(number)
             if waiter is not None:
                 waiter.event.set()
+            else:
+                self._tell_end(peer, key, number)
+
+    def astray(self, _peer: Peer, numbers: Iterable[int]) -> None:
+        """Somebody is not home of what these wait for: they ask again soon, which finds out who is."""
+        self._astray.update(number for number in numbers if number in self._waiters)
 
     def stop(self, session: Session, reply: Reply) -> None:
         """A connection waits no longer (CLIENT UNBLOCK; or it is gone)."""
@@ -138,11 +147,16 @@ class Blocking:
     def _end(self, waiter: Waiter) -> None:
         del self._waiters[waiter.number]
         waiter.session.waiter, waiter.session.blocked = None, False
+        self._astray.discard(waiter.number)
         for key, peer in zip(waiter.waits.keys, waiter.told, strict=True):
-            if peer is self._view.me:
-                self._home.end_interest(peer, [key], [waiter.number])
-            elif peer is not None and peer.up:
-                peer.tell("awaits_no_more", [key], [waiter.number])
+            if peer is not None:
+                self._tell_end(peer, key, waiter.number)
+
+    def _tell_end(self, peer: Peer, key: bytes, number: int) -> None:
+        if peer is self._view.me:
+            self._home.end_interest(peer, [key], [number])
+        elif peer.up:
+            peer.tell("awaits_no_more", [key], [number])
 
     # -- telling homes
 
@@ -152,7 +166,10 @@ class Blocking:
         rows: dict[Peer, tuple[list[bytes], list[int], list[int]]] = {}
         for waiter in waiters:
             for at, key in enumerate(waiter.waits.keys):
-                target = waiter.told[at] = targets[view.slot_of(key)]
+                before, target = waiter.told[at], targets[view.slot_of(key)]
+                if before is not None and before is not target:
+                    self._tell_end(before, key, waiter.number)
+                waiter.told[at] = target
                 if target is not None:
                     keys, numbers, everyone = rows.setdefault(target, ([], [], []))
                     keys.append(key)
@@ -165,9 +182,13 @@ class Blocking:
                 peer.tell("awaits", *row)
 
     def look(self) -> None:
-        """Tell homes again, several times a second a few: those that are others now, and each every few seconds."""
+        """Tell homes again, several times a second a few: those that are others now, and each every few seconds. Those
+        who told somebody else ask again: here, so that they do not do so over and over while nobody is home."""
         if not self._waiters:
             return
+        astray, self._astray = self._astray, set()
+        for number in sorted(astray):
+            self._waiters[number].event.set()
         targets, slot_of = self._view.targets, self._view.slot_of
         if not self._round:
             self._round = list(self._waiters)

@@ -253,6 +253,7 @@ class Dispatcher:
         self.queueing = Queueing(services, view, coordinator, transactions, rng, operations, self._run_queued)
         self.blocking = Blocking(services, view, home, transactions)
         home.on_woken = self.blocking.woken
+        home.on_astray = self.blocking.astray
         self.channels = Channels(services, view, self._push, self._cut_off)
         self.queueing.publish = transactions.publish = self.channels.publish
         self._whole = Whole(

@@ -45,8 +45,8 @@ WHOLE: Final[dict[bytes, tuple[bytes, ...]]] = {
 STABLE: Final = tuple(b"stable:%d" % number for number in range(24))
 """Keys that are there all the time."""
 
-OF_TRANSACTIONS: Final = b"tx:", b"{tx}"
-"""Keys that begin so are those of other clients (`transactions`)."""
+OF_OTHERS: Final = b"tx:", b"{tx}", b"bl:"
+"""Keys that begin so are those of other clients (`transactions`, `waiting`)."""
 
 Request: TypeAlias = tuple[bytes, ...]
 
@@ -354,7 +354,7 @@ class Scanner:
             return
         if missing := sorted(set(STABLE) - self.found):
             problems.append(f"at {world.now:.3f} s SCAN has not found {missing}")
-        others = {key for key in self.found if key.startswith(OF_TRANSACTIONS)}
+        others = {key for key in self.found if key.startswith(OF_OTHERS)}
         if unknown := sorted(self.found - self.scenario.keys - set(STABLE) - others):
             problems.append(f"at {world.now:.3f} s SCAN has found {unknown}")
         world.after(self.rng.uniform(1, 4), self._again)

@@ -26,6 +26,7 @@ from tests.sim.history import GaveUp, Operation, histories, violation
 from tests.sim.jobs import Outcome, Worker
 from tests.sim.strikes import Strikes
 from tests.sim.transactions import Transactions
+from tests.sim.waiting import Waiting
 from tests.sim.world import FOLLOW_LEAST, SLOTS, Connection, Host, World
 
 CLIENTS: Final = 6
@@ -58,6 +59,8 @@ class Result:
     """That were done, and ..."""
     aborted: int = 0
     """... that were not, as something that they watched had changed."""
+    waits: int = 0
+    """For elements, that ended with one or without."""
     gave_up: int = 0
     faults: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -100,6 +103,7 @@ class Scenario:
         """MGET, MSET and DEL are transactions."""
         if crowded or (seed % 2 == 0 and not self.flushes):
             self.transactions = Transactions(Random(seed), few=crowded, atomic=self.atomic)
+        self.waiting = Waiting() if seed % 3 == 0 and not self.flushes else None
 
     def connect(self, rng: Random, favourite: str = "") -> Connection | None:
         """A client's connection to that node if it can be, or to any."""
@@ -155,6 +159,8 @@ class Scenario:
             count, think_s = CROWD if self.crowded else WORKERS
             for number in range(count):
                 world.after(0.01, Worker(self, self.transactions, number, think_s).act)
+        if self.waiting is not None:
+            self.waiting.begin(self)
         if self.scans:
             world.after(0.0, Scanner(self).begin)
         if not self.quiet:
@@ -169,12 +175,14 @@ class Scenario:
         self._read_everything()
         if self.transactions is not None:
             self._end_transactions(self.transactions)
+        if self.waiting is not None:
+            self._end_waiting(self.waiting)
         for keys, history in histories(self.operations).items():
             self._judge(keys, history)
 
-    def _end_transactions(self, load: Transactions) -> None:
-        """Every node says what it has come to; then it is judged."""
-        world, result = self.world, self.result
+    def _ends(self, load: Transactions | Waiting) -> list[Outcome]:
+        """What every node says of all there is."""
+        world = self.world
         ends: list[Outcome] = []
         for number, (name, host) in enumerate(world.hosts.items()):
             if host.node is not None:
@@ -183,8 +191,13 @@ class Scenario:
                 worker.at_last(name, load.final(worker), ends.append)
                 world.run(world.now + FINAL_S)
                 if len(ends) == before:
-                    result.problems.append(f"{name} has not answered in the end")
-        load.judge(ends)
+                    self.result.problems.append(f"{name} has not answered in the end")
+        return ends
+
+    def _end_transactions(self, load: Transactions) -> None:
+        """Every node says what it has come to; then it is judged."""
+        result = self.result
+        load.judge(self._ends(load))
         result.problems += load.problems
         if self.quiet:
             result.problems += load.refusals
@@ -192,6 +205,15 @@ class Scenario:
         result.transactions, result.aborted = load.outcomes[True], load.aborted
         result.refused += load.outcomes[False] - load.aborted
         result.unknown += load.outcomes[None]
+
+    def _end_waiting(self, load: Waiting) -> None:
+        """Those who still wait get something; every node says what is left; then it is judged."""
+        load.taken_in_the_end(self)
+        load.judge(self._ends(load))
+        self.result.problems += load.problems
+        if self.quiet:
+            self.result.problems += load.refusals
+        self.result.waits = load.pops + load.nils
 
     def commits(self, host: Host) -> None:
         """A node is about to be asked for a transaction."""
@@ -481,7 +503,7 @@ class Scenario:
 
     def _left_of_transactions(self) -> list[str]:
         """Keys that are held, and records; but for those of aborts whose coordinators are gone, which stay for long."""
-        if self.transactions is None:
+        if self.transactions is None and self.waiting is None:
             return []
         living = {host.node.process for host in self.world.hosts.values() if host.node is not None}
         return [

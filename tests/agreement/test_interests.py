@@ -1,0 +1,116 @@
+"""Who waits for which keys: who is woken, and what becomes of waiters that are gone, or that told the wrong node."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from peerkv.agreement import interests
+from peerkv.agreement.interests import AGAIN_S, Interests
+from tests.clients.alone import Alone, Client
+
+
+class Told:
+    """A peer, and what it is told."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.up = True
+        self.heard: list[Any] = []
+
+    def tell(self, *what: Any) -> None:
+        self.heard.append(what)
+
+
+class Place:
+    """Interests of one slot, and what waiters are told."""
+
+    def __init__(self) -> None:
+        self.cells: dict[bytes, Any] = {}
+        self.clock: Any = SimpleNamespace(now=1.0)
+        view: Any = SimpleNamespace(copies=SimpleNamespace(cells=[self.cells]))
+        self.woken: list[tuple[str, int]] = []
+        self.astray: list[tuple[str, list[int]]] = []
+        self.interests = Interests(
+            self.clock,
+            view,
+            lambda peer, _key, waiter: self.woken.append((peer.name, waiter)),
+            lambda peer, waiters: self.astray.append((peer.name, list(waiters))),
+        )
+
+    def wait(self, peer: Any, waiter: int, key: bytes = b"k") -> None:
+        self.interests.wait(0, key, peer, waiter, everyone=False)
+
+    def push(self, count: int) -> None:
+        alone = Alone()
+        Client(alone).ask((b"RPUSH", b"k", *[b"x"] * count))
+        view = alone.node.view
+        self.cells[b"k"] = view.copies.cells[view.slot_of(b"k")][b"k"]
+        self.interests.changed(0, [(b"k", None, 0)])
+
+
+def test_as_many_are_woken_as_there_is_something_for_and_the_first_first() -> None:
+    place, one, other = Place(), Told("one"), Told("other")
+    for peer, waiter in ((one, 1), (other, 1), (one, 2)):
+        place.wait(peer, waiter)
+    place.push(2)
+    assert place.woken == [("one", 1), ("other", 1)]
+
+
+def test_who_has_not_got_it_is_woken_again_and_who_ends_makes_room() -> None:
+    place, one = Place(), Told("one")
+    place.wait(one, 1)
+    place.wait(one, 2)
+    place.push(1)
+    place.push(1)
+    assert place.woken == [("one", 1)]
+    place.clock.now += AGAIN_S * 2
+    place.push(1)
+    assert place.woken == [("one", 1), ("one", 1)]
+    place.interests.end(0, b"k", one, 1)  # type: ignore[arg-type]
+    assert place.woken[2:] == [("one", 2)]
+
+
+def test_who_told_a_home_that_is_one_no_more_is_told_so_once() -> None:
+    place, one, other = Place(), Told("one"), Told("other")
+    place.wait(one, 1)
+    place.wait(one, 1, b"l")
+    place.wait(other, 7)
+    place.interests.drop(0)
+    assert sorted(place.astray) == [("one", [1]), ("other", [7])]
+    assert place.interests.waiters == 0
+
+
+def test_there_are_no_more_waiters_than_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interests, "WAITERS_MAX", 3)
+    place, one = Place(), Told("one")
+    for waiter in range(10):
+        place.wait(one, waiter, b"%d" % (waiter % 5))
+    assert place.interests.waiters == 3
+    place.interests.lost(one)  # type: ignore[arg-type]
+    assert place.interests.waiters == 0
+    assert place.interests.of_slot == {}
+
+
+def test_a_waiter_that_is_gone_is_said_to_be_gone_when_it_is_woken() -> None:
+    alone, peer = Alone(), Told("home")
+    waits = Client(alone)
+    waits.ask((b"BLPOP", b"k", b"0"))
+    blocking = alone.node.dispatcher.blocking
+    (number,) = blocking._waiters
+    gone: Any = peer
+    blocking.woken(gone, [b"k", b"l"], [number, number + 1])
+    assert peer.heard == [("awaits_no_more", [b"l"], [number + 1])]
+
+
+def test_who_is_not_home_says_so() -> None:
+    alone, peer = Alone(), Told("waiter's")
+    home = alone.node.home
+    number = home.view.slot_of(b"k")
+    waiters: Any = peer
+    del home.homes[number]
+    home.take_interest(waiters, [b"k", b"k"], [4, 5], [0, 0])
+    assert peer.heard == [("astray", [4, 5])]
+    assert home.interests.waiters == 0
