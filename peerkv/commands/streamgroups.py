@@ -143,6 +143,8 @@ def xgroup(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         return (), _no_such_group(key, name)
     body: Patch
     match own:
+        case "create" | "setid" if len(request) > 8 or (own == "setid" and len(request) not in (5, 7)):
+            return (), _wrong_subcommand("XGROUP", request)
         case "create" | "setid":
             last = _last_argument(request[4], found, border=own == "setid")
             if own == "create" and group is not None:
@@ -170,9 +172,7 @@ def _no_such_group(key: bytes, name: bytes) -> ReplyError:
 
 def _group_options(own: str, request: Sequence[bytes]) -> tuple[bool, int]:
     """(MKSTREAM, ENTRIESREAD) of CREATE and SETID. Raises CommandError."""
-    wrong = ReplyError(
-        f"ERR unknown subcommand or wrong number of arguments for '{as_said(request[1][:128])}'. Try XGROUP HELP."
-    )
+    wrong = _wrong_subcommand("XGROUP", request)
     makes, read = False, UNKNOWN
     options = iter(request[5:])
     for option in options:
@@ -188,9 +188,12 @@ def _group_options(own: str, request: Sequence[bytes]) -> tuple[bool, int]:
                     raise CommandError(ReplyError("ERR value for ENTRIESREAD must be positive or -1"))
             case _:
                 raise CommandError(wrong)
-    if len(request) > 8 or (own == "setid" and len(request) not in (5, 7)):
-        raise CommandError(wrong)
     return makes, read
+
+
+def _wrong_subcommand(name: str, request: Sequence[bytes]) -> ReplyError:
+    said = as_said(request[1][:128])
+    return ReplyError(f"ERR unknown subcommand or wrong number of arguments for '{said}'. Try {name} HELP.")
 
 
 def _last_argument(argument: bytes, found: Stream | None, *, border: bool) -> Id:
@@ -511,9 +514,7 @@ def _of_consumer(name: bytes, consumer: Consumer, now: int) -> Reply:
 def _of_stream(found: Stream, request: Sequence[bytes], skew: int) -> Reply:
     options = [option.upper() for option in request[3:]]
     if options and (options[0] != b"FULL" or len(options) not in (1, 3) or options[1:2] not in ([], [b"COUNT"])):
-        return ReplyError(
-            f"ERR unknown subcommand or wrong number of arguments for '{as_said(request[1][:128])}'. Try XINFO HELP."
-        )
+        return _wrong_subcommand("XINFO", request)
     count = integer(options[2]) if len(options) == 3 else _ENTRIES
     items: list[Reply] = [
         *(b"length", len(found), b"radix-tree-keys", found.nodes, b"radix-tree-nodes", found.nodes + 1),

@@ -70,7 +70,8 @@ xgroup create s h 0 mkstream foo | xgroup create s h 0 entriesread 5 | xgroup cr
 xgroup create s j 0 entriesread -2 | xgroup create s j 0 entriesread | xgroup create s j 0 entriesread x
 xgroup create s j - | xgroup create s j + | xinfo groups s | xgroup setid s g 5 | xgroup setid s g $
 xgroup setid s none $ | xgroup setid none g $ | xgroup setid s g - | xgroup setid s g 5 entriesread 3 | xinfo groups s
-xgroup setid s g 5 mkstream | xgroup setid s g 5 entriesread 3 entriesread 4 | xgroup setid s g x
+xgroup setid s g 5 mkstream | xgroup setid none g 5 entriesread 3 entriesread 4
+xgroup setid s none 5 entriesread 3 entriesread 4 | xgroup setid s g 5 entriesread 3 entriesread 4 | xgroup setid s g x
 xgroup destroy s g | xgroup destroy s g | xgroup destroy none g | xgroup createconsumer s h c
 xgroup createconsumer s h c | xgroup createconsumer s none c | xgroup createconsumer none h c | xgroup delconsumer s h c
 xgroup delconsumer s h c | xgroup delconsumer s none c | xgroup delconsumer none h c | xgroup foo s g

@@ -37,15 +37,30 @@ NOT_ASKED: Final[dict[str, str]] = {
 """Commands, and why they are not among the random ones."""
 
 UNKNOWN_TO_7_0: Final = frozenset(
-    ("waitaof", "client|no-touch", "client|setinfo", "cluster|myshardid", "command|getkeysandflags")
+    ("waitaof", "xsetid", "client|no-touch", "client|setinfo", "cluster|myshardid", "command|getkeysandflags")
 )
 """Of Redis 7.2, or otherwise served there."""
+
+
+def _blocks(request: Sequence[bytes]) -> bool:
+    return b"BLOCK" in [word.upper() for word in request]
+
+
+def _by_clock_or_nodes(request: Sequence[bytes]) -> bool:
+    return b"*" in request[2:] or b"~" in request[2:]
+
+
 OF_7_2: Final[dict[str, Callable[[Sequence[bytes]], bool]]] = {
+    "xadd": _by_clock_or_nodes,
+    "xtrim": _by_clock_or_nodes,
+    "xread": _blocks,
+    "xreadgroup": _blocks,
     "set": lambda request: any(word.upper() == b"IFEQ" for word in request[3:]),
     "zrank": lambda request: len(request) > 3,
     "zrevrank": lambda request: len(request) > 3,
 }
-"""Forms that 7.0 does not know, and that are not asked: WITHSCORE, and Valkey's IFEQ."""
+"""Forms that 7.0 does not know, and that are not asked: WITHSCORE, and Valkey's IFEQ; ids that a clock gives; what is
+trimmed by nodes, and what would wait."""
 
 SCRIPT: Final = b"return{KEYS,ARGV}"
 """One that is known before a sequence begins, ..."""
@@ -177,6 +192,10 @@ NODE_SPECIFIC: Final[dict[str, str]] = {
     "object|idletime": "always 0",
     "object|refcount": "always 1",
     "wait": "counts owners",
+    "xgroup|createconsumer": "XCLAIM has made it in 7.2 even where it has claimed nothing",
+    "xinfo|consumers": "7.2 makes them earlier, and tells when they were active",
+    "xinfo|groups": "7.2 knows better how many entries a group has before it",
+    "xinfo|stream": "likewise",
     **dict.fromkeys([f"{name}|help" for name, row in COMMANDS.items() if row.subcommands], "only what is served"),
     "role": "has no replicas to tell of",
     "slowlog|get": "what took long here",
@@ -217,6 +236,9 @@ EXPIRED_MAX: Final = 8
 ERRORS: Final[list[tuple[str, bytes, str]]] = [
     ("pfcount", b"", "-'INVALIDOBJ"),  # it is asked otherwise there, where what is remembered would be told
     ("debug", b"ERR DEBUG SLEEP seconds is all", "-"),
+    ("xread", b"ERR Unbalanced 'xread'", '-"ERR Unbalanced XREAD'),
+    ("xreadgroup", b"ERR Unbalanced 'xreadgroup'", '-"ERR Unbalanced XREAD'),
+    ("xadd", b"ERR The ID specified in XADD is equal or smaller", "-'ERR Elements are too large"),
     ("lpos", b"ERR value is out of range, value must between", ""),
 ]
 """Command, what we say, and what 7.0 does; how either begins."""
@@ -254,6 +276,7 @@ def alike(asked: Asked) -> str:
     reasons: tuple[tuple[str, bool, Callable[[Asked], bool]], ...] = (
         ("of the node", name in NODE_SPECIFIC, _same_kind),
         ("times", name in TIMES, _same_times),
+        ("times", name == "xpending", _same_pending),
         ("doubles", name in DOUBLES, _same_doubles),
         ("coordinates", name in COORDINATES, _same_coordinates),
         ("no places", name in COORDINATES, _is_no_place),
@@ -320,6 +343,16 @@ def _same_times(asked: Asked) -> bool:
     unit = 1 if asked.name.startswith("p") else 1000
     apart = (ours - theirs) * unit
     return any(abs(apart - ahead) <= TOLERANCE_MS for ahead in (0, asked.ahead_ms, -asked.ahead_ms))
+
+
+def _same_pending(asked: Asked) -> bool:
+    """But for how long ago it was delivered, which is the third of four."""
+    if shape(asked.ours) != shape(asked.theirs) or len(asked.request) < 4:
+        return False
+    pairs = enumerate(zip(leaves(asked.ours), leaves(asked.theirs), strict=True))
+    return all(
+        mine == other or (at % 4 == 2 and abs(int(mine) - int(other)) < TOLERANCE_MS) for at, (mine, other) in pairs
+    )
 
 
 def _same_doubles(asked: Asked) -> bool:

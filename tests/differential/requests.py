@@ -26,12 +26,14 @@ KEYS: Final[dict[str, list[bytes]]] = {
     "sorted-set": [b"{x}z1", b"{x}z2", b"{x}z3", b"z4"],
     "hyperloglog": [b"{x}p1", b"{x}p2", b"{x}p3", b"p4"],
     "geo": [b"{x}g1", b"{x}g2", b"g3"],
+    "stream": [b"{x}r1", b"{x}r2", b"r3"],
 }
 """By the group of commands that are mostly asked of them."""
 EVEN: Final = [b"{x}y1", b"{x}y2", b"y3"]
 """Sorted sets whose members have one score, mostly."""
 MISSING: Final = [b"{x}none", b"none", b""]
 DATA_GROUPS: Final = tuple(KEYS)
+ALL_KEYS: Final = {*[key for pool in KEYS.values() for key in pool], *MISSING, *EVEN} - {b""}
 
 BIG: Final = [b"9223372036854775807", b"-9223372036854775808", b"9223372036854775808"]
 NOT_INTEGERS: Final = [b"x", b"", b"1.5", b" 1", b"01", b"+1", b"-0", b"1e3", b"0x10"]
@@ -65,19 +67,46 @@ ENCODINGS: Final = [b"u8", b"i8", b"u1", b"i5", b"u63", b"i64", b"u64", b"i65", 
 RADII: Final = [b"100", b"1000", b"0", b"20000", b"0.5", b"1e7", b"-1", b"x", b"nan"]
 COUNTS: Final = [b"0", b"1", b"2", b"3", b"7", b"200", b"-1", b"-3", b"-20", b"x", b"", b"9223372036854775807", b"1.5"]
 """Not the most negative ones: of them Redis would draw as many elements."""
+NEW_IDS: Final = [*[b"9-*"] * 8, b"5-*", b"3-1", b"9-3", b"1-1", b"0-0", b"9", b"x", b"9-x", b"", b"7-7-7"]
+"""In whatever order they come, most of them are above the last one."""
+IDS: Final = [
+    *[b"9-%d" % number for number in range(9)],
+    b"0",
+    b"5-0",
+    b"3-1",
+    b"5",
+    b"9",
+    b"1-1",
+    b"x",
+    b"-",
+    b"+",
+    b"",
+]
+ENDS: Final = [b"-", b"+", b"0", b"9-3", b"(9-1", b"5", b"(5-1", b"9", b"+", b"-", b"(0", b"x", b"(", b"(-"]
+IDLE: Final = [b"0", b"0", b"10000000", b"-1", b"x", b"9223372036854775807"]
+"""As long as a test does not take, if at all."""
+GROUPS_OF_CONSUMERS: Final = [b"gr1", b"gr1", b"gr2", b"", b"nosuch"]
+CONSUMERS: Final = [b"me", b"you", b"they", b"nosuch"]
 POOLS: Final[dict[str, list[bytes]]] = {
     "bit": [b"0", b"1", b"0", b"1", b"2", b"x", b"-1"],
     "by-pattern": SORT_PATTERNS,
     "get-pattern": SORT_PATTERNS,
+    "consumer": CONSUMERS,
+    "consumername": CONSUMERS,
     "count": COUNTS,
     "cursor": [b"0", b"0", b"0", b"0", b"17", b"x", b"-1", b"", b"18446744073709551616"],
     "db": [b"0", b"1", b"2", b"1", b"x", b"-1", b"16"],
     "destination-db": [b"0", b"1", b"2", b"0", b"x", b"-1", b"99999"],
     "element": ELEMENTS,
     "encoding": ENCODINGS,
+    "end": ENDS,
+    "entries-read": [b"0", b"-1", b"3", b"-2", b"x"],
     "field": ELEMENTS,
     "frequency": [b"1", b"255", b"256", b"x", b"-1"],
+    "group": GROUPS_OF_CONSUMERS,
+    "groupname": GROUPS_OF_CONSUMERS,
     "height": RADII,
+    "id": IDS,
     "latitude": [b"38.115556", b"37.502669", b"0", b"52.5", b"-33.9", b"85.06", b"-85.05112878", b"x", b"nan"],
     "longitude": [b"13.361389", b"15.087269", b"0", b"-0.1", b"179.9", b"-180", b"181", b"x", b""],
     "max": BORDERS,
@@ -86,6 +115,8 @@ POOLS: Final[dict[str, list[bytes]]] = {
     "member2": ELEMENTS,
     "milliseconds": SECONDS,
     "min": BORDERS,
+    "min-idle-time": IDLE,
+    "ms": IDLE,
     "pattern": PATTERNS,
     "pivot": ELEMENTS,
     "radius": RADII,
@@ -102,6 +133,17 @@ POOLS: Final[dict[str, list[bytes]]] = {
 }
 """By the name of an argument."""
 OF_COMMANDS: Final[dict[tuple[str, str], list[bytes]]] = {
+    ("xadd", "id"): NEW_IDS,
+    ("xadd", "threshold"): [b"5", b"2", b"9-3", b"0", b"9-1", b"x", b"-1"],
+    ("xtrim", "threshold"): [b"8", b"5", b"9-2", b"0", b"x", b"-1"],
+    **{
+        (name, border): ENDS
+        for name in ("xrange", "xrevrange", "xpending", "xautoclaim")
+        for border in ("start", "end")
+    },
+    ("xread", "id"): [*IDS, b"$", b">"],
+    ("xreadgroup", "id"): [*[b">"] * 12, *IDS, b"$"],
+    ("xgroup|create", "id"): [b"0", b"0", b"9-1", b"5", b"x"],
     ("setrange", "offset"): BYTE_OFFSETS,
     ("setbit", "offset"): OFFSETS,
     ("getbit", "offset"): OFFSETS,
@@ -209,6 +251,7 @@ class Requests:
             words += option
         request = self._counted(words)
         self._fit_borders(name, request)
+        _balance(name, request)
         request = [self._cased(word) if at == 0 else word for at, word in enumerate(request)]
         return self._spoilt(request) if rng.random() < 0.22 else request
 
@@ -367,10 +410,22 @@ class Requests:
                 return [b"ZADD", rng.choice(KEYS["sorted-set"]), *pairs]
             case "hyperloglog":
                 return [b"PFADD", rng.choice(KEYS["hyperloglog"]), *[b"p%d" % n for n in numbers]]
+            case "stream":
+                pairs = [word for n in range(count // 5) for word in (b"f%d" % n, b"v%d" % n)]
+                return [b"XADD", rng.choice(KEYS["stream"]), b"9-*", *pairs]
             case "bitmap":
                 return [b"SETBIT", rng.choice(KEYS["bitmap"]), b"%d" % rng.randrange(40_000), b"1"]
             case _:
                 return [b"APPEND", rng.choice(KEYS["string"]), bytes(rng.choices(b"abcdefgh", k=rng.choice((50, 700))))]
+
+
+def _balance(name: str, request: list[bytes]) -> None:
+    """As many ids as keys."""
+    if name in ("xread", "xreadgroup"):
+        begin = 1 + [word.upper() for word in request].index(b"STREAMS")
+        keys = sum(word in ALL_KEYS for word in request[begin:])
+        ids = request[begin + keys :]
+        request[begin + keys :] = [ids[at % len(ids)] for at in range(keys)]
 
 
 def _sure(argument: Argument) -> Argument:

@@ -580,6 +580,7 @@ def payloads_of(server: Server) -> list[bytes]:
         *((b"RPUSH", b"a", b"1", b"m1"), (b"RPUSH", *many), (b"SADD", b"1", b"2", b"3"), (b"SADD", b"a", b"m1")),
         *((b"SADD", *[b"m" + n for n in many]), (b"HSET", b"a", b"1", b"m1", b"2"), (b"HSET", *many)),
         *((b"ZADD", b"1", b"a", b"2.5", b"m1"), (b"ZADD", *many), (b"PFADD", b"a", b"b")),
+        *((b"XADD", b"3-1", b"a", b"1"), (b"XADD", b"3-1", *many)),
     ]
     payloads: list[bytes] = []
     for name, *rest in values:
