@@ -32,6 +32,9 @@ NOT_ASKED: Final[dict[str, str]] = {
     **dict.fromkeys(
         ("subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe"), "answer several times"
     ),
+    **dict.fromkeys(
+        ("blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"), "would wait"
+    ),
     **dict.fromkeys(("multi", "exec", "discard", "watch", "unwatch"), "asked in blocks"),
 }
 """Commands, and why they are not among the random ones."""

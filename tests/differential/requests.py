@@ -253,7 +253,8 @@ class Requests:
         self._fit_borders(name, request)
         _balance(name, request)
         request = [self._cased(word) if at == 0 else word for at, word in enumerate(request)]
-        return self._spoilt(request) if rng.random() < 0.22 else request
+        request = self._spoilt(request) if rng.random() < 0.22 else request
+        return [word for word in request if word.upper() != b"BLOCK"]  # without it there may be an error, but no wait
 
     # -- arguments
 
