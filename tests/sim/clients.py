@@ -32,14 +32,16 @@ SLOW_BYTES_PER_S: Final = 20_000
 KINDS: Final = (
     *(b"n:%d", b"a:%d", b"{t0}:%d", b"{t1}:%d", b"{t2}:%d", b"{t2}:%d."),
     *(b"{l}:%d", b"{l}:%d.", b"{h}:%d", b"{s}:%d", b"{s}:%d.", b"{z}:%d", b"{z}:%d."),
+    *(b"{x}:%d", b"{x}:%d."),
 )
-"""Keys by what they hold: numbers, texts that grow, strings, lists, hashes, sets, sorted sets; those in braces are of
-one slot."""
+"""Keys by what they hold: numbers, texts that grow, strings, lists, hashes, sets, sorted sets, streams; those in
+braces are of one slot."""
 WHOLE: Final[dict[bytes, tuple[bytes, ...]]] = {
     b"{l": (b"LRANGE", b"0", b"-1"),
     b"{h": (b"HGETALL",),
     b"{s": (b"SMEMBERS",),
     b"{z": (b"ZRANGE", b"0", b"-1", b"WITHSCORES"),
+    b"{x": (b"XRANGE", b"-", b"+"),
 }
 """How all of what such a key holds is read."""
 STABLE: Final = tuple(b"stable:%d" % number for number in range(24))
@@ -192,6 +194,7 @@ class Client:
         rng = self.rng
         member, another = b"m%d" % rng.randrange(12), b"m%d" % rng.randrange(12)
         amount = b"%d" % rng.randrange(-5, 6)
+        entry = b"7-%d" % rng.randrange(30)
         if rng.random() < 0.15:
             of_any: tuple[Request, ...] = (
                 (b"DEL", key),
@@ -253,6 +256,22 @@ class Client:
                 (b"ZRANGE", key, b"0", b"2"),
                 (b"ZSCORE", key, member),
                 (b"ZCARD", key),
+            ),
+            b"{x": (
+                (b"XADD", key, b"7-*", b"token", token),
+                (b"XADD", key, b"7-*", b"token", token),
+                (b"XADD", key, b"MAXLEN", b"5", b"7-*", member, token, another, member),
+                (b"XADD", key, b"NOMKSTREAM", b"8-%d" % rng.randrange(200), b"token", token),
+                (b"XDEL", key, entry, b"7-1"),
+                (b"XTRIM", key, b"MINID", entry),
+                (b"XLEN", key),
+                (b"XREVRANGE", key, b"+", b"-", b"COUNT", b"2"),
+                (b"XGROUP", b"CREATE", key, b"g", b"0"),
+                (b"XREADGROUP", b"GROUP", b"g", member[:2], b"COUNT", b"2", b"STREAMS", key, b">"),
+                (b"XREADGROUP", b"GROUP", b"g", member[:2], b"STREAMS", key, beside, b">", b"0"),
+                (b"XACK", key, b"g", entry, b"7-0", b"7-1"),
+                (b"XPENDING", key, b"g"),
+                (b"XCLAIM", key, b"g", another[:2], b"0", entry, b"7-2", b"JUSTID"),
             ),
         }
         return rng.choice((*of[key[:2]], whole_of(key)))
