@@ -49,6 +49,8 @@ def full() -> Peer:
     peer.answer(9, Page(True, [b"k", 1, b"v", 0, 0], 1, [], True, 1, [], [], [], 5))
     peer.answer(10, Refused())
     peer.tell("nack", 1, 3)
+    peer.publish(0, 2, b"channel", b"message")
+    peer.count(11, 3)
     return peer
 
 
@@ -72,6 +74,8 @@ def test_a_frame_carries_every_column() -> None:
     assert parts["probes"] == ([42, 1 << 60, True],)
     assert parts["settled"] == ([42, 1 << 61],)
     assert parts["reads"] == (12, [b"k", b"l"], [-2, 1 << 61], [[b"GET", b"k"]])
+    assert parts["published"] == ([0], [2], [b"channel"], [b"message"])
+    assert parts["heard_by"] == ([11], [3])
     assert parts["confirms"] == ([[3, [0], [1, 7, 2, 0], [1, Map([b"f", b"v"])]]],)
     assert parts["asks"] == ([(8, Prepare([1, 2], [3, 4]))],)
     assert parts["answers"] == ([(9, peer.answers[0][1]), (10, Refused())],)
