@@ -21,6 +21,7 @@ WRITE = Kind.WRITE
 NOT_A_TIMEOUT: Final = ReplyError("ERR timeout is not a float or out of range")
 NEGATIVE: Final = ReplyError("ERR timeout is negative")
 TIMEOUT_MAX: Final = float(1 << 31)
+"""68 years; who wants to wait longer waits so long."""
 
 
 def timeout_from(argument: bytes) -> float:
@@ -29,11 +30,11 @@ def timeout_from(argument: bytes) -> float:
         seconds = float(argument) if argument.strip() == argument and b"_" not in argument else float("nan")
     except ValueError:
         seconds = float("nan")
-    if not isfinite(seconds) or abs(seconds) > TIMEOUT_MAX:
+    if not isfinite(seconds):
         raise CommandError(NOT_A_TIMEOUT)
     if seconds < 0:
         raise CommandError(NEGATIVE)
-    return seconds
+    return min(seconds, TIMEOUT_MAX)
 
 
 def is_nothing(reply: Reply) -> bool:
