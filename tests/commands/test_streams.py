@@ -563,3 +563,23 @@ def test_a_long_stream_beside_redis(theirs: Theirs, seed: int) -> None:
     agree(ours, theirs, [b"XRANGE", b"s", b"-", b"+"])
     agree(ours, theirs, [b"XREVRANGE", b"s", b"+", b"-"])
     Ours._compare(ours, b"s")
+
+
+def test_what_is_idle_is_found_behind_much_that_is_not() -> None:
+    ours = Unlooked()
+    run(ours, "xgroup create s g 0 mkstream")
+    for number in range(1, 3001):
+        ours.ask(b"XADD", b"s", b"%d" % number, b"a", b"1")
+    run(ours, "xreadgroup group g c count 2990 streams s > | xreadgroup group g d streams s >")
+    ours.now += 100
+    run(ours, "xreadgroup group g c count 2000 streams s 0")
+    ours.now += 5
+    old = [[b"2001-0", b"c", 105, 1], [b"2002-0", b"c", 105, 1]]
+    assert run(ours, "xpending s g idle 50 - + 2") == old
+    assert run(ours, "xpending s g idle 50 - + 2 c") == old
+    assert run(ours, "xpending s g idle 50 3 2000 2") == []
+    assert run(ours, "xpending s g idle 50 2500 + 1") == [[b"2500-0", b"c", 105, 1]]
+    assert len(run(ours, "xpending s g idle 50 - + 5000")) == 1000
+    assert len(run(ours, "xpending s g idle 50 - + 5000 c")) == 990
+    assert len(run(ours, "xpending s g idle 50 - + 5000 d")) == 10
+    assert run(ours, "xpending s g idle 1000 - + 5000") == []
