@@ -32,10 +32,11 @@ SLOW_BYTES_PER_S: Final = 20_000
 KINDS: Final = (
     *(b"n:%d", b"a:%d", b"{t0}:%d", b"{t1}:%d", b"{t2}:%d", b"{t2}:%d."),
     *(b"{l}:%d", b"{l}:%d.", b"{h}:%d", b"{s}:%d", b"{s}:%d.", b"{z}:%d", b"{z}:%d."),
-    *(b"{x}:%d", b"{x}:%d."),
 )
-"""Keys by what they hold: numbers, texts that grow, strings, lists, hashes, sets, sorted sets, streams; those in
-braces are of one slot."""
+"""Keys by what they hold: numbers, texts that grow, strings, lists, hashes, sets, sorted sets; those in braces are of
+one slot."""
+STREAMS: Final = (b"{x}:%d", b"{x}:%d.")
+"""Those that hold streams, of seeds that have such."""
 WHOLE: Final[dict[bytes, tuple[bytes, ...]]] = {
     b"{l": (b"LRANGE", b"0", b"-1"),
     b"{h": (b"HGETALL",),
@@ -99,6 +100,7 @@ class Client:
         self.sent = 0
         self.think = self.rng.choice(THINK_S)
         self.favourite = ""
+        self.kinds = (*KINDS, *STREAMS) if scenario.streams else KINDS
 
     def act(self) -> None:
         """Send something, unless too much is awaited."""
@@ -144,7 +146,7 @@ class Client:
     def _key(self) -> bytes:
         rng = self.rng
         era = int(self.scenario.world.now / ERA_S)
-        return rng.choice(KINDS) % era
+        return rng.choice(self.kinds) % era
 
     def _usual(self, key: bytes) -> Request:
         rng = self.rng
@@ -194,7 +196,7 @@ class Client:
         rng = self.rng
         member, another = b"m%d" % rng.randrange(12), b"m%d" % rng.randrange(12)
         amount = b"%d" % rng.randrange(-5, 6)
-        entry = b"7-%d" % rng.randrange(30)
+        entry = b"7-%d" % (self.sent % 30)
         if rng.random() < 0.15:
             of_any: tuple[Request, ...] = (
                 (b"DEL", key),
@@ -261,7 +263,7 @@ class Client:
                 (b"XADD", key, b"7-*", b"token", token),
                 (b"XADD", key, b"7-*", b"token", token),
                 (b"XADD", key, b"MAXLEN", b"5", b"7-*", member, token, another, member),
-                (b"XADD", key, b"NOMKSTREAM", b"8-%d" % rng.randrange(200), b"token", token),
+                (b"XADD", key, b"NOMKSTREAM", b"8-%d" % (self.sent % 200), b"token", token),
                 (b"XDEL", key, entry, b"7-1"),
                 (b"XTRIM", key, b"MINID", entry),
                 (b"XLEN", key),

@@ -103,6 +103,8 @@ class Scenario:
         """MGET, MSET and DEL are transactions."""
         if crowded or (seed % 2 == 0 and not self.flushes):
             self.transactions = Transactions(Random(seed), few=crowded, atomic=self.atomic)
+        self.streams = seed % 16 == 15
+        """Clients have streams, too."""
         self.waiting = Waiting() if seed % 3 == 0 and not self.flushes else None
 
     def connect(self, rng: Random, favourite: str = "") -> Connection | None:

@@ -9,7 +9,7 @@ import pytest
 from tests.sim.scenario import run_seed
 
 
-@pytest.mark.parametrize("seed", [3, 8, 1004, 3073, 4005, 30039])
+@pytest.mark.parametrize("seed", [3, 8, 1004, 3073, 4005, 4015, 30039])
 def test_seeds(seed: int) -> None:
     """Whole clusters through half a minute of faults."""
     assert run_seed(seed, 30.0, 256).problems == []

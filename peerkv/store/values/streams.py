@@ -146,6 +146,11 @@ class _Node(NamedTuple):
             return first
         return bisect_left(_numbers(self.sequences, self.total), sequence, first, bisect_right(later, after, first))
 
+    def upto(self, id_: Id) -> int:
+        """How many entries have this id or a lower one."""
+        following = behind(id_)
+        return self.place(following) if following is not None else self.total
+
     def values_before(self, place: int) -> int:
         """How many values the first so many entries have."""
         shapes = self.shapes
@@ -283,6 +288,13 @@ class Group:
             self.consumers[name].ids.add(id_)
         self.pending[id_] = name, time, count
 
+    def deliver_new(self, name: bytes, rows: dict[Id, Pending]) -> None:
+        """Entries that were pending with nobody are so with a consumer, who is there. A third of the time of one by
+        one."""
+        self.pending.update(rows)
+        self.order.update(rows)
+        self.consumers[name].ids.update(rows)
+
     def settle(self, id_: Id) -> None:
         """An entry, which is pending, is so no more."""
         name, _, _ = self.pending.pop(id_)
@@ -355,7 +367,7 @@ class Stream(Collection):
         number = bisect_left(self._lasts, first)
         for node, end in zip(islice(self._nodes, number, None), islice(self._lasts, number, None), strict=True):
             place = node.place(first) if not found else 0
-            stop = node.total if end <= last else bisect_right(node.ids(), last)
+            stop = node.total if end <= last else node.upto(last)
             if most is not None:
                 stop = min(stop, place + most - len(found))
             if place >= stop:
@@ -370,7 +382,7 @@ class Stream(Collection):
         found: list[Entry] = []
         for number in range(min(bisect_left(self._lasts, last), len(self._nodes) - 1), -1, -1):
             node = self._nodes[number]
-            stop = node.total if self._lasts[number] <= last else bisect_right(node.ids(), last)
+            stop = node.total if self._lasts[number] <= last else node.upto(last)
             place = node.place(first)
             if most is not None:
                 place = max(place, stop - most + len(found))
@@ -538,11 +550,14 @@ class Stream(Collection):
             return self.added - self._length + (id_ == first)
         return UNKNOWN
 
-    def read_after(self, group_last: Id, group_read: int, id_: Id) -> int:
-        """How many entries a group has read that now reads the one of this id."""
-        if group_read != UNKNOWN and group_last >= self.first_entry and not self.has_deleted_from(group_last):
-            return min(group_read + 1, COUNT_MAX)
-        return self.distance(id_) if self.added else group_read
+    def read_after(self, group_last: Id, group_read: int, ids: Sequence[Id]) -> int:
+        """How many entries a group has read that now reads those of these ids, which are all behind its last one."""
+        for at, id_ in enumerate(ids):
+            if group_read != UNKNOWN and group_last >= self.first_entry and not self.has_deleted_from(group_last):
+                return min(group_read + len(ids) - at, COUNT_MAX)  # and so it is of all that follow
+            group_last = id_
+            group_read = self.distance(id_) if self.added else group_read
+        return group_read
 
     def lag(self, group: Group) -> int | None:
         """How many entries a group has not read; None: nobody can tell."""
@@ -709,6 +724,10 @@ def _pend(value: Value | None, arguments: Sequence[Any]) -> Stream:
         group.consumers[consumer] = Consumer(seen, active)
     else:
         known.seen, known.active = seen, active
+    if group.pending.keys().isdisjoint(ids) and GONE not in times and len(set(ids)) == len(ids):
+        pending = zip([consumer] * len(ids), times, counts, strict=True)
+        group.deliver_new(consumer, dict(zip(ids, pending, strict=True)))
+        return _stream(value)
     for id_, time, count in zip(ids, times, counts, strict=True):
         if time == GONE:
             group.settle(id_)
