@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from peerkv.agreement.peer import Peer
@@ -18,6 +19,7 @@ from peerkv.clock import Clock
 from peerkv.store.cell import Change
 from peerkv.store.values import Collection
 from peerkv.store.values.held import Held
+from peerkv.store.values.streams import Stream
 
 AGAIN_S: Final = 0.5
 """Who was woken so long ago and still waits has not got what it was woken for."""
@@ -31,10 +33,12 @@ Waiting = tuple[Peer, int]
 @dataclass(slots=True, eq=False)
 class _Place:
     everyone: bool
-    woken: float = 0.0
-    """When; 0: it was not."""
-    seen: int = -1
-    """Of those who want every change: the version that they were woken for last."""
+    woken: float = -inf
+    """When."""
+    asks: bool = True
+    """It has said that it waits since it was woken."""
+    seen: object = None
+    """The version, or state, that it was woken for last."""
 
 
 class Interests:
@@ -58,7 +62,7 @@ class Interests:
 
     def wait(self, number: int, key: bytes, peer: Peer, waiter: int, *, everyone: bool) -> None:
         """A waiter of a node waits for a key from now on, or says so again. It is woken at once if there is something,
-        and nobody waits before it."""
+        and nobody waits before it; but not over and over for what it does not want, such as a key of another type."""
         places = self.of_slot.setdefault(number, {}).setdefault(key, {})
         place = places.get((peer, waiter))
         if place is None:
@@ -66,18 +70,19 @@ class Interests:
                 return
             self._count += 1
             place = places[peer, waiter] = _Place(everyone)
-        place.woken = 0.0
-        self._look(number, key)
+        place.asks = True
+        if everyone or self._there(number, key)[0]:
+            self._look(number, key)
 
     def end(self, number: int, key: bytes, peer: Peer, waiter: int) -> None:
         """It waits no more; perhaps the next one can have what it was woken for."""
         places = self.of_slot.get(number, {}).get(key, {})
         if places.pop((peer, waiter), None) is not None:
             self._count -= 1
-            if places:
-                self._look(number, key)
-            else:
+            if not places:
                 self._drop(number, key)
+            elif self._there(number, key)[0]:
+                self._look(number, key)
 
     def _drop(self, number: int, key: bytes) -> None:
         keys = self.of_slot[number]
@@ -94,12 +99,9 @@ class Interests:
 
     def _look(self, number: int, key: bytes) -> None:
         """Wake as many as there is something for, and all who want every change and have not been told of this one."""
-        cell = self._view.copies.cells[number].get(key)
-        value = cell[1] if cell is not None else None
-        if isinstance(value, Held):
+        there, version = self._there(number, key)
+        if version is None:
             return
-        there = len(value) if isinstance(value, Collection) else 0
-        version = cell[0] if cell is not None else 0
         now = self._clock.now
         for (peer, waiter), place in list(self.of_slot[number][key].items()):
             if place.everyone:
@@ -108,9 +110,22 @@ class Interests:
                     self._wake(peer, key, waiter)
             elif there > 0:
                 there -= 1
-                if not place.woken or now - place.woken > AGAIN_S:
-                    place.woken = now
+                if (place.asks and place.seen != version) or now - place.woken > AGAIN_S:
+                    place.woken, place.seen, place.asks = now, version, False
                     self._wake(peer, key, waiter)
+
+    def _there(self, number: int, key: bytes) -> tuple[int, object]:
+        """How much a key holds, and what is another when there is more to have: its version, but of a stream what has
+        come and how many groups there are, as whoever reads for a group changes it by that alone. Nothing, and None,
+        while a transaction holds it."""
+        cell = self._view.copies.cells[number].get(key)
+        if cell is None:
+            return 0, 0
+        if isinstance(cell[1], Held):
+            return 0, None
+        if isinstance(cell[1], Stream):
+            return len(cell[1]), (cell[1].last, len(cell[1].groups))
+        return len(cell[1]) if isinstance(cell[1], Collection) else 0, cell[0]
 
     def lost(self, peer: Peer) -> None:
         """A node cannot be talked to: its waiters are not waited for."""

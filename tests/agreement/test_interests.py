@@ -29,6 +29,7 @@ class Place:
 
     def __init__(self) -> None:
         self.cells: dict[bytes, Any] = {}
+        self.pushes = 0
         self.clock: Any = SimpleNamespace(now=1.0)
         view: Any = SimpleNamespace(copies=SimpleNamespace(cells=[self.cells]))
         self.woken: list[tuple[str, int]] = []
@@ -47,7 +48,9 @@ class Place:
         alone = Alone()
         Client(alone).ask((b"RPUSH", b"k", *[b"x"] * count))
         view = alone.node.view
-        self.cells[b"k"] = view.copies.cells[view.slot_of(b"k")][b"k"]
+        self.pushes += 1
+        _, value, deadline = view.copies.cells[view.slot_of(b"k")][b"k"]
+        self.cells[b"k"] = self.pushes, value, deadline
         self.interests.changed(0, [(b"k", None, 0)])
 
 
@@ -65,12 +68,27 @@ def test_who_has_not_got_it_is_woken_again_and_who_ends_makes_room() -> None:
     place.wait(one, 2)
     place.push(1)
     place.push(1)
-    assert place.woken == [("one", 1)]
+    assert place.woken == [("one", 1)], "it has not asked yet"
     place.clock.now += AGAIN_S * 2
     place.push(1)
     assert place.woken == [("one", 1), ("one", 1)]
     place.interests.end(0, b"k", one, 1)  # type: ignore[arg-type]
     assert place.woken[2:] == [("one", 2)]
+
+
+def test_who_does_not_want_what_is_there_is_not_woken_for_it_over_and_over() -> None:
+    """It would ask as fast as it can, for ever (a key of another type)."""
+    place, one = Place(), Told("one")
+    place.wait(one, 1)
+    place.push(1)
+    for _ in range(5):
+        place.wait(one, 1)
+    assert place.woken == [("one", 1)]
+    place.push(2)
+    assert place.woken == [("one", 1)] * 2
+    place.clock.now += AGAIN_S * 2
+    place.wait(one, 1)
+    assert place.woken == [("one", 1)] * 3, "perhaps it was not heard"
 
 
 def test_who_told_a_home_that_is_one_no_more_is_told_so_once() -> None:

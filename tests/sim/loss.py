@@ -46,6 +46,7 @@ class LossScenario(Scenario):
         super().__init__(seed, seconds, slots, tracing=tracing)
         world, rng = self.world, self.world.rng
         self.quiet = self.scans = self.flushes = False
+        self.waiting = None
         self.transactions = None  # what is lost of one of its slots may be half of one
         self.losses: list[Loss] = []
         self.unasked = rng.random() < 0.25

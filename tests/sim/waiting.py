@@ -260,7 +260,10 @@ class Leaver:
     def _look(self, era: int, connection: Connection, found: list[Reply], node: object) -> None:
         died = connection.node is not node or connection.host.node is not node
         uncertain = bool(found) and isinstance(found[0], ReplyError) and found[0].text.startswith("UNCERTAIN")
-        if uncertain or (died and not found):
+        struck = bool(
+            self.scenario.result.faults
+        )  # what was asked for it may be of unknown outcome, and nobody says so
+        if uncertain or ((died or struck) and not found):
             self.load.untold(era)
 
 
