@@ -10,7 +10,6 @@ from unittest.mock import patch
 import pytest
 
 from peerkv.agreement.home import Home
-from peerkv.clients import blocking
 from tests.sim.jobs import Answer, Caller, Job
 from tests.sim.scenario import run_seed
 from tests.sim.waiting import Waiting
@@ -98,8 +97,3 @@ def test_an_answer_of_another_key_is_found() -> None:
 def test_a_seed_in_which_nobody_says_that_he_is_not_home_is_found() -> None:
     with patch.object(Home, "_lead_on", lambda *_: None):
         assert any("second after a push" in problem for problem in run_seed(6, 10.0, 256).problems)
-
-
-def test_a_seed_in_which_nothing_is_put_back_is_found() -> None:
-    with patch.object(blocking, "put_back", lambda *_: None):
-        assert any("are lost" in problem for seed in (3, 6, 9) for problem in run_seed(seed, 10.0, 256).problems)
