@@ -103,7 +103,8 @@ def test_time_runs_out_at_its_deadline_and_not_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeout", "says"), [(b"-1", "negative"), (b"x", "not a float"), (b"nan", "not a float"), (b"1e300", "range")]
+    ("timeout", "says"),
+    [(b"-1", "negative"), (b"x", "not a float"), (b"nan", "not a float"), (b"1e999", "not a float")],
 )
 def test_a_timeout_that_is_none_is_refused(timeout: bytes, says: str) -> None:
     (reply,) = Client(Alone()).ask((b"BLPOP", b"l", timeout))
