@@ -17,21 +17,23 @@ from peerkv.databases import bare_key
 from peerkv.resp import NULL_ARRAY, OK, CommandError, Named, Reply, ReplyError, parse_integer
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values import Patch
-from peerkv.store.values.streams import (
-    ADD,
-    CUT,
-    DELETE,
+from peerkv.store.values.entries import (
     FIRST_ID,
     LAST_ID,
     NODE_ENTRIES,
-    STATE,
     Entry,
     Id,
-    Stream,
     before,
     behind,
     id_of,
     parts_of_id,
+)
+from peerkv.store.values.streams import (
+    ADD,
+    CUT,
+    DELETE,
+    STATE,
+    Stream,
 )
 
 READ, WRITE = Kind.READ, Kind.WRITE

@@ -13,7 +13,15 @@ from typing import Any, Final
 from peerkv.store.rdb import Content, content_of, payload_of
 from peerkv.store.rdb.streams import ConsumerContent, GroupContent, StreamContent
 from peerkv.store.values import Body, Collection, Patch, Value, patch, patched
-from peerkv.store.values.streams import FIRST_ID, LAST_ID, Consumer, Group, Stream
+from peerkv.store.values.entries import (
+    FIRST_ID,
+    LAST_ID,
+)
+from peerkv.store.values.streams import (
+    Consumer,
+    Group,
+    Stream,
+)
 
 _ITEMS: Final[dict[str, Patch]] = {"list": ("rpush",), "set": ("sadd",), "hash": ("hset", 0), "zset": ("zset",)}
 """How the patches begin of which a collection's parts are, by its type, ..."""

@@ -10,7 +10,9 @@ import pytest
 from peerkv.commands.streams import LAST_IDS, Waiting, waiting_of
 from peerkv.commands.table import find, find_part, keys_of
 from peerkv.resp import NULL_ARRAY, Named, ReplyError, encode
-from peerkv.store.values.streams import NODE_ENTRIES
+from peerkv.store.values.entries import (
+    NODE_ENTRIES,
+)
 from tests.commands.keyspace import NOW, Ours, Theirs, plain, requests_of, same, sequences
 
 SEQUENCES = """

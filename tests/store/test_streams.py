@@ -9,16 +9,18 @@ import pytest
 
 from peerkv.cbor import dump, load
 from peerkv.store.values import PART_BYTES, Patch, Value, checked, patched
-from peerkv.store.values.streams import (
+from peerkv.store.values.entries import (
     FIRST_ID,
     LAST_ID,
     NODE_ENTRIES,
     Entry,
-    Stream,
     before,
     behind,
     id_of,
     parts_of_id,
+)
+from peerkv.store.values.streams import (
+    Stream,
 )
 from tests.commands.keyspace import held, in_parts, rebuilt
 

@@ -1,33 +1,34 @@
-"""Streams: entries in the order of their ids, and groups of consumers with what each has read and not acknowledged.
+"""Streams: entries in the order of their ids (see `entries`), and groups of consumers with what each has read and not
+acknowledged.
 
-Entries stand in nodes of up to 100, as in Redis. A node is a few strings: of every entry how much later than the node's
-beginning it is, its sequence number, the lengths of its values and the values themselves; names of fields are there
-once for all entries that have the same. It is replaced and never changed, so 100,000 entries are 1,000 objects to the
-garbage collector, and what a stream holds now is known by keeping its nodes.
-
-An id is 16 bytes, so that the order of bytes is that of ids. All times are in cluster time, and like all ids they are
-said by whoever makes a patch: to do it draws nothing and looks at no clock.
+All times are in cluster time, and like all ids they are said by whoever makes a patch: to do it draws nothing and looks
+at no clock.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, chain, islice, pairwise
+from itertools import chain, islice
 from operator import attrgetter
-from struct import Struct
-from sys import byteorder, getsizeof
-from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
+from sys import getsizeof
+from typing import Any, ClassVar, Final, TypeAlias
 
 from sortedcontainers import SortedList
 
 from peerkv.store.values import Collection, Patch, Value, each_of, patch
+from peerkv.store.values.entries import (
+    FIRST_ID,
+    ID_BYTES,
+    NODE_BYTES,
+    NODE_ENTRIES,
+    NODE_SMALL,
+    Entry,
+    Id,
+    Node,
+    node_of,
+)
 
-NODE_ENTRIES: Final = 100
-NODE_BYTES: Final = 4096
-"""Of values; more only if one entry has more. Both as Redis's stream-node-max-..., so `~` trims as much as there."""
-NODE_SMALL: Final = NODE_ENTRIES // 8
-"""A node that has become so small is joined to its neighbour."""
 SAMPLED: Final = 8
 """Nodes that are looked at for the size of a stream."""
 COUNT_MAX: Final = (1 << 63) - 1
@@ -37,206 +38,10 @@ UNKNOWN: Final = -1
 GONE: Final = -1
 """In place of a time of delivery: it is not pending any more."""
 
-Id: TypeAlias = bytes
-_ID: Final = Struct(">QQ")
-_ID_BYTES: Final = _ID.size
-FIRST_ID: Final = bytes(_ID_BYTES)
-"""0-0, which no entry has."""
-LAST_ID: Final = b"\xff" * _ID_BYTES
-
-id_of = _ID.pack
-"""(milliseconds, sequence number) -> id."""
-parts_of_id = _ID.unpack
-"""The other way."""
-
-Entry: TypeAlias = tuple[Id, list[bytes]]
-"""(id, fields and values in turns)"""
-Names: TypeAlias = tuple[bytes, ...]
 Pending: TypeAlias = tuple[bytes, int, int]
 """(consumer, when it was delivered last, how often)"""
 
-
-def behind(id_: Id) -> Id | None:
-    """The next id; None: there is none."""
-    return (int.from_bytes(id_) + 1).to_bytes(_ID_BYTES) if id_ != LAST_ID else None
-
-
-def before(id_: Id) -> Id | None:
-    """The last id that is lower; None: there is none."""
-    return (int.from_bytes(id_) - 1).to_bytes(_ID_BYTES) if id_ != FIRST_ID else None
-
-
-# -- columns of numbers, each as wide as the largest needs
-
-
-_CASTS: Final = {2: "H", 4: "I", 8: "Q"}
-
-
-def _column(numbers: Sequence[int]) -> bytes:
-    """Nothing at all if they are all 0."""
-    most = max(numbers)
-    if not most:
-        return b""
-    width = next(width for width in (1, 2, 4, 8) if most < 1 << 8 * width)
-    return bytes(numbers) if width == 1 else b"".join([number.to_bytes(width, byteorder) for number in numbers])
-
-
-def _numbers(column: bytes, count: int) -> Sequence[int]:
-    width = len(column) // count
-    if not width:
-        return bytes(count)
-    return column if width == 1 else memoryview(column).cast(_CASTS[width])  # type: ignore[call-overload]
-
-
-def _with_number(column: bytes, count: int, number: int) -> bytes:
-    """One more, behind `count`."""
-    width = len(column) // count if count else 0
-    if number < 1 << 8 * width:
-        return column + number.to_bytes(width, byteorder)
-    return _column([*(_numbers(column, count) if count else ()), number])
-
-
-def _without_numbers(column: bytes, count: int, start: int, stop: int) -> bytes:
-    width = len(column) // count
-    return column[: start * width] + column[stop * width :]
-
-
-# -- nodes
-
-
-class _Node(NamedTuple):
-    """Some entries, one at least."""
-
-    base: int
-    """Milliseconds, from which those of the entries are counted."""
-    total: int
-    later: bytes
-    """A column: milliseconds after `base`."""
-    sequences: bytes
-    """A column."""
-    shapes: tuple[Names, ...]
-    """The fields that some entry has, every such row of names once."""
-    which: bytes
-    """The shape of each entry; nothing if there is one shape only."""
-    lengths: bytes
-    """A column: of the values of all entries."""
-    text: bytes
-
-    def ids(self, start: int = 0, stop: int | None = None) -> list[Id]:
-        later, sequences = _numbers(self.later, self.total), _numbers(self.sequences, self.total)
-        base = self.base
-        return [
-            id_of(base + after, sequence)
-            for after, sequence in zip(later[start:stop], sequences[start:stop], strict=True)
-        ]
-
-    @property
-    def last(self) -> Id:
-        return self.ids(self.total - 1)[0]
-
-    def place(self, id_: Id) -> int:
-        """How many entries have lower ids."""
-        milliseconds, sequence = parts_of_id(id_)
-        after = milliseconds - self.base
-        if after < 0:
-            return 0
-        later = _numbers(self.later, self.total)
-        first = bisect_left(later, after)
-        if first == self.total or later[first] != after:
-            return first
-        return bisect_left(_numbers(self.sequences, self.total), sequence, first, bisect_right(later, after, first))
-
-    def upto(self, id_: Id) -> int:
-        """How many entries have this id or a lower one."""
-        following = behind(id_)
-        return self.place(following) if following is not None else self.total
-
-    def values_before(self, place: int) -> int:
-        """How many values the first so many entries have."""
-        shapes = self.shapes
-        if not self.which:
-            return place * len(shapes[0])
-        return sum([len(shapes[number]) for number in self.which[:place]])
-
-    def entries(self, start: int, stop: int) -> list[Entry]:
-        """Those from one place up to another."""
-        first, last = self.values_before(start), self.values_before(stop)
-        lengths = _numbers(self.lengths, self.values_before(self.total))
-        ends = list(accumulate(lengths[first:last], initial=sum(lengths[:first])))
-        text = self.text
-        values = iter([text[begin:end] for begin, end in pairwise(ends)])
-        shapes = self.shapes
-        of_each = [shapes[number] for number in self.which[start:stop]] or [shapes[0]] * (stop - start)
-        return [
-            (id_, list(chain.from_iterable(zip(names, values, strict=False))))
-            for id_, names in zip(self.ids(start, stop), of_each, strict=True)
-        ]
-
-    def takes(self, values: Sequence[bytes]) -> bool:
-        """Whether there is room for one more entry."""
-        return self.total < NODE_ENTRIES and len(self.text) + sum(map(len, values)) <= NODE_BYTES
-
-    def with_entry(self, id_: Id, names: Names, values: Sequence[bytes]) -> _Node:
-        """With one more, behind the others."""
-        milliseconds, sequence = parts_of_id(id_)
-        base, count, later, sequences, shapes, which, lengths, text = self
-        if names != shapes[which[-1] if which else 0] or which:
-            which = which or bytes(count)
-            if names not in shapes:
-                shapes = (*shapes, names)
-            which += bytes((shapes.index(names),))
-        number = self.values_before(count)
-        for length in map(len, values):
-            lengths = _with_number(lengths, number, length)
-            number += 1
-        return _Node(
-            base,
-            count + 1,
-            _with_number(later, count, milliseconds - base),
-            _with_number(sequences, count, sequence),
-            shapes,
-            which,
-            lengths,
-            text + b"".join(values),
-        )
-
-    def without(self, start: int, stop: int) -> _Node:
-        """Without those from one place up to another, which are not all."""
-        base, count, later, sequences, shapes, which, lengths, text = self
-        first, last, total = map(self.values_before, (start, stop, count))
-        numbers = _numbers(lengths, total)
-        begin = sum(numbers[:first])
-        end = begin + sum(numbers[first:last])
-        if which:
-            which = which[:start] + which[stop:]
-            used = sorted(set(which))
-            if len(used) < len(shapes):  # so that there never are more shapes than entries
-                shapes = tuple(shapes[number] for number in used)
-                which = bytes(map(used.index, which)) if len(used) > 1 else b""
-        return _Node(
-            base,
-            count - stop + start,
-            _without_numbers(later, count, start, stop),
-            _without_numbers(sequences, count, start, stop),
-            shapes,
-            which,
-            _without_numbers(lengths, total, first, last),
-            text[:begin] + text[end:],
-        )
-
-    @property
-    def memory(self) -> int:
-        columns = (self.later, self.sequences, self.which, self.lengths, self.text)
-        return getsizeof(self) + 32 + sum([getsizeof(column) for column in columns if column]) + 8
-
-
-def _node_of(id_: Id, names: Names, values: Sequence[bytes]) -> _Node:
-    milliseconds, sequence = parts_of_id(id_)
-    lengths = _column(list(map(len, values)))
-    return _Node(milliseconds, 1, b"", _column([sequence]), (names,), b"", lengths, b"".join(values))
-
-
-_total: Callable[[_Node], int] = attrgetter("total")
+_total: Callable[[Node], int] = attrgetter("total")
 
 
 # -- groups
@@ -329,7 +134,7 @@ class Stream(Collection):
     STAYS: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        self._nodes: list[_Node] = []
+        self._nodes: list[Node] = []
         self._lasts: list[Id] = []
         """The last id of each node."""
         self._length = 0
@@ -464,7 +269,7 @@ class Stream(Collection):
 
     def add(self, id_: Id, fields: Sequence[bytes]) -> None:
         """One more entry. Raises ValueError if its id is not above all others, or there is no field."""
-        if len(id_) != _ID_BYTES or id_ <= self.last or not fields:
+        if len(id_) != ID_BYTES or id_ <= self.last or not fields:
             raise ValueError("no entry that could be added")
         names, values = tuple(fields[::2]), fields[1::2]
         nodes = self._nodes
@@ -473,7 +278,7 @@ class Stream(Collection):
             self._lasts[-1] = id_
         else:
             known = nodes[-1].shapes if nodes else ()
-            nodes.append(_node_of(id_, next((shape for shape in known if shape == names), names), values))
+            nodes.append(node_of(id_, next((shape for shape in known if shape == names), names), values))
             self._lasts.append(id_)
         self._length += 1
         self.last = id_
@@ -623,7 +428,7 @@ def _stream(value: Any) -> Stream:
 
 
 def _check_id(id_: Id) -> Id:
-    if len(id_) != _ID_BYTES:
+    if len(id_) != ID_BYTES:
         raise ValueError("not an id")
     return id_
 
@@ -714,7 +519,7 @@ def _pend(value: Value | None, arguments: Sequence[Any]) -> Stream:
     name, last, read, consumer, seen, active, *rows = arguments
     group = _group(value, name)
     ids, times, counts = rows[::3], rows[1::3], rows[2::3]
-    if read < UNKNOWN or seen < 0 or active < UNKNOWN or not set(map(len, ids)) <= {_ID_BYTES}:
+    if read < UNKNOWN or seen < 0 or active < UNKNOWN or not set(map(len, ids)) <= {ID_BYTES}:
         raise ValueError("not of a group")
     if times and (min(times) < GONE or min(counts) < 0):
         raise ValueError("delivered before time began, or less than never")
