@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from peerkv.agreement.checks import replies_of
+from peerkv.cbor import dump, load
 from peerkv.commands.streams import LAST_IDS, Waiting, waiting_of
 from peerkv.commands.table import find, find_part, keys_of
 from peerkv.resp import NULL_ARRAY, Named, ReplyError, encode
@@ -585,3 +587,11 @@ def test_what_is_idle_is_found_behind_much_that_is_not() -> None:
     assert len(run(ours, "xpending s g idle 50 - + 5000 c")) == 990
     assert len(run(ours, "xpending s g idle 50 - + 5000 d")) == 10
     assert run(ours, "xpending s g idle 1000 - + 5000") == []
+
+
+def test_all_of_a_stream_travels_as_a_reply() -> None:
+    """It is the deepest reply there is: lists within maps within lists within maps, thrice."""
+    ours = Ours()
+    run(ours, "xadd s 1 a 1 | xgroup create s g 0 | xreadgroup group g c streams s >")
+    reply = ours.ask(*words("xinfo stream s full"))
+    assert replies_of(load(dump([[[[reply]]]]))[0][0][0]) == [reply]
