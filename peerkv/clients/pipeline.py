@@ -418,11 +418,7 @@ class Dispatcher:
                     if waits is not None:
                         if self._barrier(session, command, batch, index, requests):
                             return None
-                        running = self.blocking.run(session, waits, batch, index)
-                        self._operations.start(self._clock.now, running)
-                        if self._stands(session, batch, index, requests):
-                            return None
-                        continue
+                        return self._wait(session, waits, batch, index, requests)
                     if len({slot_of(key, mask) for key in keys}) > 1 or (
                         command.wanders is not None and command.wanders(request)
                     ):
@@ -577,6 +573,23 @@ class Dispatcher:
         if not self._services.settings.atomic_multi_key:
             return False
         return len(set(map(self._view.slot_of, keys_of(command, request)))) > 1
+
+    def _wait(
+        self, session: Session, waits: Waits, batch: Batch, index: int, requests: list[list[bytes]]
+    ) -> list[list[bytes]] | None:
+        """Run a command that may wait: what was asked for before it is answered now. Returns what is behind it, if it
+        does not wait."""
+        rest = self._break_here(session, batch, index, requests)[1:]
+        answer = Batch(self, session, requests[index : index + 1])
+        answer.silent = {0} if batch.silent and index in batch.silent else None
+        self.commands += 1
+        session.batches.append(answer)
+        self._operations.start(self._clock.now, self.blocking.run(session, waits, answer, 0))
+        if not answer.left:
+            return rest
+        session.held = session.ordered = True
+        session.backlog = rest
+        return None
 
     def _barrier(
         self, session: Session, command: Command, batch: Batch, index: int, requests: list[list[bytes]]
