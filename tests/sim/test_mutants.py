@@ -253,7 +253,7 @@ def test_a_quorum_without_the_intersection_is_caught(patch: pytest.MonkeyPatch) 
 def test_a_founding_beside_a_living_member_is_caught(patch: pytest.MonkeyPatch) -> None:
     """The seed has a member that lives on while the others are restarted."""
     found_anew_although_a_member_lives(patch)
-    assert run_loss(12, 20.0).problems
+    assert run_loss(10, 20.0).problems
 
 
 def kept_by_those_who_take_over() -> set[bytes]:

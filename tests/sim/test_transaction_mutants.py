@@ -175,7 +175,7 @@ MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], int]] = [
     (answer_reads_from_what_was_there, 3),
     (settle_without_looking, 13),
     (commit_what_was_aborted, 17),
-    (forget_what_was_aborted, 11),
+    (forget_what_was_aborted, 24),
     (apply_before_it_is_decided, 3),
     (watch_nothing, 1),
     (hold_what_has_changed, 1),
