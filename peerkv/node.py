@@ -846,10 +846,12 @@ class Node:
             reads_by_home=coordinator.reads_by_home,
             uncertain=coordinator.uncertain,
             no_quorum=coordinator.no_quorum,
+            channels=self.dispatcher.channels.sizes,
             transactions=(
                 self.transactions.under_way,
                 self.transactions.committed,
                 self.transactions.aborted,
+                self.transactions.retried,
                 self.settling.settled,
                 sum(map(len, self.home.holds.of_slot.values())),
             ),

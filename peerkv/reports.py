@@ -90,8 +90,10 @@ class Statistics:
     reads_by_home: int = 0
     uncertain: int = 0
     no_quorum: int = 0
-    transactions: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
-    """Over several slots: under way, committed, aborted and begun anew, settled for others; and keys that are held."""
+    transactions: tuple[int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0)
+    """Over several slots: under way, committed, aborted, begun anew, settled for others; and keys that are held."""
+    channels: tuple[int, int, int] = (0, 0, 0)
+    """Channels, patterns and shard channels that have subscribers here."""
     pending: int = 0
     """Operations under way here as coordinator."""
     peers_up: int = 0
@@ -207,8 +209,12 @@ def _section(
                 ("transactions_under_way", s.transactions[0]),
                 ("transactions_committed", s.transactions[1]),
                 ("transactions_aborted", s.transactions[2]),
-                ("transactions_settled", s.transactions[3]),
-                ("keys_held", s.transactions[4]),
+                ("transactions_begun_anew", s.transactions[3]),
+                ("transactions_settled", s.transactions[4]),
+                ("keys_held", s.transactions[5]),
+                ("channels_with_subscribers", s.channels[0]),
+                ("patterns_with_subscribers", s.channels[1]),
+                ("shard_channels_with_subscribers", s.channels[2]),
             )
         case _:
             return None

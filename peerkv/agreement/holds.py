@@ -7,7 +7,7 @@ wanted by one that came before. What is held is known from the cells; this says 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from peerkv.agreement.peer import Peer
@@ -144,11 +144,6 @@ class Holds:
             self._before.pop((number, key), None)
         self.freed.pop(number, None)
         return self._take(number)
-
-    @property
-    def slots_waited_for(self) -> Collection[int]:
-        """Slots of which operations wait."""
-        return self._queues.keys()
 
     def old(self, before: float) -> Iterator[tuple[int, bytes]]:
         """Slot and key of what has been held since then, or longer."""

@@ -7,7 +7,7 @@ sent them, as they take one link. At most once: what a link, or a subscriber, lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -270,16 +270,6 @@ class Channels:
             else:
                 self._send(session, data)
         return len(sessions)
-
-    def is_wanted(self, kind: int, prefix: bytes) -> bool:
-        """Whether anybody in the cluster may want messages on channels that begin so."""
-        names: Iterator[bytes] = iter(self._subscribers[kind])
-        others = [known.names for known in self._elsewhere.values()]
-        if any(name.startswith(prefix) for name in names):
-            return True
-        if any(name.startswith(prefix) for known in others for name in known[kind]):
-            return True
-        return bool(self._matchers) or any(known[PATTERNS] for known in others)
 
     # -- PUBSUB
 
