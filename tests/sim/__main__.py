@@ -19,6 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--step", type=int, default=1, help="between seeds: every third has blocking pops, ...")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=60.0, help="virtual seconds under load and faults")
     parser.add_argument(
@@ -34,7 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.slots not in (1 << bits for bits in range(8, 15)):
         parser.error("--slots: a power of two from 256 to 16384")
-    seeds = range(options.first, options.first + options.seeds)
+    seeds = range(options.first, options.first + options.seeds * options.step, options.step)
     if options.burst:
         _bursts(seeds, options.jobs, options.slots, options.trace)
     began = time.monotonic()
