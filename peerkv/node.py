@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -59,6 +60,7 @@ from peerkv.gossip.member import (
 from peerkv.gossip.messages import Unspoken
 from peerkv.gossip.swim import Swim
 from peerkv.links import Links
+from peerkv.metrics import Metrics
 from peerkv.reports import Statistics, Usage
 from peerkv.resp import NULL_ARRAY, Requests
 from peerkv.ring.succession import doubt
@@ -215,6 +217,7 @@ class Node:
         """When it was looked at, and how many commands there had been."""
         """Whether clients are not read from."""
         self._statistics = Statistics()
+        self.metrics = self._metrics()
         if settings.role is Role.DATA and not settings.seeds and settings.expect <= 1:
             self.steward.found()
 
@@ -818,8 +821,6 @@ class Node:
 
     def statistics(self) -> Statistics:
         """What INFO tells; the counts of keys are made when asked for."""
-        copies = self.view.copies
-        owner, coordinator = self.replica.counters, self.coordinator.counters
         return replace(
             self._statistics,
             uptime_s=int(self.clock.now - self.started_at),
@@ -830,36 +831,35 @@ class Node:
             blocked=sum([session.blocked for session in self.sessions.values()]),
             operations_a_second=self._rate(),
             keyspace=self._keyspace(),
-            copies=len(copies.slots) - copies.slots.count(None),
-            homes=len(self.home.homes),
-            epoch=self.view.epoch,
-            takeovers=owner.takeovers,
-            deposed=owner.deposed,
-            caught_up=owner.caught_up,
-            replaced=owner.replaced,
-            mended=owner.mended,
-            purged=owner.purged,
-            bytes_fetched=owner.bytes_fetched,
-            copies_to_go=len(self.replica.queue) + len(self.replica.fetching),
-            fill_rate=self.replica.rate,
-            hedges=coordinator.hedges,
-            reads_by_home=coordinator.reads_by_home,
-            uncertain=coordinator.uncertain,
-            no_quorum=coordinator.no_quorum,
-            channels=self.dispatcher.channels.sizes,
-            transactions=(
-                self.transactions.under_way,
-                self.transactions.committed,
-                self.transactions.aborted,
-                self.transactions.retried,
-                self.settling.settled,
-                sum(map(len, self.home.holds.of_slot.values())),
-            ),
-            pending=len(self.coordinator.pending),
-            peers_up=self.links.up,
-            members_alive=sum(member.live for member in self.swim.members.values()),
+            measured=tuple(self.metrics),
             usage=self.usage,
         )
+
+    def _metrics(self) -> Metrics:
+        found, view, home = Metrics(), self.view, self.home
+        gauge = found.gauge
+        gauge("epoch", lambda: view.epoch, "of the topology that it goes by; 0: of none")
+        gauge("copies", lambda: len(view.slots) - view.slots.count(None), "slots of which this node holds a copy")
+        gauge("homes", lambda: len(home.homes), "slots of which it is home")
+        gauge("peers_up", lambda: self.links.up, "nodes that it can talk to")
+        gauge("members_alive", self._alive, "members of the cluster that live, as gossip has it")
+        gauge("pending_operations", lambda: len(self.coordinator.pending), "writes of its clients under way")
+        found.counters(self.replica.counters)
+        queue, fetching = self.replica.queue, self.replica.fetching
+        gauge("fill_copies_to_go", lambda: len(queue) + len(fetching), "copies that are to be fetched")
+        gauge("fill_bytes_per_second", lambda: self.replica.rate, "how fast copies come in", "bytes a second")
+        found.counters(self.coordinator.counters)
+        gauge("transactions_under_way", lambda: self.transactions.under_way, "transactions over several slots")
+        found.counters(self.transactions.counters)
+        found.counters(self.settling.counters)
+        gauge("keys_held", lambda: sum(map(len, home.holds.of_slot.values())), "keys that transactions hold here")
+        for kind, name in enumerate(("channels", "patterns", "shard_channels")):
+            sizes = partial(self.dispatcher.channels.size, kind)
+            gauge(f"{name}_with_subscribers", sizes, f"{name.replace('_', ' ')} that clients of this node listen to")
+        return found
+
+    def _alive(self) -> int:
+        return sum([member.live for member in self.swim.members.values()])
 
     def reset_statistics(self) -> None:
         """CONFIG RESETSTAT."""

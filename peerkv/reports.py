@@ -10,6 +10,7 @@ from typing import Final
 
 from peerkv import __version__
 from peerkv.gossip.member import Liveness, Member
+from peerkv.metrics import Metric
 from peerkv.resp import Prepared, Reply, Verbatim, encode
 from peerkv.ring.topology import Topology
 from peerkv.settings import Role, Settings
@@ -72,32 +73,8 @@ class Statistics:
     operations_a_second: int = 0
     keyspace: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Per database: keys in this node's copies; those with a deadline, of slots that it is home of."""
-    copies: int = 0
-    """Slots of which this node holds a copy."""
-    homes: int = 0
-    """Slots of which it is home."""
-    epoch: int = 0
-    takeovers: int = 0
-    deposed: int = 0
-    caught_up: int = 0
-    replaced: int = 0
-    mended: int = 0
-    purged: int = 0
-    bytes_fetched: int = 0
-    copies_to_go: int = 0
-    fill_rate: int = 0
-    hedges: int = 0
-    reads_by_home: int = 0
-    uncertain: int = 0
-    no_quorum: int = 0
-    transactions: tuple[int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0)
-    """Over several slots: under way, committed, aborted, begun anew, settled for others; and keys that are held."""
-    channels: tuple[int, int, int] = (0, 0, 0)
-    """Channels, patterns and shard channels that have subscribers here."""
-    pending: int = 0
-    """Operations under way here as coordinator."""
-    peers_up: int = 0
-    members_alive: int = 0
+    measured: tuple[tuple[Metric, int], ...] = ()
+    """What its engines have counted and measured."""
     usage: Usage = field(default_factory=Usage)
 
 
@@ -187,34 +164,7 @@ def _section(
                 ("name", settings.name),
                 ("role", settings.role.value),
                 ("cluster", settings.cluster),
-                ("epoch", s.epoch),
-                ("copies", s.copies),
-                ("homes", s.homes),
-                ("peers_up", s.peers_up),
-                ("members_alive", s.members_alive),
-                ("pending_operations", s.pending),
-                ("takeovers", s.takeovers),
-                ("deposed", s.deposed),
-                ("copies_caught_up", s.caught_up),
-                ("copies_replaced", s.replaced),
-                ("copies_mended", s.mended),
-                ("tombstones_purged", s.purged),
-                ("fill_copies_to_go", s.copies_to_go),
-                ("fill_bytes_fetched", s.bytes_fetched),
-                ("fill_bytes_per_second", s.fill_rate),
-                ("hedges", s.hedges),
-                ("reads_by_home", s.reads_by_home),
-                ("replies_uncertain", s.uncertain),
-                ("replies_no_quorum", s.no_quorum),
-                ("transactions_under_way", s.transactions[0]),
-                ("transactions_committed", s.transactions[1]),
-                ("transactions_aborted", s.transactions[2]),
-                ("transactions_begun_anew", s.transactions[3]),
-                ("transactions_settled", s.transactions[4]),
-                ("keys_held", s.transactions[5]),
-                ("channels_with_subscribers", s.channels[0]),
-                ("patterns_with_subscribers", s.channels[1]),
-                ("shard_channels_with_subscribers", s.channels[2]),
+                *[(metric.name, value) for metric, value in s.measured],
             )
         case _:
             return None

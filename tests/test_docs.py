@@ -1,8 +1,10 @@
-"""docs/commands.md lists the table of commands, docs/compatibility.md all of Redis, docs/protocol.md the messages."""
+"""docs/commands.md lists the table of commands, docs/compatibility.md all of Redis, docs/protocol.md the messages,
+docs/operating.md what is measured."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from random import Random
 from typing import Any, get_args
 
 import cbor2
@@ -15,6 +17,8 @@ from peerkv.commands.facts import FACTS
 from peerkv.commands.table import COMMANDS
 from peerkv.commands.table import Kind as Way
 from peerkv.gossip.messages import Body, Datagram, ExchangeAnswer, ExchangeRequest
+from peerkv.node import Node
+from peerkv.settings import Settings
 from peerkv.wire.envelope import ENVELOPE_BYTES, Kind
 from peerkv.wire.frames import Hello
 from peerkv.wire.gossip import encode_datagram
@@ -23,6 +27,7 @@ from tests.libraries import catalogue as libraries
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 PROTOCOL = PAGE.parent / "protocol.md"
 COMPATIBILITY = PAGE.parent / "compatibility.md"
+OPERATING = PAGE.parent / "operating.md"
 PROGRAMS = "<!-- the libraries -->"
 GROUPS = (
     "string",
@@ -179,11 +184,31 @@ def test_every_message_is_listed() -> None:
     assert listed[begin:] == message_tables()
 
 
+def measured() -> list[str]:
+    node = Node(Settings(name="n1"), Random(0), 0.0, 0.0)
+    lines = ["", "| name | unit | what it tells |", "|---|---|---|"]
+    for metric, _ in node.metrics:
+        unit = metric.unit or ("since the start" if metric.grows else "now")
+        lines.append(f"| {metric.name} | {unit} | {metric.meaning} |")
+    return lines
+
+
+def test_all_that_is_measured_is_listed() -> None:
+    """Run `python -m tests.test_docs` to write the table anew."""
+    text = OPERATING.read_text()
+    assert text[text.index(METRICS) + len(METRICS) : text.index(AFTER_METRICS)].splitlines()[1:] == measured()
+
+
+METRICS = "<!-- metrics -->"
+AFTER_METRICS = "\n## Docker\n"
 TABLES = "<!-- the tables -->"
 
 if __name__ == "__main__":
     head = PROTOCOL.read_text().split(TABLES)[0]
     PROTOCOL.write_text(head + TABLES + "\n" + "\n".join(message_tables()) + "\n")
+    text = OPERATING.read_text()
+    before, after = text[: text.index(METRICS)], text[text.index(AFTER_METRICS) :]
+    OPERATING.write_text(before + METRICS + "\n" + "\n".join(measured()) + "\n" + after)
     head = PAGE.read_text().split("<!-- the table -->")[0]
     PAGE.write_text(head + "<!-- the table -->\n" + "\n".join(rows()) + "\n")
     head = COMPATIBILITY.read_text().split("<!-- the table -->")[0]

@@ -36,6 +36,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.kernel.batches import Run, compare
+from peerkv.metrics import counter
 from peerkv.resp import Reply, ReplyError, size_of_reply
 from peerkv.ring.keys import slot_of
 from peerkv.ring.quorum import Quorum
@@ -139,14 +140,12 @@ class Budget:
 
 @dataclass(slots=True)
 class Counters:
-    """What a coordinator has seen, for INFO."""
+    """What a coordinator has seen."""
 
-    reads_by_home: int = 0
-    """Reads whose owners did not agree at once."""
-    hedges: int = 0
-    """Requests that were sent elsewhere, as who had them was silent."""
-    uncertain: int = 0
-    no_quorum: int = 0
+    hedges: int = counter("hedges", "requests that were sent elsewhere too, as who had them was silent")
+    reads_by_home: int = counter("reads_by_home", "reads whose owners did not agree at once: the home was asked")
+    uncertain: int = counter("replies_uncertain", "replies UNCERTAIN")
+    no_quorum: int = counter("replies_no_quorum", "replies NOQUORUM")
 
 
 class Reads:

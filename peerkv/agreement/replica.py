@@ -40,6 +40,7 @@ from peerkv.cbor import FORMER
 from peerkv.clock import Clock
 from peerkv.kernel.batches import accept
 from peerkv.kernel.slot import Slot
+from peerkv.metrics import counter
 from peerkv.resp import Reply
 from peerkv.store.cell import MEMBER_MASK, SEQUENCE_BITS, SEQUENCE_MASK, Cell, Change
 from peerkv.store.large import LARGE_FROM, digest_entry
@@ -60,20 +61,15 @@ RATE_OVER_S: Final = 1.0
 
 @dataclass(slots=True)
 class Counters:
-    """What an owner has seen, for INFO."""
+    """What an owner has seen."""
 
-    takeovers: int = 0
-    """Slots that this node has become home of."""
-    deposed: int = 0
-    """Slots that another has taken from it."""
-    caught_up: int = 0
-    """Copies that were brought up to date by a fetch."""
-    replaced: int = 0
-    """... whose history was another, so that they were replaced."""
-    mended: int = 0
-    """... whose digest differed although their position agreed."""
-    bytes_fetched: int = 0
-    purged: int = 0
+    takeovers: int = counter("takeovers", "slots that this node has become home of")
+    deposed: int = counter("deposed", "slots that another has taken from it")
+    caught_up: int = counter("copies_caught_up", "copies that were brought up to date by a fetch")
+    replaced: int = counter("copies_replaced", "... whose history was another, so that they were replaced")
+    mended: int = counter("copies_mended", "... whose digest differed although their position agreed")
+    purged: int = counter("tombstones_purged", "tombstones that nobody needs any more, and are gone")
+    bytes_fetched: int = counter("fill_bytes_fetched", "what copies have come in with", "bytes")
 
 
 @dataclass(slots=True)

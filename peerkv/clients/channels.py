@@ -284,11 +284,9 @@ class Channels:
         """How many subscribers each has here."""
         return [len(self._subscribers[kind].get(name, ())) for name in names]
 
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """How many channels, patterns and shard channels have subscribers here."""
-        channels, patterns, shards = map(len, self._subscribers)
-        return channels, patterns, shards
+    def size(self, kind: int) -> int:
+        """How many channels of a kind have subscribers here."""
+        return len(self._subscribers[kind])
 
 
 def _count(session: Session, kind: int) -> int:

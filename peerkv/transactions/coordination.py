@@ -27,6 +27,7 @@ from peerkv.commands import transactions as asked
 from peerkv.commands.running import run_on
 from peerkv.commands.table import find_part, keys_of
 from peerkv.commands.transactions import COMMITTED, Outcome
+from peerkv.metrics import counter
 from peerkv.resp import NULL_ARRAY, Reply, ReplyError
 from peerkv.scripting import Killed, Stopped
 from peerkv.store.cell import Cell, Change, seen_of
@@ -225,13 +226,22 @@ class _Once:
                 self._transactions.say(self._work.said)
 
 
+@dataclass(slots=True)
+class Counters:
+    """What has become of transactions over several slots."""
+
+    committed: int = counter("transactions_committed", "transactions over several slots that have happened")
+    aborted: int = counter("transactions_aborted", "attempts at one that came to nothing, and let go of their keys")
+    retried: int = counter("transactions_begun_anew", "times that one was begun anew, as others were in its way")
+
+
 class Transactions:
     """Of one node's clients."""
 
     def __init__(self, clock: Clock, view: View, operations: Operations, coordinator: Coordinator, home: Home) -> None:
         self.active: set[int] = set()
         """Tickets of the transactions under way; nobody else need settle those."""
-        self.committed = self.aborted = self.retried = 0
+        self.counters = Counters()
         self.under_way = 0
         self.publish: Callable[[int, bytes, bytes, Sink | None, int], None] = lambda *_: None
         """Sends a message to subscribers; set by the pipeline."""
@@ -327,7 +337,7 @@ class Transactions:
             except Unlisted as unlisted:
                 yield from self._list(work, unlisted)
             except _Again as again:
-                self.retried += 1
+                self.counters.retried += 1
                 waits = True
                 holds_first = holds_first or again.holds_first or not own
                 own = False
@@ -657,7 +667,7 @@ class Transactions:
 
     def _abort(self, attempt: _Attempt) -> None:
         """It never happens: nobody will write that it has."""
-        self.aborted += 1
+        self.counters.aborted += 1
         self._coordinator.release(attempt.id[1])
         self._operations.start(self._clock.now, self._undo(attempt))
 
@@ -682,7 +692,7 @@ class Transactions:
         if not isinstance(decision, bytes) or not decision.startswith(COMMITTED):
             self._abort(attempt)
             raise _Again(holds_first=False)
-        self.committed += 1
+        self.counters.committed += 1
         self._letting_go.add(ticket)
         answer(replies)
         others = {n: keys for n, keys in attempt.keys.items() if n != number}

@@ -7,6 +7,7 @@ written where its decision would be that it never happens, unless it has; then i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from peerkv.agreement.coordinator import Coordinator
@@ -15,6 +16,7 @@ from peerkv.agreement.operation import Operation, Operations
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.commands import transactions as asked
+from peerkv.metrics import counter
 from peerkv.resp import ReplyError
 from peerkv.settings import Settings
 from peerkv.store.recent import TICKET_SLOT
@@ -30,6 +32,13 @@ ABORT_KEPT_MS: Final = 1_000_000
 longer than anything stays on its way (`links.FORGET_PROCESS_AFTER_S`), and fifty times as long as that tries to."""
 
 
+@dataclass(slots=True)
+class Counters:
+    """What was done for others."""
+
+    settled: int = counter("transactions_settled", "transactions whose coordinator had gone, settled by this node")
+
+
 class Settling:
     """Of the slots that this node is home of."""
 
@@ -43,8 +52,7 @@ class Settling:
         home: Home,
         transactions: Transactions,
     ) -> None:
-        self.settled = 0
-        """How many transactions were."""
+        self.counters = Counters()
         self._settings = settings
         self._clock = clock
         self._view = view
@@ -106,7 +114,7 @@ class Settling:
             request = asked.release_request((process, ticket), keys, commits=commits)
             self._coordinator.write(number, request, gathered, index)
         yield gathered.event
-        self.settled += 1
+        self.counters.settled += 1
 
     def _held_by(self, process: int, ticket: int) -> Iterator[tuple[int, bytes]]:
         for number, keys in self._home.holds.of_slot.items():
