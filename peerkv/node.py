@@ -369,6 +369,8 @@ class Node:
         self.upkeep.probe_lagging()
         self.replica.link_up(peer)
         self.dispatcher.channels.link_up(peer)
+        self.dispatcher.blocking.link_up(peer)
+        self.home.interests.met(peer)
 
     def _link_down(self, peer: Peer) -> None:
         now = self.clock.now
@@ -675,6 +677,7 @@ class Node:
         self.load.move(now, self.coordinator.writes)
         self.settling.look()
         self.dispatcher.channels.look()
+        self.home.interests.look()
         self.dispatcher.blocking.look()
         self.steward.consider_birth()
         self.steward.consider_change()

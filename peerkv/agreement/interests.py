@@ -4,11 +4,15 @@ lost at any moment).
 A key may have many waiters, of many nodes, in the order in which they came. When it has changed, and holds something,
 as many of them are woken as there is something for, those who came first first; who is woken asks like any client, and
 is told again if it must. So nothing is promised here but that who waits is woken, and in which order.
+
+Nobody stands in the way of those behind it who does not come for what is there: who cannot be told, who does not come
+though it was told, and who has come and does not want it, are passed over. Who is not heard of any more is forgotten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -22,7 +26,13 @@ from peerkv.store.values.held import Held
 from peerkv.store.values.streams import Stream
 
 AGAIN_S: Final = 0.5
-"""Who was woken so long ago and still waits has not got what it was woken for."""
+"""Who was woken so long ago and has not said since then that it still waits has perhaps not heard of it, ..."""
+TOLD_AGAIN_S: Final = 4.0
+"""... and who has, is told once more of what it did not want: as often as it says that it waits."""
+HEARD_WITHIN_S: Final = 30.0
+"""Who waits says so every five seconds; who has not for so long is there no more, and its last word was lost."""
+LOOKS: Final = 20
+"""In so many looks everybody is looked at once: 5 s."""
 WAITERS_MAX: Final = 1 << 20
 """Of all nodes, for all keys of ours."""
 
@@ -33,6 +43,8 @@ Waiting = tuple[Peer, int]
 @dataclass(slots=True, eq=False)
 class _Place:
     everyone: bool
+    heard: float
+    """When it has said last that it waits."""
     woken: float = -inf
     """When."""
     asks: bool = True
@@ -59,6 +71,10 @@ class Interests:
         self._wake = wake
         self._astray = astray
         self._count = 0
+        self._unsure: deque[tuple[float, int, bytes]] = deque()
+        """Keys of which somebody was woken, and when."""
+        self._round: list[int] = []
+        """Slots that are to be looked at in this round."""
 
     def wait(self, number: int, key: bytes, peer: Peer, waiter: int, *, everyone: bool) -> None:
         """A waiter of a node waits for a key from now on, or says so again. It is woken at once if there is something,
@@ -69,20 +85,26 @@ class Interests:
             if self._count >= WAITERS_MAX:
                 return
             self._count += 1
-            place = places[peer, waiter] = _Place(everyone)
+            place = places[peer, waiter] = _Place(everyone, self._clock.now)
         place.asks = True
+        place.heard = self._clock.now
         if everyone or self._there(number, key)[0]:
             self._look(number, key)
 
     def end(self, number: int, key: bytes, peer: Peer, waiter: int) -> None:
         """It waits no more; perhaps the next one can have what it was woken for."""
-        places = self.of_slot.get(number, {}).get(key, {})
-        if places.pop((peer, waiter), None) is not None:
-            self._count -= 1
-            if not places:
-                self._drop(number, key)
-            elif self._there(number, key)[0]:
-                self._look(number, key)
+        if (peer, waiter) in self.of_slot.get(number, {}).get(key, {}):
+            self._remove(number, key, [(peer, waiter)])
+
+    def _remove(self, number: int, key: bytes, gone: Sequence[Waiting]) -> None:
+        places = self.of_slot[number][key]
+        for place in gone:
+            del places[place]
+        self._count -= len(gone)
+        if not places:
+            self._drop(number, key)
+        elif gone and self._there(number, key)[0]:
+            self._look(number, key)
 
     def _drop(self, number: int, key: bytes) -> None:
         keys = self.of_slot[number]
@@ -104,14 +126,19 @@ class Interests:
             return
         now = self._clock.now
         for (peer, waiter), place in list(self.of_slot[number][key].items()):
+            if not peer.up:
+                continue
             if place.everyone:
                 if place.seen != version:
                     place.seen = version
                     self._wake(peer, key, waiter)
             elif there > 0:
-                there -= 1
-                if (place.asks and place.seen != version) or now - place.woken > AGAIN_S:
+                anew = place.asks and place.seen != version
+                late = now - place.woken > (TOLD_AGAIN_S if place.asks else AGAIN_S)
+                there -= anew or not (place.asks or late)
+                if anew or late:
                     place.woken, place.seen, place.asks = now, version, False
+                    self._unsure.append((now, number, key))
                     self._wake(peer, key, waiter)
 
     def _there(self, number: int, key: bytes) -> tuple[int, object]:
@@ -128,17 +155,44 @@ class Interests:
         return len(cell[1]) if isinstance(cell[1], Collection) else 0, cell[0]
 
     def lost(self, peer: Peer) -> None:
-        """A node cannot be talked to: its waiters are not waited for."""
-        for number, keys in list(self.of_slot.items()):
-            for key, places in list(keys.items()):
-                gone = [place for place in places if place[0] is peer]
-                for place in gone:
-                    del places[place]
-                self._count -= len(gone)
-                if not places:
-                    self._drop(number, key)
-                elif gone:
-                    self._look(number, key)
+        """A node cannot be talked to: others have what its waiters were woken for. They keep their places, as it may
+        be back at once."""
+        for number, key, places in self._of(peer):
+            for place in places:
+                place.woken, place.seen, place.asks = -inf, None, True
+            self._look(number, key)
+
+    def met(self, peer: Peer) -> None:
+        """A node can be talked to, again or for the first time: perhaps there is something for its waiters."""
+        for number, key, _ in self._of(peer):
+            self._look(number, key)
+
+    def _of(self, peer: Peer) -> list[tuple[int, bytes, list[_Place]]]:
+        return [
+            (number, key, found)
+            for number, keys in self.of_slot.items()
+            for key, places in keys.items()
+            if (found := [place for (its, _), place in places.items() if its is peer])
+        ]
+
+    def look(self) -> None:
+        """Several times a second: those who were woken and have not come are in nobody's way, and some slots' waiters
+        that are not heard of any more are forgotten."""
+        now = self._clock.now
+        unsure = self._unsure
+        keys: dict[tuple[int, bytes], None] = {}
+        while unsure and now - unsure[0][0] > AGAIN_S:
+            keys[unsure.popleft()[1:]] = None
+        for number, key in keys:
+            if key in self.of_slot.get(number, {}):
+                self._look(number, key)
+        if not self._round:
+            self._round = list(self.of_slot)
+        count = len(self.of_slot) // LOOKS + 1
+        for number in self._round[-count:]:
+            for key, places in list(self.of_slot.get(number, {}).items()):
+                self._remove(number, key, [at for at, place in places.items() if now - place.heard > HEARD_WITHIN_S])
+        del self._round[-count:]
 
     def drop(self, number: int) -> None:
         """We are home of that slot no more, of which its waiters may know nothing."""

@@ -82,11 +82,11 @@ class Blocking:
         if session.closing or session.hung_up:
             waiter.ended = NULL_ARRAY
         while waiter.ended == "":
-            waiter.event = Event()
             self._tell([waiter])
             yield waiter.event
             if waiter.ended != "":
                 break
+            waiter.event = Event()  # woken while it asks, it asks once more
             reply = yield from self._ask(request)
             if not is_nothing(reply) and not (isinstance(reply, ReplyError) and reply.text.startswith("WRONGTYPE")):
                 break
@@ -180,6 +180,12 @@ class Blocking:
                 self._home.take_interest(peer, *row)
             elif peer.up:
                 peer.tell("awaits", *row)
+
+    def link_up(self, peer: Peer) -> None:
+        """A peer can be talked to, again or for the first time: what it was told may be lost."""
+        for waiter in self._waiters.values():
+            if peer in waiter.told:
+                waiter.told = [None if told is peer else told for told in waiter.told]
 
     def look(self) -> None:
         """Tell homes again, several times a second a few: those that are others now, and each every few seconds. Those

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from peerkv.agreement import interests
-from peerkv.agreement.interests import AGAIN_S, Interests
+from peerkv.agreement.interests import AGAIN_S, HEARD_WITHIN_S, LOOKS, TOLD_AGAIN_S, Interests
 from tests.clients.alone import Alone, Client
 
 
@@ -69,11 +69,70 @@ def test_who_has_not_got_it_is_woken_again_and_who_ends_makes_room() -> None:
     place.push(1)
     place.push(1)
     assert place.woken == [("one", 1)], "it has not asked yet"
+    place.interests.end(0, b"k", one, 1)  # type: ignore[arg-type]
+    assert place.woken[1:] == [("one", 2)]
     place.clock.now += AGAIN_S * 2
     place.push(1)
-    assert place.woken == [("one", 1), ("one", 1)]
-    place.interests.end(0, b"k", one, 1)  # type: ignore[arg-type]
     assert place.woken[2:] == [("one", 2)]
+
+
+def test_who_cannot_be_told_is_in_nobodys_way_and_is_told_when_it_can_be() -> None:
+    """Seed 1201272: a node is killed, and its last word, that somebody waits there, is read after its link is found
+    broken. Its place is the first, and whatever is pushed is kept for it: a waiter of another node had nothing for
+    ever."""
+    place, dead, lives = Place(), Told("dead"), Told("lives")
+    dead.up = False
+    place.wait(dead, 1)
+    place.wait(lives, 1)
+    place.push(1)
+    assert place.woken == [("lives", 1)]
+    dead.up = True
+    place.interests.met(dead)  # type: ignore[arg-type]
+    assert place.woken[1:] == [("dead", 1)]
+    dead.up = False
+    place.interests.lost(dead)  # type: ignore[arg-type]
+    dead.up = True
+    place.interests.met(dead)  # type: ignore[arg-type]
+    assert place.woken[2:] == [("dead", 1)], "what it was told may have been lost"
+
+
+def test_who_is_woken_and_does_not_come_is_in_nobodys_way_for_long() -> None:
+    """Its node stands still, and will for minutes; what was pushed is there, and others wait for it."""
+    place, still, other = Place(), Told("still"), Told("other")
+    place.wait(still, 1)
+    place.wait(other, 1)
+    place.push(1)
+    place.interests.look()
+    assert place.woken == [("still", 1)]
+    place.clock.now += AGAIN_S * 1.5
+    place.interests.look()
+    assert place.woken[1:] == [("still", 1), ("other", 1)]
+
+
+def test_who_does_not_want_what_is_there_leaves_it_to_those_behind() -> None:
+    """One waits for a list, another one behind it for a sorted set; what comes is a sorted set."""
+    place, one, other = Place(), Told("one"), Told("other")
+    place.wait(one, 1)
+    place.wait(other, 2)
+    place.push(1)
+    place.wait(one, 1)
+    assert place.woken == [("one", 1), ("other", 2)]
+
+
+def test_who_is_not_heard_of_any_more_is_forgotten() -> None:
+    """That it waits no more was lost with a link; there is room for so many waiters only."""
+    place, one, other = Place(), Told("one"), Told("other")
+    place.wait(one, 1)
+    place.wait(other, 1)
+    for _ in range(LOOKS + 2):
+        place.clock.now += HEARD_WITHIN_S / LOOKS
+        place.wait(other, 1)
+        place.interests.look()
+    assert place.interests.waiters == 1
+    place.clock.now += HEARD_WITHIN_S * 2
+    place.interests.look()
+    assert place.interests.waiters == 0
+    assert place.interests.of_slot == {}
 
 
 def test_who_does_not_want_what_is_there_is_not_woken_for_it_over_and_over() -> None:
@@ -87,8 +146,15 @@ def test_who_does_not_want_what_is_there_is_not_woken_for_it_over_and_over() -> 
     place.push(2)
     assert place.woken == [("one", 1)] * 2
     place.clock.now += AGAIN_S * 2
+    place.interests.look()
+    assert place.woken == [("one", 1)] * 3, "it has not come"
+    for _ in range(5):
+        place.wait(one, 1)
+        place.interests.look()
+    assert place.woken == [("one", 1)] * 3
+    place.clock.now += TOLD_AGAIN_S * 2
     place.wait(one, 1)
-    assert place.woken == [("one", 1)] * 3, "perhaps it was not heard"
+    assert place.woken == [("one", 1)] * 4, "perhaps it was not heard"
 
 
 def test_who_told_a_home_that_is_one_no_more_is_told_so_once() -> None:
@@ -107,7 +173,9 @@ def test_there_are_no_more_waiters_than_a_bound(monkeypatch: pytest.MonkeyPatch)
     for waiter in range(10):
         place.wait(one, waiter, b"%d" % (waiter % 5))
     assert place.interests.waiters == 3
-    place.interests.lost(one)  # type: ignore[arg-type]
+    for _ in range(LOOKS):
+        place.clock.now += HEARD_WITHIN_S
+        place.interests.look()
     assert place.interests.waiters == 0
     assert place.interests.of_slot == {}
 

@@ -97,3 +97,10 @@ def test_an_answer_of_another_key_is_found() -> None:
 def test_a_seed_in_which_nobody_says_that_he_is_not_home_is_found() -> None:
     with patch.object(Home, "_lead_on", lambda *_: None):
         assert any("second after a push" in problem for problem in run_seed(6, 10.0, 256).problems)
+
+
+def test_a_waiter_of_a_node_that_was_killed_is_in_nobodys_way() -> None:
+    """db3 is killed while a client waits there. Its last word, that somebody awaits bl:patient:0., is read by db2, the
+    home, after db2 has found its link to db3 broken and has forgotten all waiters of it. So that one stands first, and
+    is woken, which goes nowhere; what is pushed is kept for it, and the one behind it is never woken."""
+    assert run_seed(1201272, 8.0, 256).problems == []
