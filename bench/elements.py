@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
-from resource import getpagesize
 from typing import Final
 
-from bench.processes import ask, redis
+from bench.processes import ask, redis, resident
 from peerkv.commands.table import find
 from peerkv.kernel.slot import Copies
 
@@ -71,7 +70,7 @@ def _ours(kind: str, size: int) -> float:
     row = find(KINDS[kind][0])
     assert row is not None
     assert row.run is not None
-    before = _resident()
+    before = resident(os.getpid())
     for number in range(ELEMENTS // size):
         for request in _requests(kind, b"key:%012d" % number, size):
             words = [bytes(bytearray(word)) for word in request]
@@ -79,11 +78,7 @@ def _ours(kind: str, size: int) -> float:
             for at in range(2, len(words), each):
                 changes, _ = row.run(slot.cells, [*words[:2], *words[at : at + each]], 0)
                 slot.apply(slot.position + 1, changes)
-    return (_resident() - before) / ELEMENTS
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()
+    return (resident(os.getpid()) - before) / ELEMENTS
 
 
 if __name__ == "__main__":

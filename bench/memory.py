@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import socket
-from pathlib import Path
 
 from bench.load import encode
-from bench.processes import alone, ask, redis
+from bench.processes import alone, ask, listener, redis, resident
 
 VALUE = b"x" * 64
 BATCH = 1000
@@ -19,12 +18,12 @@ def main() -> None:
     options = parser.parse_args()
     for name, server in (("redis-server", redis), ("peerkv", alone)):
         with server() as port:
-            pid = _pid(port)
-            before = _resident(pid)
+            pid = listener(port)
+            before = resident(pid)
             _fill(port, options.keys)
             size = ask(port, "DBSIZE")
             assert size == b":%d\r\n" % options.keys, size
-            print(f"{name:14}{(_resident(pid) - before) / options.keys:8.0f} bytes per key", flush=True)
+            print(f"{name:14}{(resident(pid) - before) / options.keys:8.0f} bytes per key", flush=True)
 
 
 def _fill(port: int, keys: int) -> None:
@@ -35,31 +34,6 @@ def _fill(port: int, keys: int) -> None:
             left = len(b"+OK\r\n") * count
             while left:
                 left -= len(connection.recv(65536))
-
-
-def _pid(port: int) -> int:
-    """Who listens there, by the socket's inode."""
-    wanted = f"{port:04X}"
-    inodes = {
-        line.split()[9]
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
-        if line.split()[1].endswith(f":{wanted}") and line.split()[3] == "0A"
-    }
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            for descriptor in (process / "fd").iterdir():
-                if str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]") in inodes:
-                    return int(process.name)
-        except OSError:
-            continue
-    raise RuntimeError(f"nobody listens at port {port}")
-
-
-def _resident(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no VmRSS in /proc")
 
 
 main()

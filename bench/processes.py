@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from resource import getpagesize
 
 PEER_PORT_OFFSET = 10_000
 READY_WITHIN_S = 20.0
@@ -63,6 +65,35 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def listener(port: int) -> int:
+    """The process that listens there, by its socket's inode."""
+    wanted = f"{port:04X}"
+    inodes = {
+        line.split()[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[1].endswith(f":{wanted}") and line.split()[3] == "0A"
+    }
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            for descriptor in (process / "fd").iterdir():
+                if str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]") in inodes:
+                    return int(process.name)
+        except OSError:
+            continue
+    raise RuntimeError(f"nobody listens at port {port}")
+
+
+def resident(process: int) -> int:
+    """Bytes of memory that a process takes."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * getpagesize()
+
+
+def processor_s(process: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def redis_command(port: int, *options: str) -> list[str]:

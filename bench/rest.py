@@ -7,7 +7,6 @@ interface is brought up then (`ip link set lo up`).
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -25,12 +24,6 @@ def packets() -> int:
     return int(counts[1])
 
 
-def seconds(process: int) -> float:
-    """Processor time that a process has used."""
-    fields = Path(f"/proc/{process}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.rest", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=[3, 10, 30])
@@ -41,11 +34,11 @@ def main() -> None:
         with processes.cluster(size) as members:
             time.sleep(SETTLE_S)
             nodes = [process.pid for process in members.processes.values()]
-            began, before, used = time.monotonic(), packets(), sum(map(seconds, nodes))
+            began, before, used = time.monotonic(), packets(), sum(map(processes.processor_s, nodes))
             time.sleep(REST_S)
             rested = time.monotonic() - began
             sent = (packets() - before) / rested / len(nodes)
-            busy = (sum(map(seconds, nodes)) - used) / rested / len(nodes)
+            busy = (sum(map(processes.processor_s, nodes)) - used) / rested / len(nodes)
             print(f"| {size} | {sent:.0f} | {100 * busy:.1f} % |", flush=True)
 
 

@@ -754,6 +754,8 @@ class Node:
             self.replica.recent.trim(view.marks)
         self.home.end_turn()
         outbox.jobs, self.transactions.jobs = self.transactions.jobs, []
+        if dispatcher.pushed:
+            dispatcher.replies, dispatcher.pushed = dispatcher.joined(), False
         outbox.replies, dispatcher.replies = dispatcher.replies, []
         self._statistics.output_bytes += sum([len(data) for _, data in outbox.replies])
         outbox.closing, dispatcher.closing = dispatcher.closing, []

@@ -62,6 +62,8 @@ class Blocking:
         """Waiters that are to tell homes again, in this round."""
         self._astray: set[int] = set()
         """Waiters that have told somebody who is not home, or no more."""
+        self._aimed: list[Peer | None] = []
+        """Who was home of each slot at the last look: where none is another since then nobody need be looked at."""
 
     def run(self, session: Session, waits: Waits, sink: Sink, index: int) -> Operation:
         """Ask for what a command takes until it has got it, or must not wait any longer."""
@@ -166,7 +168,10 @@ class Blocking:
         rows: dict[Peer, tuple[list[bytes], list[int], list[int]]] = {}
         for waiter in waiters:
             for at, key in enumerate(waiter.waits.keys):
-                before, target = waiter.told[at], targets[view.slot_of(key)]
+                slot = view.slot_of(key)
+                before, target = waiter.told[at], targets[slot]
+                if self._aimed and self._aimed[slot] is not target:
+                    self._aimed = []
                 if before is not None and before is not target:
                     self._tell_end(before, key, waiter.number)
                 waiter.told[at] = target
@@ -201,11 +206,13 @@ class Blocking:
         count = len(self._waiters) // ROUNDS + 1
         due = {number: self._waiters[number] for number in self._round[-count:] if number in self._waiters}
         del self._round[-count:]
-        due |= {
-            number: waiter
-            for number, waiter in self._waiters.items()
-            if any(told is not targets[slot_of(key)] for told, key in zip(waiter.told, waiter.waits.keys, strict=True))
-        }
+        if targets != self._aimed:
+            self._aimed = targets.copy()
+            due |= {
+                number: waiter
+                for number, waiter in self._waiters.items()
+                if any(at is not targets[slot_of(key)] for at, key in zip(waiter.told, waiter.waits.keys, strict=True))
+            }
         self._tell([waiter for waiter in due.values() if not waiter.event.set_])
 
     def wake(self, now: float) -> None:

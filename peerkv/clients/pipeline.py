@@ -230,6 +230,8 @@ class Dispatcher:
         rng: Random,
     ) -> None:
         self.replies: list[tuple[Session, bytes]] = []
+        self.pushed = False
+        """Among these is what was not asked for: there may be many for one client."""
         self.closing: list[Session] = []
         self.holds: list[tuple[Session, bool]] = []
         self.commands = 0
@@ -696,7 +698,15 @@ class Dispatcher:
     def _push(self, session: Session, data: bytes) -> None:
         """Send a client what it has not asked for."""
         self.replies.append((session, data))
+        self.pushed = True
         session.unread += len(data)
+
+    def joined(self) -> list[tuple[Session, bytes]]:
+        """The replies, all that is for one client as one: each is a call of the system to send it."""
+        parts: dict[Session, list[bytes]] = {}
+        for session, data in self.replies:
+            parts.setdefault(session, []).append(data)
+        return [(session, b"".join(own)) for session, own in parts.items()]
 
     def _cut_off(self, session: Session, why: str) -> None:
         self._services.tell("warning", f"client {session.address} is closed: {why}")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from peerkv.agreement.columns import TELLS
-from peerkv.resp import ReplyError
+from peerkv.resp import ReplyError, encode_request
 from peerkv.ring.keys import SLOTS
 from tests.clients.alone import Alone, Client
 
@@ -18,9 +18,12 @@ class Raw(Client):
     """It keeps what it reads as it comes."""
 
     data = b""
+    sent = 0
+    """How often it was sent something."""
 
     def write(self, data: bytes) -> None:
         self.data += data
+        self.sent += 1
         super().write(data)
 
 
@@ -32,6 +35,10 @@ def _subscriber(alone: Alone, *names: bytes, patterns: tuple[bytes, ...] = ()) -
         client.ask((b"PSUBSCRIBE", *patterns))
     client.replies = []
     return client
+
+
+def encode_push(message: list[bytes]) -> bytes:
+    return b">" + encode_request(message)[1:]
 
 
 def test_a_subscriber_of_resp2_may_ask_little() -> None:
@@ -83,6 +90,23 @@ def test_messages_come_in_order_and_once_for_each_that_matches() -> None:
         for message in ([b"message", b"news", number], [b"pmessage", b"n*", b"news", number])
     ]
     assert publisher.ask((b"PUBLISH", b"other", b"m")) == [0]
+
+
+def test_messages_of_a_turn_are_sent_together_with_what_was_asked_for() -> None:
+    """Each that is sent is a call of the system: one by one they took ten times as long."""
+    alone = Alone()
+    client, other, publisher = Raw(alone), Raw(alone), Client(alone)
+    client.ask((b"HELLO", b"3"), (b"SUBSCRIBE", b"c"))
+    other.ask((b"SUBSCRIBE", b"c"))
+    client.data, client.sent, other.sent = b"", 0, 0
+    client.send((b"GET", b"k"))
+    publisher.send(*((b"PUBLISH", b"c", b"%d" % number) for number in range(16)))
+    client.send((b"ECHO", b"e"))
+    alone.turns()
+    messages = b"".join([encode_push([b"message", b"c", b"%d" % number]) for number in range(16)])
+    assert client.data == b"_\r\n" + messages + b"$1\r\ne\r\n"
+    assert (client.sent, other.sent) == (1, 1)
+    assert other.replies[-16:] == [[b"message", b"c", b"%d" % number] for number in range(16)]
 
 
 def test_pubsub_says_who_listens() -> None:
