@@ -294,6 +294,7 @@ class Node:
         session.backlog.clear()
         self.sessions.pop(session.id, None)
         self.dispatcher.channels.forget(session)
+        self.dispatcher.monitors.forget(session)
         self.dispatcher.blocking.stop(session, None)
 
     def hung_up(self, now: float, session: Session) -> None:
@@ -371,12 +372,14 @@ class Node:
         self.dispatcher.channels.link_up(peer)
         self.dispatcher.blocking.link_up(peer)
         self.home.interests.met(peer)
+        self.dispatcher.monitors.link_up(peer)
 
     def _link_down(self, peer: Peer) -> None:
         now = self.clock.now
         self.operations.link_down(now, peer)
         self.coordinator.met(peer)
         self.dispatcher.channels.link_down(peer)
+        self.dispatcher.monitors.link_down(peer)
         self.home.interests.lost(peer)
         self.replica.link_down(peer)
         self.progress.give_up_turns(peer, self.home.turn)

@@ -396,6 +396,8 @@ TELLS: Final[dict[str, Tell]] = {
     "channels": Tell(
         "kind, [channel], begins 0 ends 1 anew 2", "dispatcher.channels.hear", (number(0, 2), _any_keys, number(0, 2))
     ),
+    "monitors": Tell("begins 1 ends 0", "dispatcher.monitors.hear", (number(0, 1),)),
+    "monitored": Tell("[line]", "dispatcher.monitors.arrive", (_any_keys,)),
     "scripts": Tell("", "dispatcher.queueing.scripts.forget", ()),
     "topology": Tell("topology", "", (_any_list,)),
 }

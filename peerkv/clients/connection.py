@@ -271,6 +271,7 @@ def _last(session: Session) -> str:
 
 def _flags(session: Session) -> str:
     flags = (
+        ("O", session.monitors),
         ("P", any(session.subscriptions)),
         ("x", session.queue is not None),
         ("b", session.blocked),

@@ -32,9 +32,10 @@ from peerkv.clients.blocking import Blocking
 from peerkv.clients.channels import VERBS, Channels
 from peerkv.clients.connection import NO_REPLY
 from peerkv.clients.connection import run as run_session
+from peerkv.clients.monitoring import Monitors
 from peerkv.clients.observed import Observed
 from peerkv.clients.queueing import Queueing
-from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Services, Session, Voice
+from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Queue, Services, Session, Voice
 from peerkv.clients.whole import Whole
 from peerkv.commands.catalogue import named
 from peerkv.commands.table import (
@@ -58,6 +59,7 @@ from peerkv.commands.transactions import RESERVED
 from peerkv.databases import RECORD
 from peerkv.kernel.batches import run_alone
 from peerkv.resp import (
+    OK,
     CommandError,
     Map,
     Named,
@@ -113,9 +115,15 @@ ALONE: Final = -2
 """... or: no other one is answered together with it."""
 UNVERBS: Final = {"unsubscribe": CHANNELS, "punsubscribe": PATTERNS, "sunsubscribe": SHARDS}
 LISTENING: Final = frozenset({*VERBS, *UNVERBS})
+BY_ITSELF: Final = LISTENING | {"monitor"}
+"""What is answered once all before it is, as it is followed by what was not asked for."""
 LISTENS: Final = (
     "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
 )
+NO_REPLICA: Final = ReplyError("ERR Replica can't interact with the keyspace")
+"""What Redis says to who monitors, and is a kind of replica to it."""
+NEVER_QUEUED: Final = frozenset(map(find, (b"WATCH", b"QUIT")))
+OF_KEYS: Final = frozenset(("readonly", "write", "may_replicate"))
 UNDER_WAY_MAX: Final = 1024
 """Slots remembered of a client that is never idle, before those are dropped of which nothing is under way."""
 PAUSE_LOOK_S: Final = 0.1
@@ -249,6 +257,8 @@ class Dispatcher:
         """Sessions with a backlog that can go on, in order, ..."""
         self._next: list[Session] = []
         """... and those that have had their share of this turn."""
+        self._showing = False
+        """What is run is shown to those who monitor."""
         self._turn = 0
         self._units = TURN_UNITS
         """Left in this turn."""
@@ -258,8 +268,17 @@ class Dispatcher:
         home.on_astray = self.blocking.astray
         self.channels = Channels(services, view, self._push, self._cut_off)
         self.queueing.publish = transactions.publish = self.channels.publish
+        self.monitors = Monitors(services, view, self._push, self._cut_off)
         self._whole = Whole(
-            services, view, replica, coordinator, rng, self.queueing.scripts, self.channels, transactions.all_shown
+            services,
+            view,
+            replica,
+            coordinator,
+            rng,
+            self.queueing.scripts,
+            self.channels,
+            self.monitors,
+            transactions.all_shown,
         )
         transactions.list_keys = self._whole.matching
         self._pause: tuple[float, bool] | None = None
@@ -329,6 +348,8 @@ class Dispatcher:
 
     def _run_some(self, session: Session, requests: list[list[bytes]]) -> list[list[bytes]] | None:
         """Run requests up to a change of the protocol, or until the session's share is used up; what is left then."""
+        if self.monitors.watched and not self._showing:
+            return self._run_shown(session, requests)
         batch = Batch(self, session, requests)
         session.batches.append(batch)
         self.commands += len(requests)
@@ -371,6 +392,11 @@ class Dispatcher:
             if not ordinary:
                 if self._must_wait(session, batch, index, requests):
                     return None
+                if session.monitors and _of_keys(request):
+                    if session.queue is not None:
+                        session.queue.failed = True
+                    batch.deliver(index, NO_REPLICA)
+                    continue
                 if session.queue is not None:
                     answer = self.queueing.take(session, request)
                     if answer is not None:
@@ -471,6 +497,34 @@ class Dispatcher:
             self.finished(session)
         return None
 
+    def _run_shown(self, session: Session, requests: list[list[bytes]]) -> list[list[bytes]] | None:
+        """As `_run_some`, one by one: what was run is shown to those who monitor, and what could not be run is not."""
+        self._showing = True
+        for index, request in enumerate(requests):
+            queue, closing = session.queue, session.closing
+            left = self._run_some(session, [request])
+            waits = bool(left) or (session.held and bool(session.backlog) and session.backlog[0] is request)
+            if not waits and not closing:
+                self._show(session, request, queue)
+            rest = requests[index if left else index + 1 :]
+            if session.held:
+                session.backlog += rest
+                rest = []
+            if left is not None or session.held or session.closing:
+                self._showing = False
+                return rest or None
+        self._showing = False
+        return None
+
+    def _show(self, session: Session, request: list[bytes], queue: Queue | None) -> None:
+        """A command was run, or queued in that."""
+        if queue is None or queue is not session.queue:
+            if queue is not None and not queue.failed and request[0].upper() == b"EXEC":
+                self.monitors.show_all(session, queue)
+            self.monitors.show(session, request)
+        elif find(request[0]) in NEVER_QUEUED:
+            self.monitors.show(session, request)
+
     def _run_alone(
         self, session: Session, batch: Batch, requests: list[list[bytes]], first: int, changed: int
     ) -> tuple[int, int]:
@@ -503,7 +557,7 @@ class Dispatcher:
         kind = command.kind
         if kind is Kind.SESSION and not _asks_cluster(request):
             protocol = session.protocol
-            by_itself = command.name in LISTENING
+            by_itself = command.name in BY_ITSELF
             if by_itself and self._barrier(session, command, batch, index, requests):
                 return False, None
             if command.name in ("publish", "spublish"):
@@ -741,6 +795,8 @@ class Dispatcher:
         """Everybody has a share again, first those that have a backlog."""
         self._turn += 1
         self._units = TURN_UNITS
+        if self.monitors.has_lines:
+            self.monitors.end_turn()
         if self._next:
             self._resumable += self._next
             self._next = []
@@ -990,11 +1046,18 @@ class Dispatcher:
             return self.channels.subscribe(session, VERBS[command.name], request[1:])
         if command.name in UNVERBS:
             return self.channels.unsubscribe(session, UNVERBS[command.name], request[1:])
+        if command.name == "monitor":
+            if session.monitors:
+                batch.silent = {*(batch.silent or ()), index}
+                return OK
+            self.monitors.begin(session, everywhere=False)
+            return OK
         if command.name == "ping" and session.listens and len(request) <= 2:
             return [b"pong", request[1] if len(request) == 2 else b""]
         if command.name == "reset":
             self.queueing.forget(session)
             self.channels.forget(session)
+            self.monitors.forget(session)
         reply = run_session(self._services, session, command, request)
         if reply is NO_REPLY:
             batch.silent = {*(batch.silent or ()), index}
@@ -1018,6 +1081,12 @@ def _may_listen(request: Sequence[bytes]) -> bool:
     """Whether a connection that has subscribed, and speaks RESP2, may ask for that."""
     row = find(request[0])
     return row is None or row.name in LISTENING or row.name in ("ping", "quit", "reset")
+
+
+def _of_keys(request: Sequence[bytes]) -> bool:
+    """Whether a request is for keys."""
+    row = find(request[0])
+    return row is not None and not row.flags.isdisjoint(OF_KEYS)
 
 
 def _is_gated(request: Sequence[bytes], *, writes_only: bool) -> bool:

@@ -91,6 +91,8 @@ class Session:
         default_factory=lambda: ({}, {}, {})
     )
     """Channels, patterns and shard channels that it has subscribed to."""
+    monitors: bool = False
+    """It is shown what others ask for, and may ask for nothing of keys itself."""
     listens: bool = False
     """It has, and speaks RESP2: it may not ask for anything else."""
     watched: dict[bytes, int] = field(default_factory=dict)
@@ -156,14 +158,16 @@ class Session:
         gated: bool | None = None,
         database: int | None = None,
         queue: Queue | Same | None = SAME,
+        monitors: bool | None = None,
     ) -> None:
         """Be another kind of connection than it was."""
         self.queue = self.queue if queue is SAME else queue
         self.database = self.database if database is None else database
         self.voice = self.voice if voice is None else voice
         self.gated = self.gated if gated is None else gated
+        self.monitors = self.monitors if monitors is None else monitors
         self.listens = self.protocol == 2 and any(self.subscriptions)
-        held_up = self.gated or self.database or self.listens or self.queue is not None
+        held_up = self.gated or self.database or self.listens or self.monitors or self.queue is not None
         self.ordinary = self.voice is Voice.SPEAKS and not held_up
 
 

@@ -24,6 +24,7 @@ from peerkv.agreement.survey import (
 )
 from peerkv.agreement.view import View
 from peerkv.clients.channels import Channels
+from peerkv.clients.monitoring import Monitors
 from peerkv.clients.scripts import Scripts
 from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Services, Session
 from peerkv.commands.patterns import PATTERN_BYTES_MAX, PATTERN_TOO_LONG, matcher
@@ -87,11 +88,13 @@ class Whole:
         rng: Random,
         scripts: Scripts,
         channels: Channels,
+        monitors: Monitors,
         all_shown: Callable[[], Operation],
     ) -> None:
         """`all_shown` waits until what this node's transactions have done is to be seen."""
         self._all_shown = all_shown
         self._channels = channels
+        self._monitors = monitors
         self._services = services
         self._view = view
         self._replica = replica
@@ -346,7 +349,7 @@ class Whole:
             found += [key for key in keys if self._view.slot_of(key) == number]
         return found[:count]
 
-    def _peerkv(self, _session: Session, request: Sequence[bytes]) -> Asking[Reply]:
+    def _peerkv(self, session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         subcommand = subcommand_of(COMMANDS["peerkv"], request)
         if isinstance(subcommand, ReplyError):
             return subcommand
@@ -364,6 +367,9 @@ class Whole:
                 return json.dumps((yield from self._loss())).encode()
             case [b"RECOVER", accept] if accept.upper() == b"ACCEPT-LOSS":
                 return (yield from self._recover())
+            case [b"MONITOR"]:
+                self._monitors.begin(session, everywhere=True)
+                return OK
             case [b"HELP"]:
                 return help_of(COMMANDS["peerkv"])
             case _:

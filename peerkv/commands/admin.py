@@ -25,9 +25,10 @@ for _name, _summary in _OF_THE_CLUSTER.items():
 known(
     "peerkv",
     CLUSTER,
-    "Tells of the cluster and of a key, as JSON; has this node leave; gives up a member; goes on after a loss.",
-    usage="STATUS | EXPLAIN key | LEAVE | FORGET name | RECOVER [ACCEPT-LOSS] | HELP",
-    subcommands="status explain leave forget recover help",
+    "Tells of the cluster and of a key, as JSON; has this node leave; gives up a member; goes on after a loss; shows"
+    " what all clients ask for.",
+    usage="STATUS | EXPLAIN key | LEAVE | FORGET name | RECOVER [ACCEPT-LOSS] | MONITOR | HELP",
+    subcommands="status explain leave forget recover monitor help",
 )
 
 _OF_THE_CONNECTION: Final[dict[str, str]] = {
@@ -48,6 +49,7 @@ _OF_THE_CONNECTION: Final[dict[str, str]] = {
     "ping": "Answers PONG, or what it was given.",
     "quit": "Has the connection closed.",
     "reset": "Makes the connection as if it were new.",
+    "monitor": "Has all that clients of this node ask for shown to this connection.",
     "multi": "Has what follows queued, to be run at one moment by EXEC.",
     "discard": "Drops what was queued, and watches nothing.",
     "unwatch": "Watches nothing.",

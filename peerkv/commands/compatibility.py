@@ -81,6 +81,7 @@ DIFFERS: Final[dict[str, str]] = {
     "mget": _PARTS,
     "mset": _PARTS,
     "multi": f"SCAN, DBSIZE, FLUSHALL and others that concern every slot cannot be queued; {_LISTED}",
+    "monitor": "clients of this node only (PEERKV MONITOR: of all); what scripts call is not shown",
     "object|encoding": "as Redis would hold what is there now; what has once been large may still be so there",
     "object|freq": "always an error: nothing is evicted by its use",
     "object|idletime": "always 0: nobody notes when a key is read",
@@ -121,7 +122,6 @@ DIFFERS: Final[dict[str, str]] = {
 """By full name (`config|get`)."""
 
 _NOT_YET: Final = "not yet"
-_PUSH: Final = "not yet: nothing is sent to a client that it has not asked for"
 _IN_MEMORY: Final = "data is in memory only; copies of it are on other nodes"
 _MEMBERS: Final = "the cluster looks after itself: slots follow from its members (see PEERKV)"
 _REPLICATION: Final = "there are no masters and replicas, but owners of slots, who need no telling"
@@ -146,7 +146,6 @@ ABSENT: Final[dict[str, str]] = {
     "memory|purge": "there is no allocator of its own",
     "memory|stats": "INFO tells what is measured",
     "migrate": "keys are where the cluster puts them; DUMP and RESTORE copy them elsewhere",
-    "monitor": _PUSH,
     "pfdebug": "for Redis's own tests",
     "pfselftest": "for Redis's own tests",
     "restore-asking": "between servers of Redis",

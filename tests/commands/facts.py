@@ -348,6 +348,7 @@ BEYOND: dict[str, Facts] = {
             ("forget", 3, "admin", [value("name")]),
             ("help", 2, "", []),
             ("leave", 2, "admin", []),
+            ("monitor", 2, "admin", []),
             ("recover", -2, "admin", [word("ACCEPT-LOSS", OPTIONAL)]),
             ("status", 2, "", []),
         )
