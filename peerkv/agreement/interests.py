@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from math import inf
 from typing import Final
 
@@ -42,7 +43,6 @@ Waiting = tuple[Peer, int]
 
 @dataclass(slots=True, eq=False)
 class _Place:
-    everyone: bool
     heard: float
     """When it has said last that it waits."""
     woken: float = -inf
@@ -51,6 +51,22 @@ class _Place:
     """It has said that it waits since it was woken."""
     seen: object = None
     """The version, or state, that it was woken for last."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiters:
+    """Of a key."""
+
+    takers: dict[Waiting, _Place] = field(default_factory=dict)
+    """As many of them are woken as there is something for; in the order in which they came."""
+    readers: dict[Waiting, _Place] = field(default_factory=dict)
+    """All of them are woken of every change."""
+
+    def __len__(self) -> int:
+        return len(self.takers) + len(self.readers)
+
+    def items(self) -> Iterable[tuple[Waiting, _Place]]:
+        return chain(self.takers.items(), self.readers.items())
 
 
 class Interests:
@@ -65,7 +81,7 @@ class Interests:
     ) -> None:
         """`wake` tells a waiter, by its node and its number there, of a key. `astray` tells waiters of a node that
         another one is home."""
-        self.of_slot: dict[int, dict[bytes, dict[Waiting, _Place]]] = {}
+        self.of_slot: dict[int, dict[bytes, _Waiters]] = {}
         self._clock = clock
         self._view = view
         self._wake = wake
@@ -79,31 +95,49 @@ class Interests:
     def wait(self, number: int, key: bytes, peer: Peer, waiter: int, *, everyone: bool) -> None:
         """A waiter of a node waits for a key from now on, or says so again. It is woken at once if there is something,
         and nobody waits before it; but not over and over for what it does not want, such as a key of another type."""
-        places = self.of_slot.setdefault(number, {}).setdefault(key, {})
+        now = self._clock.now
+        waiters = self.of_slot.get(number, {}).get(key)
+        if waiters is None:
+            waiters = _Waiters()
+        places = waiters.readers if everyone else waiters.takers
         place = places.get((peer, waiter))
+        told = place is not None and place.asks
         if place is None:
             if self._count >= WAITERS_MAX:
                 return
             self._count += 1
-            place = places[peer, waiter] = _Place(everyone, self._clock.now)
+            self.of_slot.setdefault(number, {})[key] = waiters
+            place = places[peer, waiter] = _Place(now)
         place.asks = True
-        place.heard = self._clock.now
-        if everyone or self._there(number, key)[0]:
+        place.heard = now
+        there, version = self._there(number, key)
+        if everyone:
+            if version is not None and place.seen != version:
+                place.seen = version
+                self._wake(peer, key, waiter)
+        elif told and place.seen == version:  # nothing is another for those behind it
+            if there and now - place.woken > TOLD_AGAIN_S:
+                self._choose(number, key, place, version)
+                self._wake(peer, key, waiter)
+        elif there:
             self._look(number, key)
 
     def end(self, number: int, key: bytes, peer: Peer, waiter: int) -> None:
         """It waits no more; perhaps the next one can have what it was woken for."""
-        if (peer, waiter) in self.of_slot.get(number, {}).get(key, {}):
+        waiters = self.of_slot.get(number, {}).get(key)
+        if waiters is not None and ((peer, waiter) in waiters.takers or (peer, waiter) in waiters.readers):
             self._remove(number, key, [(peer, waiter)])
 
     def _remove(self, number: int, key: bytes, gone: Sequence[Waiting]) -> None:
-        places = self.of_slot[number][key]
+        waiters = self.of_slot[number][key]
+        took = 0
         for place in gone:
-            del places[place]
+            took += waiters.takers.pop(place, None) is not None
+            waiters.readers.pop(place, None)
         self._count -= len(gone)
-        if not places:
+        if not waiters:
             self._drop(number, key)
-        elif gone and self._there(number, key)[0]:
+        elif took and self._there(number, key)[0]:
             self._look(number, key)
 
     def _drop(self, number: int, key: bytes) -> None:
@@ -125,21 +159,30 @@ class Interests:
         if version is None:
             return
         now = self._clock.now
-        for (peer, waiter), place in list(self.of_slot[number][key].items()):
+        waiters = self.of_slot[number][key]
+        chosen: list[Waiting] = []
+        for (peer, waiter), place in waiters.readers.items():
+            if peer.up and place.seen != version:
+                place.seen = version
+                chosen.append((peer, waiter))
+        for (peer, waiter), place in waiters.takers.items():
+            if there <= 0:
+                break
             if not peer.up:
                 continue
-            if place.everyone:
-                if place.seen != version:
-                    place.seen = version
-                    self._wake(peer, key, waiter)
-            elif there > 0:
-                anew = place.asks and place.seen != version
-                late = now - place.woken > (TOLD_AGAIN_S if place.asks else AGAIN_S)
-                there -= anew or not (place.asks or late)
-                if anew or late:
-                    place.woken, place.seen, place.asks = now, version, False
-                    self._unsure.append((now, number, key))
-                    self._wake(peer, key, waiter)
+            anew = place.asks and place.seen != version
+            late = now - place.woken > (TOLD_AGAIN_S if place.asks else AGAIN_S)
+            there -= anew or not (place.asks or late)
+            if anew or late:
+                self._choose(number, key, place, version)
+                chosen.append((peer, waiter))
+        for peer, waiter in chosen:
+            self._wake(peer, key, waiter)
+
+    def _choose(self, number: int, key: bytes, place: _Place, version: object) -> None:
+        """It will be woken."""
+        place.woken, place.seen, place.asks = self._clock.now, version, False
+        self._unsure.append((place.woken, number, key))
 
     def _there(self, number: int, key: bytes) -> tuple[int, object]:
         """How much a key holds, and what is another when there is more to have: its version, but of a stream what has
@@ -171,8 +214,8 @@ class Interests:
         return [
             (number, key, found)
             for number, keys in self.of_slot.items()
-            for key, places in keys.items()
-            if (found := [place for (its, _), place in places.items() if its is peer])
+            for key, waiters in keys.items()
+            if (found := [place for (its, _), place in waiters.items() if its is peer])
         ]
 
     def look(self) -> None:
@@ -190,19 +233,19 @@ class Interests:
             self._round = list(self.of_slot)
         count = len(self.of_slot) // LOOKS + 1
         for number in self._round[-count:]:
-            for key, places in list(self.of_slot.get(number, {}).items()):
-                self._remove(number, key, [at for at, place in places.items() if now - place.heard > HEARD_WITHIN_S])
+            for key, waiters in list(self.of_slot.get(number, {}).items()):
+                self._remove(number, key, [at for at, place in waiters.items() if now - place.heard > HEARD_WITHIN_S])
         del self._round[-count:]
 
     def drop(self, number: int) -> None:
         """We are home of that slot no more, of which its waiters may know nothing."""
         keys = self.of_slot.pop(number, {})
         self._count -= sum(map(len, keys.values()))
-        waiters: dict[Peer, dict[int, None]] = {}
-        for places in keys.values():
-            for peer, waiter in places:
-                waiters.setdefault(peer, {})[waiter] = None
-        for peer, gone in waiters.items():
+        found: dict[Peer, dict[int, None]] = {}
+        for waiters in keys.values():
+            for peer, waiter in (*waiters.takers, *waiters.readers):
+                found.setdefault(peer, {})[waiter] = None
+        for peer, gone in found.items():
             self._astray(peer, gone)
 
     @property

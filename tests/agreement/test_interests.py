@@ -11,6 +11,8 @@ from peerkv.agreement import interests
 from peerkv.agreement.interests import AGAIN_S, HEARD_WITHIN_S, LOOKS, TOLD_AGAIN_S, Interests
 from tests.clients.alone import Alone, Client
 
+MANY = 500
+
 
 class Told:
     """A peer, and what it is told."""
@@ -178,6 +180,60 @@ def test_there_are_no_more_waiters_than_a_bound(monkeypatch: pytest.MonkeyPatch)
         place.interests.look()
     assert place.interests.waiters == 0
     assert place.interests.of_slot == {}
+
+
+class Counted(Told):
+    """It counts how often anybody asks whether it can be told."""
+
+    asked = 0
+
+    @property
+    def up(self) -> bool:
+        Counted.asked += 1
+        return True
+
+    @up.setter
+    def up(self, _up: bool) -> None: ...
+
+
+@pytest.mark.parametrize("everyone", [False, True])
+def test_of_many_that_wait_for_a_key_one_is_no_work_for_the_others(
+    monkeypatch: pytest.MonkeyPatch, *, everyone: bool
+) -> None:
+    """A job in a queue of 10,000 workers had each of them looked at, and so had each worker that asked."""
+    place, peer = Place(), Counted("one")
+    monkeypatch.setattr(Counted, "asked", 0)
+    for _ in range(2):
+        for waiter in range(MANY):
+            place.interests.wait(0, b"k", peer, waiter, everyone=everyone)
+    assert Counted.asked <= 2 * MANY
+    place.woken.clear()
+    place.push(1)
+    assert len(place.woken) == (MANY if everyone else 1)
+    assert Counted.asked <= 3 * MANY if everyone else 2 * MANY + 2
+    before = Counted.asked
+    for waiter in range(MANY):
+        place.interests.end(0, b"k", peer, waiter)
+    assert Counted.asked - before <= 3 * MANY
+    assert place.interests.of_slot == {}
+
+
+def test_who_does_not_want_what_is_there_says_so_again_without_work_for_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place, peer = Place(), Counted("one")
+    for waiter in range(MANY):
+        place.wait(peer, waiter)
+    place.push(MANY)
+    assert len(place.woken) == MANY
+    for waiter in range(MANY):
+        place.wait(peer, waiter)
+    monkeypatch.setattr(Counted, "asked", 0)
+    place.clock.now += TOLD_AGAIN_S + 1
+    for waiter in range(MANY):
+        place.wait(peer, waiter)
+    assert len(place.woken) == 2 * MANY, "each is told once more"
+    assert Counted.asked <= MANY
 
 
 def test_a_waiter_that_is_gone_is_said_to_be_gone_when_it_is_woken() -> None:
