@@ -9,6 +9,7 @@ from math import nan
 from pathlib import Path
 from typing import Any, Final
 
+from peerkv.commands.events import flags_of
 from peerkv.ring.placement import WEIGHT_MAX
 from peerkv.settings import PEER_PORT_OFFSET, PORT_MAX, Recover, Role, Seed, Settings, peer_address
 
@@ -121,6 +122,12 @@ def _level(text: str) -> str:
     return text.lower()
 
 
+def _event_classes(text: str) -> str:
+    if flags_of(text) is None:
+        raise _Bad("letters of Ag$lshzxeKEtmdn")
+    return text
+
+
 def parse_address(text: str) -> tuple[str, int]:
     """HOST:PORT, of a client port. Raises ValueError that says what is allowed."""
     host, _, port = text.strip().rpartition(":")
@@ -166,6 +173,7 @@ _SHARED: Final[dict[str, Callable[[str], Any]]] = {
     "write_hedge": _seconds,
     "request_timeout": _seconds,
     "atomic_multi_key": _yes,
+    "notify_keyspace_events": _event_classes,
     "clients_max": _number(1, 1_000_000),
     "forget_after": _seconds,
     "leave_grace": _grace,

@@ -45,7 +45,7 @@ from peerkv.clients.session import Session
 from peerkv.clock import SKEW_MOST_MS, Clock
 from peerkv.commands import catalogue
 from peerkv.commands.table import KEYS, RUNS, awaited
-from peerkv.commands.transactions import RENEWED, renewed
+from peerkv.commands.transactions import RENEWED, SEVERAL, notice_of, renewed
 from peerkv.databases import RECORDS, database_of
 from peerkv.gossip.member import (
     PROTOCOL_VERSIONS,
@@ -169,6 +169,8 @@ class Node:
             self.coordinator.refused,
         )
         self.home.renewed = RENEWED, renewed
+        self.notices = self.home.notices
+        self.notices.derive, self.notices.several = notice_of, SEVERAL
         self.progress = self.home.progress
         self.takeover = self.home.takeover
         self.upkeep = Upkeep(self.view, self.operations, self.replica, self.home)
@@ -373,6 +375,7 @@ class Node:
         self.dispatcher.blocking.link_up(peer)
         self.home.interests.met(peer)
         self.dispatcher.monitors.link_up(peer)
+        self.dispatcher.notifications.link_up(peer)
 
     def _link_down(self, peer: Peer) -> None:
         now = self.clock.now
@@ -381,6 +384,7 @@ class Node:
         self.dispatcher.channels.link_down(peer)
         self.dispatcher.monitors.link_down(peer)
         self.home.interests.lost(peer)
+        self.notices.lost(peer)
         self.replica.link_down(peer)
         self.progress.give_up_turns(peer, self.home.turn)
         self.swim.link_lost(now, peer.name)
@@ -571,6 +575,10 @@ class Node:
             self._swim_dirty = True
         return wrong
 
+    def notify(self, letters: str) -> None:
+        """CONFIG SET notify-keyspace-events."""
+        self.dispatcher.notifications.change(letters)
+
     def drain(self, now: float) -> None:
         """Hand our share back; see `drained`."""
         self.clock.at(now)
@@ -677,6 +685,9 @@ class Node:
         self.view.send_what_waits()
         self.progress.hand_back()
         self.upkeep.tend(now)
+        overflow = self.notices.look(self.home.turn)
+        if overflow:
+            self._log("warning", overflow)
         self.load.move(now, self.coordinator.writes)
         self.settling.look()
         self.dispatcher.channels.look()
@@ -864,6 +875,7 @@ class Node:
         for kind, name in enumerate(("channels", "patterns", "shard_channels")):
             sizes = partial(self.dispatcher.channels.size, kind)
             gauge(f"{name}_with_subscribers", sizes, f"{name.replace('_', ' ')} that clients of this node listen to")
+        found.counters(self.notices.counters)
         return found
 
     def _alive(self) -> int:

@@ -123,6 +123,9 @@ class Settings:
     atomic_multi_key: bool = False
     """MGET, MSET, DEL, EXISTS, TOUCH and UNLINK of keys of several slots take effect at one moment, as transactions;
     otherwise each slot's keys do, in a third of the time."""
+    notify_keyspace_events: str = ""
+    """Classes of events that subscribers are told of keys, in Redis's letters; of the whole cluster, once one of its
+    nodes has changed it."""
     clients_max: int = 10_000
     """Beyond it a client is told so and closed. Fewer where the process may not open so many files."""
     client_timeout: int = 0
@@ -182,6 +185,7 @@ LIVE: Final = frozenset(
         "leave_grace",
         "link_backlog_bytes_max",
         "log_level",
+        "notify_keyspace_events",
         "pubsub_output_bytes_max",
         "queue_time",
         "read_hedge",

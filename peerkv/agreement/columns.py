@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import accumulate, chain, pairwise
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from peerkv.agreement.checks import (
     NUMBER_MAX,
@@ -43,6 +43,9 @@ from peerkv.agreement.packing import (
     unpack_signed,
 )
 
+if TYPE_CHECKING:
+    from peerkv.agreement.notices import Notice
+
 VERSION_MIN: Final = -8
 """A reader says by negative numbers, in place of a version, what else it wants to know of a key."""
 RUN: Final = -2
@@ -50,6 +53,9 @@ RUN: Final = -2
 STATUS_MAX: Final = 255
 REQUEST_LEAST: Final = 2
 """A request has a name and a key."""
+
+CLASSES_MAX: Final = (1 << 16) - 1
+"""Of events."""
 
 Arguments = tuple[Any, ...]
 
@@ -374,6 +380,17 @@ def _any_keys(values: Any, _slots: int) -> list[bytes]:
     return keys_of(values)
 
 
+def _notices(values: Any, _slots: int) -> list[Notice]:
+    found: list[Notice] = []
+    for row in _any_list(values, 0):
+        if type(row) is not list or len(row) != 4:
+            raise ValueError("not a notice")
+        classes, names, keys = flat(row[3], 3)
+        events = zip(numbers(classes, most=CLASSES_MAX), keys_of(names), keys_of(keys), strict=True)
+        found.append((natural(row[0]), natural(row[1]), keys_of(row[2]), [*events]))
+    return found
+
+
 def _any_list(value: Any, _slots: int) -> list[Any]:
     if type(value) is not list:
         raise ValueError("not a list")
@@ -398,6 +415,9 @@ TELLS: Final[dict[str, Tell]] = {
     ),
     "monitors": Tell("begins 1 ends 0", "dispatcher.monitors.hear", (number(0, 1),)),
     "monitored": Tell("[line]", "dispatcher.monitors.arrive", (_any_keys,)),
+    "notices": Tell("turn, [coordinator, ticket, [key], [class, event, key]]", "notices.keep", (natural, _notices)),
+    "told": Tell("turn", "notices.told_by", (natural,)),
+    "notifies": Tell("classes, since", "dispatcher.notifications.hear", (number(0, CLASSES_MAX), natural)),
     "scripts": Tell("", "dispatcher.queueing.scripts.forget", ()),
     "topology": Tell("topology", "", (_any_list,)),
 }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from peerkv.agreement.holds import Awaited, Holds
 from peerkv.agreement.interests import Interests
+from peerkv.agreement.notices import Notice
 from peerkv.agreement.operation import Operations
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.progress import HomeSlot, Progress, Status
@@ -29,7 +30,7 @@ from peerkv.settings import Settings
 from peerkv.store.cell import SEQUENCE_BITS, Cells, Change, first_position, seen_of
 from peerkv.store.expiry import Expiry
 from peerkv.store.recent import TICKET_SLOT, OperationId
-from peerkv.store.scratch import Occupied, Scratch
+from peerkv.store.scratch import Occupied, Overheard, Scratch
 from peerkv.store.values import OF_ANOTHER, size_of_body
 from peerkv.store.values.held import HELD, Held
 
@@ -67,6 +68,7 @@ class Home:
             settings, clock, view, replica, operations, rng, self.progress, self._promised, self._begin
         )
         self.homes = self.progress.homes
+        self.notices = self.progress.notices
         self.alone = bytearray(len(view.slots))
         """1: we are home of that slot, and its only owner."""
         self.somewhere_alone = False
@@ -194,18 +196,27 @@ class Home:
         if self.timed[number]:
             self.remove_expired(home, self._keys[request[0]](request))
         cells: Cells = home.slot.cells
+        now = self.clock.cluster_ms
         if self.holds.same and request[0] in self.renewed[0]:
             request = self.renewed[1](request, partial(self._now_seen, number))
         if number in self.holds and self.holds.awaits(request):
-            cells = Scratch(cells, self.clock.cluster_ms)  # it may look at more than its keys (MOVE, COPY, SORT)
+            cells = Scratch(cells, now)  # it may look at more than its keys (MOVE, COPY, SORT)
+        observed = self.notices.on
+        if observed and request[0] in self.notices.several:
+            cells = Overheard(cells)
         try:
-            changes, reply = self._runs[request[0]](cells, request, self.clock.cluster_ms)
+            changes, reply = self._runs[request[0]](cells, request, now)
         except Occupied as occupied:
             self.must_wait(number, origin, ticket, request, after, occupied.key)
             return
         except Exception as error:
             changes, reply = (), fault(request, error)
-        self.record(number, origin, ticket, changes, reply, request)
+        notice = (
+            self.notices.of(process, ticket, cells, request, changes, reply, now)
+            if observed and changes is not None
+            else None
+        )
+        self.record(number, origin, ticket, changes, reply, request, notice)
 
     def record(
         self,
@@ -215,20 +226,21 @@ class Home:
         changes: Sequence[Change] | None,
         reply: Reply,
         request: Sequence[bytes],
+        notice: Notice | None = None,
     ) -> None:
-        """What an operation has done becomes history."""
+        """What an operation has done becomes history. `notice`: what there is to tell of it."""
         home = self.homes[number]
         process = origin.process
         refused = too_much(changes, reply)
         if refused is not None:
-            changes, reply = None if changes is None else (), refused
+            changes, reply, notice = None if changes is None else (), refused, None
         if changes is None:
             self._unchanging.add((process, ticket))
             if len(self._unchanging) > UNCHANGING_MAX:
                 self._unchanging.clear()
             self._extend(home, (), origin, 0, ticket, reply)
             return
-        self._extend(home, changes, origin, process, ticket, reply, request)
+        self._extend(home, changes, origin, process, ticket, reply, request, notice)
 
     def must_wait(
         self, number: int, origin: Peer, ticket: int, request: Sequence[bytes], after: int, key: bytes | None = None
@@ -249,6 +261,7 @@ class Home:
         ticket: int,
         reply: Reply,
         request: Sequence[bytes] = (b"patch",),
+        notice: Notice | None = None,
     ) -> None:
         """Make an operation's changes the next position of the slot's history: in our copy at once, in the others' by
         this turn's ACCEPTs; it ends when a quorum has accepted. One that is not to be remembered has process 0; what
@@ -265,7 +278,7 @@ class Home:
         try:
             slot.apply(to, changes)
         except Exception as error:  # owners will miss that change, and fetch what it has left
-            changes, reply, process, former = (), fault(request, error), 0, False
+            changes, reply, process, former, notice = (), fault(request, error), 0, False, None
             to += 1
             slot.apply(to, ())
         if process:
@@ -275,6 +288,11 @@ class Home:
             rows += (ticket, to, *changes[0], reply)
         else:
             rows += (ticket, to, [item for change in changes for item in change] or None, None, 0, reply)
+        if notice is not None:
+            self.notices.note(home, to, turn.number, notice)
+            if turn.notices is None:
+                turn.notices = []
+            turn.notices.append(notice)
         if former:
             self.recall(group, origin, reply)  # type: ignore[arg-type]
         self.made += self._work_of(slot, changes) + size_of_reply(reply)
@@ -351,7 +369,7 @@ class Home:
             if number in self.holds:
                 commits = body != ("free", 0)
                 if self.holds.let_go(number, key, seen_of(self.view.copies.cells[number].get(key)), commits=commits):
-                    self.alone[number] = not self.homes[number].group.peers
+                    self.alone[number] = not (self.homes[number].group.peers or self.notices.on)
             if deadline:
                 self.timed[number] = 1
                 self.expiry.add(deadline, number, key)
@@ -401,8 +419,9 @@ class Home:
         self.holds.hold(number, key, held.was, changes=bool(held.then))
 
     def is_plain_now(self, number: int, request: Sequence[bytes]) -> bool:
-        """Of a slot that is `timed`, whether a request meets no deadline that has passed, and nothing that is held."""
-        if number in self.holds or (self.holds.same and request[0] in self.renewed[0]):
+        """Of a slot that is `timed`, whether a request meets no deadline that has passed, and nothing that is held, and
+        nobody observes."""
+        if self.notices.on or number in self.holds or (self.holds.same and request[0] in self.renewed[0]):
             return False
         cells = self.view.copies.cells[number]
         now = self.clock.cluster_ms
@@ -416,7 +435,8 @@ class Home:
         for key in keys:
             cell = cells.get(key)
             if cell is not None and HELD < cell[2] <= now and cell[1] is not None:
-                self._extend(home, ((key, None, 0),), self.view.me, 0, home.slot.number, None)
+                notice = self.notices.expired(key) if self.notices.on else None
+                self._extend(home, ((key, None, 0),), self.view.me, 0, home.slot.number, None, notice=notice)
 
     def _has_run(self, process: int, ticket: int) -> bool:
         """Whether that operation is part of its slot's history (or has ended without a trace)."""
@@ -459,6 +479,8 @@ class Home:
         for peer in group.peers:
             if peer.up:
                 peer.offer(turn.number, accepts)
+                if turn.notices:
+                    self.notices.offered(peer, turn.number, turn.notices)
                 peer.turns[turn.number] = turn
             else:
                 self.progress.mark_lagging(peer, turn)
@@ -494,9 +516,25 @@ class Home:
         self.group_of[number] = home.group
         if not home.group.peers:
             self.somewhere_alone = True
-            self.alone[number] = number not in self.holds
+            self.alone[number] = not (number in self.holds or self.notices.on)
         else:
             self.alone[number] = 0
+        if self.notices.on:
+            self.timed[number] = 1
+
+    def observe(self, *, classes: int | None = None, keys: bool | None = None) -> None:
+        """Which events somebody in the cluster is to be told from now on, and whether which keys are changed. While
+        there is anything to tell nothing is run in line: `run_one` sees what was there before."""
+        notices = self.notices
+        notices.classes = notices.classes if classes is None else classes
+        notices.keys = notices.keys if keys is None else keys
+        on = bool(notices.classes or notices.keys)
+        if on == notices.on:
+            return
+        notices.on = on
+        for number, home in self.homes.items():
+            self.timed[number] = on or number in self.holds or self.expiry.has(number)
+            self.alone[number] = not (on or home.group.peers or number in self.holds)
 
     def _group(self, others: Iterable[Peer], pair: int) -> Group:
         key = tuple(sorted(others, key=_process)), pair

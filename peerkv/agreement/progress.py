@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, TypeAlias
 
+from peerkv.agreement.notices import Notices
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.turn import ROW, Group, Segment, Turn
 from peerkv.agreement.view import View
@@ -83,6 +84,7 @@ class Progress:
         """Owners (numbers) that are not known to be where we are, but for turns that they have not answered yet."""
         self.waiting: dict[HomeSlot, deque[Ended]] = {}
         """Operations that a quorum has not accepted, in order; most wait in their turns instead."""
+        self.notices = Notices(view)
         self._settings = settings
         self._clock = clock
         self._view = view
@@ -107,6 +109,8 @@ class Progress:
             (turn.learned if group.learns(segment) and segment.origin.up else turn.ended).append(segment)
         if not group.peers:
             self._release(turn.ended)
+            for number, to in turn.positions().items() if turn.notices else ():
+                self._release_upto(self.homes[number], to)
         elif not group.pair:
             self._spill(turn)
 
@@ -126,7 +130,7 @@ class Progress:
                 if turn.ended:  # a pair's: it and we are a quorum
                     ended, turn.ended = turn.ended, []
                     self._release(ended)
-            if self.lagging or self.waiting or not turn.pair:
+            if self.lagging or self.waiting or self.notices.untold or not turn.pair:
                 self._look_closer(peer, turn, missed)
 
     def _look_closer(self, peer: Peer, turn: Turn, missed: Collection[int]) -> None:
@@ -136,7 +140,7 @@ class Progress:
             if home is None or number in missed or to >> SEQUENCE_BITS != home.ballot:
                 continue
             self._mark_abreast(home, peer)
-            if home in self.waiting or not turn.pair:
+            if home in self.waiting or home in self.notices.untold or not turn.pair:
                 self._accepted(home, peer.number, to)
 
     def mark_lagging(self, peer: Peer, turn: Turn, numbers: Iterable[int] | None = None) -> None:
@@ -216,6 +220,8 @@ class Progress:
         self._release_upto(home, position)
 
     def _release_upto(self, home: HomeSlot, position: int) -> None:
+        if home in self.notices.untold:
+            self.notices.chosen(home, position)
         waiting = self.waiting.get(home)
         if waiting is None:
             return
@@ -293,6 +299,7 @@ class Progress:
         """We are home of it no more (protocol rule H4)."""
         del self.homes[home.slot.number]
         self.lagging.pop(home, None)
+        self.notices.drop(home)
         for _, origin, ticket, _ in self.waiting.pop(home, ()):
             self.end(origin, ticket, Status.AGAIN)
 

@@ -13,6 +13,7 @@ from peerkv.kernel.batches import Rows
 from peerkv.store.recent import TICKET_SLOT
 
 if TYPE_CHECKING:
+    from peerkv.agreement.notices import Notice
     from peerkv.agreement.peer import Peer
 
 ROW: Final = 6
@@ -99,7 +100,7 @@ class Group:
 class Turn:
     """What a group is to accept of one turn, and whom to tell."""
 
-    __slots__ = ("accepted", "at", "ended", "learned", "number", "pair", "segments", "starts")
+    __slots__ = ("accepted", "at", "ended", "learned", "notices", "number", "pair", "segments", "starts")
 
     def __init__(self, number: int, pair: bool, at: float) -> None:
         self.number = number
@@ -115,6 +116,8 @@ class Turn:
         one owner's acknowledgement is good for all; those for which it is not wait slot by slot in `Home.waiting`."""
         self.learned: list[Segment] = []
         """Those whose coordinators learn that from the changes (A3), if they accept them."""
+        self.notices: list[Notice] | None = None
+        """What there is to tell of it."""
 
     @property
     def a_slot(self) -> int:
@@ -134,7 +137,7 @@ class Turn:
 
     def accepts(self, marks: Mapping[int, int]) -> Accepts:
         """For the other owners; `marks` of all coordinators."""
-        awaited = bool(self.ended) or not self.pair
+        awaited = bool(self.ended) or not self.pair or bool(self.notices)
         columns = [(segment.process, segment.columns()) for segment in self.segments]
         told = {process: marks[process] for process, _ in columns if process in marks}
         recipes = {place: segment.recipes for place, segment in enumerate(self.segments) if segment.recipes}

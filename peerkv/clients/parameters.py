@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from peerkv.clients.session import Services
 from peerkv.commands.access import INTEGER_MAX
+from peerkv.commands.events import flags_of
 from peerkv.commands.patterns import matcher
 from peerkv.commands.slowlog import ENTRIES_MAX, SLOWLOG
 from peerkv.resp import OK, Reply, ReplyError, parse_integer
@@ -160,6 +161,12 @@ def _level(text: str) -> str:
     return _LEVELS[text.lower()]
 
 
+def _event_classes(text: str) -> str:
+    if flags_of(text) is None:
+        raise Wrong("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")
+    return text
+
+
 def _output_limits(text: str) -> dict[str, int]:
     """As Redis writes them: class, hard limit, soft limit, seconds. Ours are of the classes normal and pubsub, and
     hard."""
@@ -217,7 +224,6 @@ _SO_IT_IS: Final = {
     "latency-tracking": "no",
     "maxmemory": "0",
     "maxmemory-policy": "noeviction",
-    "notify-keyspace-events": "",
     "protected-mode": "no",
     "requirepass": "",
     "save": "",
@@ -262,6 +268,11 @@ _REDIS: Final[dict[str, Parameter]] = {
     "loglevel": _setting("log_level", _level, _SHOWN_LEVELS.__getitem__),
     "maxclients": _setting("clients_max", _integer(1, UINT_MAX)),
     "maxmemory-clients": _setting("clients_bytes_max", _memory),
+    "notify-keyspace-events": Parameter(
+        lambda services: services.settings.notify_keyspace_events,
+        _event_classes,
+        lambda services, letters: services.notify(letters),
+    ),
     "port": _told("port"),
     "slowlog-log-slower-than": Parameter(
         lambda _services: str(SLOWLOG.threshold_us),

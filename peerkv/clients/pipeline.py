@@ -33,6 +33,7 @@ from peerkv.clients.channels import VERBS, Channels
 from peerkv.clients.connection import NO_REPLY
 from peerkv.clients.connection import run as run_session
 from peerkv.clients.monitoring import Monitors
+from peerkv.clients.notifications import Notifications
 from peerkv.clients.observed import Observed
 from peerkv.clients.queueing import Queueing
 from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Queue, Services, Session, Voice
@@ -267,6 +268,7 @@ class Dispatcher:
         home.on_woken = self.blocking.woken
         home.on_astray = self.blocking.astray
         self.channels = Channels(services, view, self._push, self._cut_off)
+        self.notifications = Notifications(services, view, home, self.channels.publish)
         self.queueing.publish = transactions.publish = self.channels.publish
         self.monitors = Monitors(services, view, self._push, self._cut_off)
         self._whole = Whole(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from peerkv.commands.events import events_of
 from peerkv.commands.patterns import matcher
 from peerkv.commands.table import (
     Command,
@@ -119,6 +120,8 @@ def _run_one(scratch: Scratch, row: Command, request: Sequence[bytes], now: int)
         changes, reply = row.run(scratch, request, now)
     except CommandError as error:
         return error.reply
+    if scratch.events is not None:
+        scratch.events += events_of(scratch, request, changes, reply, now)
     if changes:
         scratch.apply(changes)
     return reply

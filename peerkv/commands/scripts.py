@@ -9,7 +9,7 @@ EVALSHA is run as EVAL: whoever knows the script puts it in place of its SHA1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from typing import Final
 
@@ -89,6 +89,16 @@ class _Plain(dict[bytes, tuple[int, bool, Run] | None]):
 
 
 _PLAIN: Final = _Plain()
+
+
+class _NothingPlain(dict[bytes, None]):
+    """In its place where somebody wants to know what each command does."""
+
+    def __missing__(self, _name: bytes) -> None:
+        return None
+
+
+_NOTHING_PLAIN: Final = _NothingPlain()
 _SPELLED_BYTES_MAX: Final = 64
 
 
@@ -99,6 +109,7 @@ class _Calls:
         self.only_reads = only_reads
         self.scratch = scratch
         self._now = now
+        self._plain: Mapping[bytes, tuple[int, bool, Run] | None] = _PLAIN if scratch.events is None else _NOTHING_PLAIN
         self.chance = last[:CHANCE_BYTES]
         self._skew = int.from_bytes(last[CHANCE_BYTES : CHANCE_BYTES + _SKEW_BYTES], "big", signed=True)
         self.database = last[CHANCE_BYTES + _SKEW_BYTES]
@@ -106,7 +117,7 @@ class _Calls:
 
     def call(self, request: list[bytes]) -> Reply:
         """redis.call."""
-        plain = _PLAIN[request[0]]
+        plain = self._plain[request[0]]
         if plain is not None and not self.database:  # as below, in a third of the time
             arity, writes, run = plain
             if (len(request) == arity if arity > 0 else len(request) >= -arity) and not (writes and self.only_reads):

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 from peerkv.cbor import dump, load
+from peerkv.commands.events import events_of
 from peerkv.commands.running import KEYS, run_on
 from peerkv.commands.table import Effect, Kind, find_part, fits, part
 from peerkv.databases import RECORD
@@ -21,8 +23,9 @@ from peerkv.resp import CommandError, Reply, ReplyError, parse_integer
 from peerkv.ring.keys import slot_of
 from peerkv.scripting import Stopped
 from peerkv.store.cell import Cell, Cells, Change, seen_of
+from peerkv.store.events import KeyEvent
 from peerkv.store.recent import TICKET_SLOT
-from peerkv.store.scratch import Elsewhere, Occupied, Scratch, Unlisted
+from peerkv.store.scratch import Elsewhere, Occupied, Overheard, Scratch, Unlisted
 from peerkv.store.values import Collection, Patch, checked, patched
 from peerkv.store.values.held import HELD, Held, Tentative, freeing, holding, packed, unpacked
 
@@ -199,11 +202,12 @@ def hold_request(
     then: Mapping[bytes, Tentative],
     *,
     waits: bool,
+    events: Mapping[bytes, Sequence[KeyEvent]] = MappingProxyType({}),
 ) -> list[bytes]:
-    """Hold keys of a slot for a transaction, if those in `seen` are as they were; `then`: what is to become of some.
-    `waits`: until nobody else holds them."""
+    """Hold keys of a slot for a transaction, if those in `seen` are as they were; `then`: what is to become of some;
+    `events`: what there is to tell of them then. `waits`: until nobody else holds them."""
     pairs = [argument for key, version in seen.items() for argument in (key, b"%d" % version)]
-    changes = [argument for key, bodies in then.items() for argument in (key, packed(bodies))]
+    changes = [argument for key, bodies in then.items() for argument in (key, packed(bodies, events.get(key, ())))]
     name = b"PEERKV.HOLD" if waits else b"PEERKV.TRY"
     return [name, *_counted(keys), *(b"%d" % part for part in transaction), b"B", *_counted(pairs), *changes]
 
@@ -237,6 +241,7 @@ def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         if _held_at(cells, key) is None and not is_as_seen(seen, cells.get(key)):
             return (), [Outcome.CHANGED]
     then: dict[bytes, list[tuple[Any, int]]] = {key: [] for key in keys}
+    events: dict[bytes, list[KeyEvent]] = {}
     replies: list[Reply] = []
     said: list[Reply] = []
     if kind == b"R":
@@ -251,23 +256,33 @@ def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
             return (), [Outcome.TOO_LONG]
         for key, body, deadline in scratch.travelling():
             then.setdefault(key, []).append((body, deadline))
+        events = by_key(scratch.events)
         said = _flat(scratch.said)
     else:
         for key, content in reader.pairs():
             if key not in then:
                 raise CommandError(ReplyError("ERR a request between nodes changes what it does not hold"))
             try:
-                then[key] = list(unpacked(content))
+                bodies, told = unpacked(content)
             except ValueError as error:
                 raise CommandError(ReplyError(f"ERR a request between nodes has no changes: {error}")) from None
+            then[key], events[key] = list(bodies), list(told)
     changes: list[Change] = []
-    for key, bodies in then.items():
+    for key, coming in then.items():
         cell = cells.get(key)
         held = _held_at(cells, key)
         deadline = held.deadline if held is not None else cell[2] if cell is not None and cell[1] is not None else 0
         was = held.was if held is not None else seen_of(cell)
-        changes.append((key, holding(process, ticket, deadline, bodies, was), HELD))
+        changes.append((key, holding(process, ticket, deadline, coming, was, events.get(key, ())), HELD))
     return changes, [Outcome.DONE, replies, said]
+
+
+def by_key(events: Sequence[KeyEvent] | None) -> dict[bytes, list[KeyEvent]]:
+    """What there is to tell of each."""
+    found: dict[bytes, list[KeyEvent]] = {}
+    for event in events or ():
+        found.setdefault(event[2], []).append(event)
+    return found
 
 
 def _flat(said: Sequence[tuple[int, bytes, bytes]]) -> list[Reply]:
@@ -310,6 +325,36 @@ def renewed(request: Sequence[bytes], now_seen: Callable[[bytes, int], int]) -> 
     except (IndexError, ValueError):
         return request  # who runs it says so
     return [*request[: at + 1], *found, *request[at + 1 + count :]]
+
+
+# -- what there is to tell
+
+SEVERAL: Final = frozenset({b"PEERKV.EXEC", b"PEERKV.HOLD", b"PEERKV.TRY"})
+"""Names of requests that run several commands, each of which is to be told of."""
+
+
+def notice_of(
+    cells: Cells, request: Sequence[bytes], changes: Sequence[Change], reply: Reply, now: int
+) -> tuple[Sequence[bytes], Sequence[KeyEvent]]:
+    """What there is to tell of what a home has run on these cells, `Overheard` if it is one of `SEVERAL`: the keys that
+    are changed, and the events. What a transaction does to a key that it holds is told when that is let go."""
+    keys: dict[bytes, None] = {}
+    freed: list[KeyEvent] = []
+    for key, body, _ in changes:
+        if type(body) is tuple and body[0] == "hold":
+            continue
+        if type(body) is tuple and body[0] == "free":
+            held = _held_at(cells, key)
+            if held is None or not body[1]:
+                continue
+            freed += held.events
+            if not held.then:
+                continue
+        if not is_record(key):
+            keys[key] = None
+    if isinstance(cells, Overheard):
+        return [*keys], cells.events if keys else ()
+    return [*keys], freed or events_of(cells, request, changes, reply, now)
 
 
 # -- decide (D1, R1), release (D2), forget (G1)

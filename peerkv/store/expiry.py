@@ -30,6 +30,10 @@ class Expiry:
         """Keys that have a deadline."""
         return self._count
 
+    def has(self, slot: int) -> bool:
+        """Whether a key of that slot has one."""
+        return bool(self._of_slot.get(slot))
+
     @property
     def entries(self) -> int:
         """What is kept for that."""

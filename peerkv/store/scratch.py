@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, overload
 
 from peerkv.store.cell import Cell, Cells, Change
+from peerkv.store.events import KeyEvent, expired
 from peerkv.store.values import MOVE, OF_ANOTHER, Body, Collection, Patch, Value, patched
 from peerkv.store.values.held import Held
 
@@ -46,10 +47,44 @@ Listed: TypeAlias = Mapping[tuple[bytes, int], Sequence[bytes]]
 """Per pattern and database the keys of the cluster that match, as their clients know them."""
 
 
+class Overheard(Mapping[bytes, Cell]):
+    """Cells of which somebody wants to know what each of several commands does to them."""
+
+    __slots__ = ("_cells", "events")
+
+    def __init__(self, cells: Cells) -> None:
+        self._cells = cells
+        self.events: list[KeyEvent] = []
+        """What there is to tell of it, in order."""
+
+    def get(self, key: bytes, default: Any = None, /) -> Any:
+        return self._cells.get(key, default)
+
+    def __getitem__(self, key: bytes) -> Cell:
+        return self._cells[key]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+
 class Scratch(Mapping[bytes, Cell]):
     """For the commands of one transaction or script; `changes` are all that they have made, in order."""
 
-    __slots__ = ("_cells", "_elsewhere", "_now", "_own", "_patches", "at_leisure", "changes", "listed", "said")
+    __slots__ = (
+        "_cells",
+        "_elsewhere",
+        "_now",
+        "_own",
+        "_patches",
+        "at_leisure",
+        "changes",
+        "events",
+        "listed",
+        "said",
+    )
 
     def __init__(
         self,
@@ -59,13 +94,19 @@ class Scratch(Mapping[bytes, Cell]):
         *,
         at_leisure: bool = False,
         listed: Listed | None = None,
+        observed: bool = False,
     ) -> None:
-        """`elsewhere`: whether a key is of other cells; without it that is seen to by `cells`."""
+        """`elsewhere`: whether a key is of other cells; without it that is seen to by `cells`. `observed`: somebody
+        wants to know the events; likewise."""
         self.at_leisure = at_leisure
         """Nobody waits for the commands but who has asked for them: they may take their time."""
         self.said: list[tuple[int, bytes, bytes]] = cells.said if isinstance(cells, Scratch) else []
         """Messages that are to be published once it has happened: kind, channel, message."""
         self.listed: Listed = cells.listed if isinstance(cells, Scratch) else listed or {}
+        self.events: list[KeyEvent] | None = cells.events if isinstance(cells, (Overheard, Scratch)) else None
+        """What there is to tell of the commands, in order, if somebody observes."""
+        if observed and self.events is None:
+            self.events = []
         self._cells = cells
         self._now = now
         self._elsewhere = elsewhere
@@ -117,6 +158,8 @@ class Scratch(Mapping[bytes, Cell]):
             raise Occupied(key)
         if 0 < cell[2] <= self._now and cell[1] is not None:  # nobody sees it again (protocol rule X2)
             self.changes.append((key, None, 0))
+            if self.events is not None:
+                self.events.append(expired(key))
             cell = self._own[key] = cell[0], None, 0
         return cell
 

@@ -31,6 +31,7 @@ from peerkv.metrics import counter
 from peerkv.resp import NULL_ARRAY, Reply, ReplyError
 from peerkv.scripting import Killed, Stopped
 from peerkv.store.cell import Cell, Change, seen_of
+from peerkv.store.events import KeyEvent
 from peerkv.store.recent import TICKET_SLOT
 from peerkv.store.scratch import Elsewhere, Scratch, Unlisted
 from peerkv.store.values.held import Held, Tentative
@@ -87,6 +88,10 @@ class Work:
     """It takes so long that it is run in a thread of its own."""
     said: Sequence[tuple[int, bytes, bytes]] = ()
     """Messages to be published once it has happened, as of the last run: kind, channel, message."""
+    observed: bool = False
+    """Somebody observes keys, ..."""
+    events: Mapping[bytes, Sequence[KeyEvent]] = field(default_factory=dict)
+    """... and this is what there is to tell of each, as of the last run."""
     attempt: _Attempt | None = None
     """The last one."""
 
@@ -314,6 +319,7 @@ class Transactions:
 
     def _transact(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
         work.until = self._clock.now + PATIENCE_S
+        work.observed = self._home.notices.on
         if not (work.keys or work.seen or work.at_leisure) and self._without_keys(work, answer):
             return
         own, waits, holds_first = not work.at_leisure, False, False
@@ -515,8 +521,9 @@ class Transactions:
                     keys,
                     attempt.id,
                     {key: seen[key] for key in keys if key in seen},
-                    {key: then[key] for key in keys if key in then},
+                    {key: then.get(key, ()) for key in keys if key in then or key in work.events},
                     waits=False,
+                    events=work.events,
                 )
                 for number, keys in self._by_slot([*seen, *then]).items()
             },
@@ -575,8 +582,10 @@ class Transactions:
             yield from self._hold_more(attempt, work, list(looking.unknown), handed, waits=False)
         then = _by_key(changes)
         asks = {
-            number: asked.hold_request(keys, attempt.id, {}, {key: then[key] for key in keys}, waits=False)
-            for number, keys in self._by_slot(then).items()
+            number: asked.hold_request(
+                keys, attempt.id, {}, {key: then.get(key, ()) for key in keys}, waits=False, events=work.events
+            )
+            for number, keys in self._by_slot([*then, *work.events]).items()
         }
         outcomes = yield from self._hold(attempt, asks)
         self._give_way(attempt, outcomes, work)
@@ -723,10 +732,11 @@ class Transactions:
 
 def _run_on(looking: _Looking, work: Work, now: int) -> tuple[list[Reply], list[Change]]:
     """What the commands answer and change; nothing of that counts where `looking.unknown` says so. Raises Stopped."""
-    scratch = Scratch(looking, now, at_leisure=work.at_leisure, listed=work.listed)
+    scratch = Scratch(looking, now, at_leisure=work.at_leisure, listed=work.listed, observed=work.observed)
     try:
         replies = [run_on(scratch, request, now) for request in work.requests]
         work.said = scratch.said
+        work.events = asked.by_key(scratch.events)
         return replies, [] if looking.unknown else scratch.travelling()
     except Exception:
         if not looking.unknown:

@@ -70,7 +70,7 @@ def test_what_cannot_be_otherwise_says_what_it_is(alone: Alone) -> None:
         ("appendonly", "yes"),
         ("maxmemory", "100mb"),
         ("save", "60 1"),
-        ("notify-keyspace-events", "KEA"),
+        ("latency-tracking", "yes"),
     ):
         reply = change(client, "timeout", "5", name, value)
         assert isinstance(reply, ReplyError)
@@ -113,6 +113,7 @@ def test_every_live_setting_can_be_changed_and_no_other(alone: Alone) -> None:
         ("maxclients", "33", "clients_max"),
         ("tcp-keepalive", "44", "tcp_keepalive"),
         ("loglevel", "warning", "log_level"),
+        ("notify-keyspace-events", "xEKl", "notify_keyspace_events"),
         ("peerkv-atomic-multi-key", "yes", "atomic_multi_key"),
         ("peerkv-follow-least", "5", "follow_least"),
         ("peerkv-forget-after", "6", "forget_after"),

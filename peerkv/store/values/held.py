@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from peerkv.cbor import dump, load
+from peerkv.store.events import KeyEvent
 from peerkv.store.values import Body, Collection, Patch, Value, checked, patch, patched, size_of
 
 HELD: Final = 1
@@ -22,12 +23,19 @@ Tentative: TypeAlias = Sequence[tuple[Body, int]]
 class Held(Collection):
     """A key that is held; what it holds is neither read nor changed before it is let go."""
 
-    __slots__ = ("deadline", "process", "then", "ticket", "value", "was")
+    __slots__ = ("deadline", "events", "process", "then", "ticket", "value", "was")
 
     TYPE = "none"
 
     def __init__(
-        self, value: Value | None, deadline: int, process: int, ticket: int, then: Tentative, was: int = 0
+        self,
+        value: Value | None,
+        deadline: int,
+        process: int,
+        ticket: int,
+        then: Tentative,
+        was: int = 0,
+        events: Sequence[KeyEvent] = (),
     ) -> None:
         self.value = value
         """None: nothing was there."""
@@ -40,6 +48,8 @@ class Held(Collection):
         """What is done to the value if the transaction is committed."""
         self.was = was
         """What was seen of the key before it was held (`seen_of`)."""
+        self.events = events
+        """What there is to tell of the key if the transaction is committed."""
 
     def __len__(self) -> int:
         return 1
@@ -49,39 +59,47 @@ class Held(Collection):
             yield from self.value.parts()
         elif self.value is not None:
             yield ("put", self.value)
-        yield holding(self.process, self.ticket, self.deadline, self.then, self.was)
+        yield holding(self.process, self.ticket, self.deadline, self.then, self.was, self.events)
 
     def copy(self) -> Collection:
         value = self.value.copy() if isinstance(self.value, Collection) else self.value
-        return Held(value, self.deadline, self.process, self.ticket, self.then, self.was)
+        return Held(value, self.deadline, self.process, self.ticket, self.then, self.was, self.events)
 
     @property
     def size(self) -> int:
-        return 200 + size_of(self.value) + sum([64 + len(packed([change])) for change in self.then])
+        coming = sum([64 + len(packed([change])) for change in self.then]) + sum([64 + len(e[2]) for e in self.events])
+        return 200 + size_of(self.value) + coming
 
 
-def packed(changes: Tentative) -> bytes:
+def packed(changes: Tentative, events: Sequence[KeyEvent] = ()) -> bytes:
     """As one string of bytes."""
-    return dump([[list(body) if type(body) is tuple else body, deadline] for body, deadline in changes])
+    rows: list[Any] = [[list(body) if type(body) is tuple else body, deadline] for body, deadline in changes]
+    return dump([*rows, *map(list, events)])
 
 
-def unpacked(content: bytes) -> Tentative:
+def unpacked(content: bytes) -> tuple[Tentative, Sequence[KeyEvent]]:
     """Raises ValueError for what is none."""
     rows = load(content)
     if type(rows) is not list:
         raise ValueError("not changes")
     found: list[tuple[Body, int]] = []
+    events: list[KeyEvent] = []
     for row in rows:
+        if type(row) is list and tuple(map(type, row)) == (int, bytes, bytes) and 0 <= row[0] < 1 << 63:
+            events.append((row[0], row[1], row[2]))
+            continue
         if type(row) is not list or len(row) != 2 or type(row[1]) is not int or not 0 <= row[1] < 1 << 63:
             raise ValueError("not a change")
         body = row[0]
         found.append((body if body is None or type(body) is bytes else checked(body), row[1]))
-    return found
+    return found, events
 
 
-def holding(process: int, ticket: int, deadline: int, then: Tentative, was: int = 0) -> Patch:
+def holding(
+    process: int, ticket: int, deadline: int, then: Tentative, was: int = 0, events: Sequence[KeyEvent] = ()
+) -> Patch:
     """The patch that holds a key for a transaction; `deadline` is the one that it has, `was` what is seen of it."""
-    return ("hold", process, ticket, deadline, packed(then), was)
+    return ("hold", process, ticket, deadline, packed(then, events), was)
 
 
 def freeing(held: Held, *, commits: bool) -> tuple[Patch, int]:
@@ -101,7 +119,8 @@ def _hold(value: Value | None, arguments: Sequence[Any]) -> Held:
         if (value.process, value.ticket) != (process, ticket):
             raise ValueError("another transaction holds it")
         value = value.value
-    return Held(value, deadline, process, ticket, unpacked(then), was)
+    changes, events = unpacked(then)
+    return Held(value, deadline, process, ticket, changes, was, events)
 
 
 @patch("free", int)
