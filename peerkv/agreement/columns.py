@@ -313,8 +313,16 @@ def _unpack_tells(content: list[Any], slots: int) -> Arguments:
         if len(item) <= len(checks):
             raise ValueError(f"{item[0]} has {len(checks)} fields")
         values = [check(value, slots) for check, value in zip(checks, item[1:], strict=False)]
+        if tell.rows and len(set(map(len, values))) > 1:
+            raise ValueError(f"the lists of {item[0]} are not of one length")
         told.append((tell, values))
     return (told,)
+
+
+MESSAGE_KINDS: Final = frozenset((0, 2))
+"""Of channels and of shard channels. Nobody publishes on a pattern."""
+SUBSCRIBERS_MAX: Final = 1 << 32
+"""Of one channel at one node."""
 
 
 def _pack_published(peer: Columns) -> list[Any]:
@@ -324,7 +332,8 @@ def _pack_published(peer: Columns) -> list[Any]:
 def _unpack_published(content: list[Any], _slots: int) -> Arguments:
     found, kinds, channels, payloads = flat(content, 4)
     numbers(found)
-    numbers(kinds, most=2)
+    if not MESSAGE_KINDS.issuperset(numbers(kinds)):
+        raise ValueError("not messages on channels or shard channels")
     keys_of(channels)
     keys_of(payloads)
     return (found, kinds, channels, payloads)
@@ -336,7 +345,7 @@ def _pack_heard(peer: Columns) -> list[Any]:
 
 def _unpack_heard(content: list[Any], _slots: int) -> Arguments:
     found, counts = _rows(_only(content), 2)
-    return (found, counts)
+    return (found, numbers(counts, most=SUBSCRIBERS_MAX))
 
 
 # What is told: rare, by name
@@ -349,6 +358,8 @@ class Tell(NamedTuple):
     takes: str
     """As in `Column`; empty: what comes with another epoch, and is looked for before anything is taken in."""
     checks: tuple[Callable[[Any, int], Any], ...]
+    rows: bool = False
+    """Its fields are lists of one length."""
 
 
 def _purged(values: Any, slots: int) -> list[int]:
@@ -406,9 +417,11 @@ TELLS: Final[dict[str, Tell]] = {
     "skew": Tell("milliseconds that the wall clock is ahead", "take_skew", (number(-NUMBER_MAX),)),
     "ping": Tell("", "take_ping", ()),
     "here": Tell("", "", ()),
-    "awaits": Tell("[key], [waiter], [every change]", "home.take_interest", (_any_keys, _any_numbers, _flags)),
-    "awaits_no_more": Tell("[key], [waiter]", "home.end_interest", (_any_keys, _any_numbers)),
-    "wake": Tell("[key], [waiter]", "dispatcher.blocking.woken", (_any_keys, _any_numbers)),
+    "awaits": Tell(
+        "[key], [waiter], [every change]", "home.take_interest", (_any_keys, _any_numbers, _flags), rows=True
+    ),
+    "awaits_no_more": Tell("[key], [waiter]", "home.end_interest", (_any_keys, _any_numbers), rows=True),
+    "wake": Tell("[key], [waiter]", "dispatcher.blocking.woken", (_any_keys, _any_numbers), rows=True),
     "astray": Tell("[waiter]", "dispatcher.blocking.astray", (_any_numbers,)),
     "channels": Tell(
         "kind, [channel], begins 0 ends 1 anew 2", "dispatcher.channels.hear", (number(0, 2), _any_keys, number(0, 2))

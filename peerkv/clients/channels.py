@@ -21,6 +21,9 @@ from peerkv.resp import Prepared, Reply, ReplyError, encode_all
 
 SUBSCRIBED_MAX: Final = 1 << 16
 """Channels and patterns that one client may have subscribed to."""
+ELSEWHERE_MAX: Final = 1 << 20
+"""Channels, patterns and shard channels each that one other node may have subscribers of; what is on others does not
+go there."""
 TOLD_AT_ONCE: Final = 1024
 """Channels that a peer is told of in one message."""
 PATIENCE_S: Final = 1.0
@@ -182,9 +185,9 @@ class Channels:
             if what == ENDS:
                 known.names[kind].discard(name)
                 known.matchers.pop(name, None) if kind == PATTERNS else None
-            else:
+            elif len(known.names[kind]) < ELSEWHERE_MAX and (kind != PATTERNS or len(name) <= PATTERN_BYTES_MAX):
                 known.names[kind].add(name)
-                if kind == PATTERNS and len(name) <= PATTERN_BYTES_MAX:
+                if kind == PATTERNS:
                     known.matchers[name] = matcher(name)
 
     # -- messages

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from peerkv.agreement.columns import TELLS
+from peerkv.clients.channels import ANEW, BEGINS, ENDS
+from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS
+from peerkv.commands.patterns import PATTERN_BYTES_MAX
 from peerkv.resp import ReplyError, encode_request
-from peerkv.ring.keys import SLOTS
 from tests.clients.alone import Alone, Client
 
 OUTPUT_BYTES_MAX = 20_000
@@ -168,26 +167,39 @@ def test_a_subscriber_that_does_not_read_is_cut_off() -> None:
     assert len(reader.replies) == 100
 
 
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [
-        ("channels", [3, [b"c"], 0]),
-        ("channels", [0, [b"c"], 3]),
-        ("channels", [0, b"c", 0]),
-        ("channels", [0, [1], 0]),
-        ("channels", ["0", [b"c"], 0]),
-        ("awaits", [[b"k"], [-1], [0]]),
-        ("awaits", [["k"], [1], [0]]),
-        ("awaits", [[b"k"], [1], [2]]),
-        ("awaits", [[b"k"], [1.5], [0]]),
-        ("awaits_no_more", [[b"k"], b"1"]),
-        ("wake", [[b"k"], [b"1"]]),
-        ("wake", [b"k", [1]]),
-        ("astray", [["1"]]),
-        ("astray", [None]),
-    ],
-)
-def test_what_no_peer_says_is_refused(name: str, values: list[Any]) -> None:
-    tell = TELLS[name]
-    with pytest.raises((ValueError, TypeError)):
-        [check(value, SLOTS) for check, value in zip(tell.checks, values, strict=True)]
+# -- what other nodes say
+
+
+def test_a_count_of_a_node_that_was_not_asked_is_none() -> None:
+    """PUBLISH would answer what anybody says."""
+    alone = Alone()
+    channels, view = alone.node.dispatcher.channels, alone.node.view
+    wants, other = view.peer(7, "wants"), view.peer(8, "other")
+    wants.up = other.up = True
+    channels.hear(wants, CHANNELS, [b"c"], BEGINS)
+    publisher = Client(alone)
+    assert publisher.ask((b"PUBLISH", b"c", b"m")) == []
+    channels.heard(other, [1, 2], [9, 9])
+    channels.heard(wants, [2, 0], [9, 9])
+    alone.turns()
+    assert publisher.replies == []
+    channels.heard(wants, [1, 1], [3, 9])
+    alone.turns()
+    assert publisher.replies == [3]
+
+
+def test_what_another_node_has_subscribers_of_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peerkv.clients.channels.ELSEWHERE_MAX", 3)
+    node = Alone().node
+    channels, peer = node.dispatcher.channels, node.view.peer(7, "other")
+    channels.hear(peer, PATTERNS, [b"x" * (PATTERN_BYTES_MAX + 1)], BEGINS)
+    assert channels.names(PATTERNS) == set()
+    for kind in (CHANNELS, PATTERNS, SHARDS):
+        for number in range(10):
+            channels.hear(peer, kind, [b"%d" % number, b"%d." % number], BEGINS)
+        assert len(channels.names(kind)) == 3
+        channels.hear(peer, kind, [b"0"], ENDS)
+        channels.hear(peer, kind, [b"new"], BEGINS)
+        assert b"new" in channels.names(kind)
+        channels.hear(peer, kind, [], ANEW)
+        assert channels.names(kind) == set()
