@@ -307,7 +307,7 @@ class Node:
 
     def kill(self, session: Session) -> None:
         """Close a client's connection from here, whatever is owed to it."""
-        session.closing = True
+        session.closing = session.killed = True
         session.backlog.clear()
         self._outbox.kills.append(session)
 

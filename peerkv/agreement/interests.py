@@ -112,7 +112,7 @@ class Interests:
         place.heard = now
         there, version = self._there(number, key)
         if everyone:
-            if version is not None and place.seen != version:
+            if peer.up and version is not None and place.seen != version:
                 place.seen = version
                 self._wake(peer, key, waiter)
         elif told and place.seen == version:  # nothing is another for those behind it

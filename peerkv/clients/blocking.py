@@ -2,12 +2,14 @@
 
 Nothing stays under way meanwhile: a waiter tells the homes of its keys that it waits, asks by an ordinary operation
 with an id of its own when it is woken, and says so when it waits no more. What it has told may be lost, and so may be
-who was told: it is told again, to whoever is home then. What was taken for a client that was gone by then is put back.
+who was told: it is told again, to whoever is home then. What was taken for a client that was gone by then is put back:
+by one operation, or by another as long as nothing was done.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Final
@@ -22,12 +24,23 @@ from peerkv.clients.queueing import is_read
 from peerkv.clients.session import Services, Session
 from peerkv.commands.blocking import is_nothing, put_back
 from peerkv.commands.table import Waits, find_part, keys_of
+from peerkv.databases import bare_key
 from peerkv.resp import NULL_ARRAY, Reply, ReplyError
 from peerkv.transactions import Transactions, Work
 
 ROUNDS: Final = 20
 """Looks in which all waiters have told homes again that they wait: 5 s."""
+OWED_MAX: Final = 1 << 12
+"""What was to be put back and could not be yet; more than that is lost."""
+OWED_AT_ONCE: Final = 64
+"""Of that tried again in one look."""
+NOTHING_DONE: Final = "NOQUORUM", "TRYAGAIN", "CLUSTERDOWN"
+"""What is answered so may be asked for again."""
 UNBLOCKED: Final = ReplyError("UNBLOCKED client unblocked via CLIENT UNBLOCK")
+
+
+def _is_wrong_type(reply: Reply) -> bool:
+    return isinstance(reply, ReplyError) and reply.text.startswith("WRONGTYPE")
 
 
 class Waiter:
@@ -64,11 +77,17 @@ class Blocking:
         """Waiters that have told somebody who is not home, or no more."""
         self._aimed: list[Peer | None] = []
         """Who was home of each slot at the last look: where none is another since then nobody need be looked at."""
+        self._owed: deque[list[bytes]] = deque()
+        """What is to be put back, and could not be."""
 
     def run(self, session: Session, waits: Waits, sink: Sink, index: int) -> Operation:
         """Ask for what a command takes until it has got it, or must not wait any longer."""
         if waits.asks and waits.begun is not None:
-            waits = waits.begun((yield from self._ask(waits.asks)))
+            reply = yield from self._ask(waits.asks)
+            if isinstance(reply, ReplyError):
+                sink.deliver(index, reply)
+                return
+            waits = waits.begun(reply)
         request = waits.request
         reply = yield from self._ask(request)
         if not is_nothing(reply):
@@ -90,13 +109,19 @@ class Blocking:
                 break
             waiter.event = Event()  # woken while it asks, it asks once more
             reply = yield from self._ask(request)
-            if not is_nothing(reply) and not (isinstance(reply, ReplyError) and reply.text.startswith("WRONGTYPE")):
+            if not is_nothing(reply) and not (yield from self._is_waited_out(waits, reply)):
                 break
             reply = NULL_ARRAY
         self._end(waiter)
         if is_nothing(reply) and waiter.ended != "":
             reply = waiter.ended
         self._deliver(session, request, reply, sink, index)
+
+    def _is_waited_out(self, waits: Waits, reply: Reply) -> Asking[bool]:
+        """Whether a key is of another type than is waited for; the target of a move does not count."""
+        if not waits.of_its_type or not _is_wrong_type(reply):
+            return False
+        return not waits.source or _is_wrong_type((yield from self._ask(waits.source)))
 
     def _ask(self, request: Sequence[bytes]) -> Asking[Reply]:
         row = find_part(request[0])
@@ -114,10 +139,27 @@ class Blocking:
         return found[0]
 
     def _deliver(self, session: Session, request: Sequence[bytes], reply: Reply, sink: Sink, index: int) -> None:
-        undo = put_back(request, reply) if session.id not in self._services.sessions else None
+        gone = session.killed or session.id not in self._services.sessions
+        undo = put_back(request, reply) if gone else None
         if undo is not None:
-            self._transactions.start(Work([undo], {undo[1]: None}), lambda _reply: None)
+            self._put_back(undo)
         sink.deliver(index, reply)
+
+    def _put_back(self, undo: list[bytes]) -> None:
+        def ended(reply: Reply) -> None:
+            self._has_put_back(undo, reply[0] if isinstance(reply, list) else reply)
+
+        self._transactions.start(Work([undo], {undo[1]: None}), ended)
+
+    def _has_put_back(self, undo: list[bytes], reply: Reply) -> None:
+        """It was, or nothing was done and it is tried again; but not if nobody knows: it would be there twice."""
+        if not isinstance(reply, ReplyError):
+            return
+        if reply.text.startswith(NOTHING_DONE) and len(self._owed) < OWED_MAX:
+            self._owed.append(undo)
+        else:
+            what = "what was taken for a client that was gone is perhaps not put back"
+            self._services.tell("warning", f"{what} into {bare_key(undo[1])[:100]!r}: {reply.text}")
 
     # -- what ends it
 
@@ -188,6 +230,7 @@ class Blocking:
 
     def link_up(self, peer: Peer) -> None:
         """A peer can be talked to, again or for the first time: what it was told may be lost."""
+        self._aimed = []
         for waiter in self._waiters.values():
             if peer in waiter.told:
                 waiter.told = [None if told is peer else told for told in waiter.told]
@@ -195,6 +238,8 @@ class Blocking:
     def look(self) -> None:
         """Tell homes again, several times a second a few: those that are others now, and each every few seconds. Those
         who told somebody else ask again: here, so that they do not do so over and over while nobody is home."""
+        for _ in range(min(len(self._owed), OWED_AT_ONCE)):
+            self._put_back(self._owed.popleft())
         if not self._waiters:
             return
         astray, self._astray = self._astray, set()

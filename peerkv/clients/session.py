@@ -99,6 +99,8 @@ class Session:
     """Keys that it watches (WATCH), and what was seen of them."""
     closing: bool = False
     """Nothing more is read; closed once what it asked for is answered."""
+    killed: bool = False
+    """Its connection is closed from here; nothing is sent to it any more."""
     last: Command | None = None
     """The last command that was run, and, ..."""
     subcommand: str = ""

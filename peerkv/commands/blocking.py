@@ -7,10 +7,10 @@ asks by itself is made to wait by `clients.blocking`, which asks again when one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import ceil
 from typing import Final
 
-from peerkv.commands.access import value_of
+from peerkv.commands.access import read_double, value_of
 from peerkv.commands.table import RUNS, Effect, Kind, Waits, command, keys_of
 from peerkv.commands.table import find as row_named
 from peerkv.databases import bare_key
@@ -20,21 +20,29 @@ from peerkv.store.cell import Cells
 WRITE = Kind.WRITE
 NOT_A_TIMEOUT: Final = ReplyError("ERR timeout is not a float or out of range")
 NEGATIVE: Final = ReplyError("ERR timeout is negative")
+OUT_OF_RANGE: Final = ReplyError("ERR timeout is out of range")
+TIMEOUT_MAX_MS: Final = (1 << 63) - (1 << 42)
+"""A deadline that is later than 2^63 ms after 1970 is none."""
 TIMEOUT_MAX: Final = float(1 << 31)
 """68 years; who wants to wait longer waits so long."""
 
 
 def timeout_from(argument: bytes) -> float:
-    """Seconds; 0: for ever. Raises CommandError."""
-    try:
-        seconds = float(argument) if argument.strip() == argument and b"_" not in argument else float("nan")
-    except ValueError:
-        seconds = float("nan")
-    if not isfinite(seconds):
+    """Seconds, of whole milliseconds; 0: for ever. Raises CommandError."""
+    found = read_double(argument)
+    if found is None or argument[:1].isspace():
         raise CommandError(NOT_A_TIMEOUT)
-    if seconds < 0:
+    milliseconds = max(-1e30, min(found[0] * 1000, 1e30))  # infinite ones are too large like others
+    return in_seconds(ceil(milliseconds))
+
+
+def in_seconds(milliseconds: int) -> float:
+    """A timeout; 0: for ever. Raises CommandError."""
+    if milliseconds < 0:
         raise CommandError(NEGATIVE)
-    return min(seconds, TIMEOUT_MAX)
+    if milliseconds > TIMEOUT_MAX_MS:
+        raise CommandError(OUT_OF_RANGE)
+    return min(milliseconds / 1000, TIMEOUT_MAX)
 
 
 def is_nothing(reply: Reply) -> bool:
@@ -46,8 +54,10 @@ def _waits(at: int, request: Sequence[bytes]) -> Waits:
     row = row_named(request[0])
     assert row is not None, "it is of the table"
     keys = keys_of(row, request)
-    source = keys[:1] if row.name in ("blmove", "brpoplpush") else keys
-    return Waits(timeout_from(request[at]), source, request)
+    timeout = timeout_from(request[at])
+    if row.name in ("blmove", "brpoplpush"):
+        return Waits(timeout, keys[:1], request, source=[b"LLEN", keys[0]])
+    return Waits(timeout, keys, request)
 
 
 def _waits_at_end(request: Sequence[bytes]) -> Waits:
@@ -91,33 +101,36 @@ def bzpopmax(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     return _first_of(b"ZPOPMAX", cells, request, now)
 
 
-def _as(name: bytes, cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    changes, reply = RUNS[name](cells, request, now)
+def _as(request: Sequence[bytes], timeout: bytes, cells: Cells, now: int) -> Effect:
+    """Do as another command does. What is wrong with that is said first, and before what keys hold what the timeout
+    is."""
+    run = RUNS[request[0]]
+    _, wrong = run({}, request, now)
+    if isinstance(wrong, ReplyError):
+        return (), wrong
+    timeout_from(timeout)
+    changes, reply = run(cells, request, now)
     return changes or (), reply
 
 
 @command("blmove", WRITE, "Moves an element from one list to another, or waits for one.", blocks=_waits_at_end)
 def blmove(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    timeout_from(request[5])
-    return _as(b"LMOVE", cells, [b"LMOVE", *request[1:5]], now)
+    return _as([b"LMOVE", *request[1:5]], request[5], cells, now)
 
 
 @command("brpoplpush", WRITE, "Moves the last element of a list before another's, or waits.", blocks=_waits_at_end)
 def brpoplpush(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    timeout_from(request[3])
-    return _as(b"RPOPLPUSH", cells, [b"RPOPLPUSH", *request[1:3]], now)
+    return _as([b"RPOPLPUSH", *request[1:3]], request[3], cells, now)
 
 
 @command("blmpop", WRITE, "Pops elements of the first list that is there, or waits.", blocks=_waits_at_first)
 def blmpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    timeout_from(request[1])
-    return _as(b"LMPOP", cells, [b"LMPOP", *request[2:]], now)
+    return _as([b"LMPOP", *request[2:]], request[1], cells, now)
 
 
 @command("bzmpop", WRITE, "Pops members of the first sorted set that is there, or waits.", blocks=_waits_at_first)
 def bzmpop(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    timeout_from(request[1])
-    return _as(b"ZMPOP", cells, [b"ZMPOP", *request[2:]], now)
+    return _as([b"ZMPOP", *request[2:]], request[1], cells, now)
 
 
 def put_back(request: Sequence[bytes], reply: Reply) -> list[bytes] | None:

@@ -17,6 +17,7 @@ from peerkv.commands.access import NOT_AN_INTEGER, database
 from peerkv.commands.facts import FACTS, Facts
 from peerkv.commands.running import is_runnable, prepared, run_on
 from peerkv.commands.slowlog import SLOWLOG
+from peerkv.commands.streams import reading_of
 from peerkv.commands.table import CHANCE_BYTES, RUNS, Command, Effect, Kind, Run, command, find, fits, part
 from peerkv.databases import DATABASES, RECORD, bare_key
 from peerkv.resp import OK, CommandError, Map, Reply, ReplyError, parse_integer
@@ -71,6 +72,8 @@ def scripted(request: list[bytes], argument: bytes) -> list[bytes]:
 
 
 _PLAIN_MAX: Final = 4096
+_READERS: Final = "xread", "xreadgroup"
+"""Scripts may not ask them to wait."""
 
 
 class _Plain(dict[bytes, tuple[int, bool, Run] | None]):
@@ -82,6 +85,7 @@ class _Plain(dict[bytes, tuple[int, bool, Run] | None]):
         found = None
         if row is not None and row.run is not None and row.kind in (Kind.READ, Kind.WRITE):
             is_special = row.subcommands or row.chance or row.dated or row.spread or "noscript" in row.flags
+            is_special = is_special or row.name in _READERS
             found = None if is_special else (row.arity, "write" in row.flags, row.run)
         if len(self) < _PLAIN_MAX and len(name) < _SPELLED_BYTES_MAX:
             self[name] = found
@@ -146,6 +150,11 @@ class _Calls:
             return NO_WRITES
         if not is_runnable(row):
             return self._of_the_connection(row, request)
+        if row.name in _READERS:
+            try:
+                reading_of(request, scripted=True)
+            except CommandError as error:
+                return error.reply
         ready = prepared(row, request, skew=self._skew, database=self.database, chance=self._draw)
         return run_on(self.scratch, ready, self._now)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from peerkv.commands.access import NO_SUCH_KEY, SYNTAX, collection_of, deadline_of, integer
+from peerkv.commands.blocking import in_seconds
 from peerkv.commands.table import COMMANDS, ONE_KEY, Effect, Kind, Waits, arity_error, command, find, part
 from peerkv.databases import bare_key
 from peerkv.resp import NULL_ARRAY, OK, CommandError, Named, Reply, ReplyError, parse_integer
@@ -369,8 +370,8 @@ class Reading:
     """Where BLOCK is among the arguments."""
 
 
-def reading_of(request: Sequence[bytes]) -> Reading:
-    """Read a request of XREAD or XREADGROUP. Raises CommandError."""
+def reading_of(request: Sequence[bytes], *, scripted: bool = False) -> Reading:
+    """Read a request of XREAD or XREADGROUP; one of a script has no BLOCK. Raises CommandError."""
     grouped = len(request[0]) == len(b"XREADGROUP")
     found = Reading((), ())
     has_group = False
@@ -378,6 +379,9 @@ def reading_of(request: Sequence[bytes]) -> Reading:
     while at <= end:
         option = request[at].upper()
         if option == b"BLOCK" and at < end:
+            if scripted:
+                name = request[0].decode("utf-8", "surrogateescape")
+                raise CommandError(ReplyError(f"ERR {name} command is not allowed with BLOCK option from scripts"))
             found = replace(found, timeout_ms=_timeout(request[at + 1]), block_at=at)
             at += 1
         elif option == b"COUNT" and at < end:
@@ -413,8 +417,7 @@ def _timeout(argument: bytes) -> int:
     timeout = parse_integer(argument)
     if timeout is None:
         raise CommandError(ReplyError("ERR timeout is not an integer or out of range"))
-    if timeout < 0:
-        raise CommandError(ReplyError("ERR timeout is negative"))
+    in_seconds(timeout)
     return timeout
 
 
@@ -540,7 +543,9 @@ def _as_waits(waiting: Waiting) -> Waits:
     def begun(last: Reply) -> Waits:
         return _as_waits(waiting.begun(last if isinstance(last, list) else []))  # type: ignore[arg-type]
 
-    return Waits(waiting.timeout_ms / 1000, waiting.keys, waiting.request, True, waiting.asks, begun)
+    grouped = len(waiting.request[0]) == len(b"XREADGROUP")
+    timeout = in_seconds(waiting.timeout_ms)
+    return Waits(timeout, waiting.keys, waiting.request, True, waiting.asks, begun, of_its_type=not grouped)
 
 
 @part(LAST_IDS, READ)

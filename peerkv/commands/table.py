@@ -49,6 +49,10 @@ class Waits:
     """A READ that is to be run first of all, and ..."""
     begun: Callable[[Reply], Waits] | None = None
     """... what is to be waited for by what that answers."""
+    source: Sequence[bytes] = ()
+    """A READ of what is waited for, if the request has other keys, too: it tells which of them is of another type."""
+    of_its_type: bool = True
+    """That a key is of another type while one waits is waited out; otherwise it is answered."""
 
 
 KeysAt: TypeAlias = Callable[[Sequence[bytes]], Sequence[int]]

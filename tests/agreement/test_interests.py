@@ -98,6 +98,19 @@ def test_who_cannot_be_told_is_in_nobodys_way_and_is_told_when_it_can_be() -> No
     assert place.woken[2:] == [("dead", 1)], "what it was told may have been lost"
 
 
+def test_a_reader_that_could_not_be_told_is_told_when_it_can_be() -> None:
+    """Its node is known before the link to it stands; what it waits for came in between, and nothing comes later."""
+    place, one = Place(), Told("one")
+    one.up = False
+    for _ in range(2):
+        place.interests.wait(0, b"k", one, 1, everyone=True)  # type: ignore[arg-type]
+        place.push(1)
+    assert place.woken == []
+    one.up = True
+    place.interests.met(one)  # type: ignore[arg-type]
+    assert place.woken == [("one", 1)]
+
+
 def test_who_is_woken_and_does_not_come_is_in_nobodys_way_for_long() -> None:
     """Its node stands still, and will for minutes; what was pushed is there, and others wait for it."""
     place, still, other = Place(), Told("still"), Told("other")

@@ -108,7 +108,14 @@ def test_time_runs_out_at_its_deadline_and_not_before() -> None:
 
 @pytest.mark.parametrize(
     ("timeout", "says"),
-    [(b"-1", "negative"), (b"x", "not a float"), (b"nan", "not a float"), (b"1e999", "not a float")],
+    [
+        (b"-1", "negative"),
+        (b"x", "not a float"),
+        (b"nan", "not a float"),
+        (b"1e999", "out of range"),
+        (b"inf", "out of range"),
+        (b"-inf", "negative"),
+    ],
 )
 def test_a_timeout_that_is_none_is_refused(timeout: bytes, says: str) -> None:
     (reply,) = Client(Alone()).ask((b"BLPOP", b"l", timeout))
@@ -277,6 +284,43 @@ def test_xreadgroup_gives_an_entry_to_one_of_those_who_wait() -> None:
     found: list[Reply] = [reply for reader in readers for reply in reader.replies]
     one, two = [[b"s", [[b"1-1", [b"f", b"one"]]]]], [[b"s", [[b"1-2", [b"f", b"two"]]]]]
     assert found in ([one, two], [two, one])
+
+
+def test_where_what_has_come_last_cannot_be_found_out_the_error_is_answered() -> None:
+    """`$` is found out first; a node ended by that what it asked for was an error."""
+    client = Client(Alone())
+    replies = client.ask((b"RPUSH", b"l", b"x"), (b"XREAD", b"BLOCK", b"0", b"STREAMS", b"l", b"$"), (b"PING",))
+    assert isinstance(replies[1], ReplyError)
+    assert replies[2] == "PONG"
+
+
+def test_a_client_that_is_killed_takes_nothing() -> None:
+    """What came for it in the turn in which it was killed was written to nobody."""
+    alone = Alone()
+    waiter = _waits(alone, b"BLPOP", b"l", b"0")
+    other = Client(alone)
+    other.send((b"CLIENT", b"KILL", b"ID", b"%d" % waiter.session.id), (b"RPUSH", b"l", b"x"))
+    alone.turns()
+    assert waiter.cut_off
+    assert other.ask((b"LRANGE", b"l", b"0", b"-1")) == [[b"x"]]
+
+
+def test_what_could_not_be_put_back_is_put_back_later_unless_it_may_be_there_already() -> None:
+    """I4."""
+    alone = Alone()
+    blocking, other = alone.node.dispatcher.blocking, Client(alone)
+    for text, there in (("NOQUORUM nothing was done", [b"x"]), ("UNCERTAIN it may be there", [])):
+        blocking._has_put_back([b"LPUSH", b"l", b"x"], ReplyError(text))
+        _pass(alone, 1.0)
+        assert other.ask((b"LRANGE", b"l", b"0", b"-1"), (b"DEL", b"l"))[0] == there
+
+
+def test_what_is_to_be_put_back_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peerkv.clients.blocking.OWED_MAX", 3)
+    blocking = Alone().node.dispatcher.blocking
+    for _ in range(10):
+        blocking._has_put_back([b"LPUSH", b"l", b"x"], ReplyError("NOQUORUM"))
+    assert len(blocking._owed) == 3
 
 
 def test_many_that_wait_take_little_and_a_push_wakes_one() -> None:

@@ -17,6 +17,7 @@ from peerkv.resp import Reply, ReplyError
 from tests.sim.clients import NOTHING_DONE, PATIENCE_S, Request
 
 if TYPE_CHECKING:
+    from peerkv.clients.session import Session
     from tests.sim.scenario import Scenario
     from tests.sim.world import Connection
 
@@ -59,6 +60,9 @@ class Caller(Protocol):
 
     def place(self) -> tuple[int, int]:
         """(connection, order) of what is sent next."""
+
+    def session(self) -> tuple[Session | None, object]:
+        """Of its connection, if it has one, and the node that it is at."""
 
     def commits(self) -> None:
         """What is sent next is, or ends, a transaction."""
@@ -225,6 +229,10 @@ class Worker:
     def place(self) -> tuple[int, int]:
         self._sent += 1
         return self._connections * 1000 + self.number, self._sent
+
+    def session(self) -> tuple[Session | None, object]:
+        connection = self._connection
+        return (connection.session, connection.node) if connection is not None else (None, None)
 
     def commits(self) -> None:
         if self._connection is not None:

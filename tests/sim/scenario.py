@@ -142,7 +142,8 @@ class Scenario:
 
     def run(self) -> Result:
         try:
-            self._run()
+            with self.waiting.heard() if self.waiting is not None else contextlib.nullcontext():
+                self._run()
         except Violation as violation:
             self.result.problems.append(f"at {self.world.now:.4f} s: {violation}")
         return self.result
@@ -211,7 +212,7 @@ class Scenario:
     def _end_waiting(self, load: Waiting) -> None:
         """Those who still wait get something; every node says what is left; then it is judged."""
         load.taken_in_the_end(self)
-        load.judge(self._ends(load))
+        load.judge(self, self._ends(load))
         self.result.problems += load.problems
         if self.quiet:
             self.result.problems += load.refusals

@@ -17,6 +17,7 @@ from peerkv.agreement.replica import Replica
 from peerkv.agreement.takeover import Takeover
 from peerkv.agreement.view import View
 from peerkv.cbor import FORMER
+from peerkv.clients.blocking import Blocking
 from peerkv.clients.pipeline import Dispatcher
 from peerkv.kernel.slot import Slot
 from peerkv.ring.quorum import Quorum
@@ -185,6 +186,21 @@ def send_again_what_is_merely_late(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Coordinator, "crowded", False)
 
 
+def keep_what_was_taken_for_who_is_gone(patch: pytest.MonkeyPatch) -> None:
+    """What was taken for a client that was gone by then is not put back (I4)."""
+    patch.setattr("peerkv.clients.blocking.put_back", lambda _request, _reply: None)
+
+
+def put_back_what_may_be_there(patch: pytest.MonkeyPatch) -> None:
+    """What nobody knows to be put back is put back once more (I4)."""
+    patch.setattr("peerkv.clients.blocking.NOTHING_DONE", ("NOQUORUM", "TRYAGAIN", "CLUSTERDOWN", "UNCERTAIN"))
+
+
+def await_once(patch: pytest.MonkeyPatch) -> None:
+    """Homes are told once that somebody waits, whoever is home later (I1)."""
+    patch.setattr(Blocking, "look", lambda _self: None)
+
+
 @pytest.fixture
 def patch() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as context:
@@ -207,6 +223,8 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
         (report_before_a_majority_has_it, 9),
         (ask_the_old_owners_only, 17),
         (let_writes_pass_reads, 1),
+        (keep_what_was_taken_for_who_is_gone, 3),
+        (await_once, 3),
     ],
 )
 def test_mutants_are_caught(
