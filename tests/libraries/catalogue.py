@@ -39,6 +39,7 @@ LIBRARY: Final = {
     "dogpile_region": "dogpile.cache",
     "dramatiq_actors": "dramatiq",
     "fastapi_cache_app": "fastapi-cache2",
+    "faststream_broker": "faststream",
     "flask_caching_app": "Flask-Caching",
     "flask_limiter_app": "Flask-Limiter",
     "flask_session_app": "Flask-Session",
