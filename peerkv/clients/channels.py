@@ -277,10 +277,11 @@ class Channels:
     # -- PUBSUB
 
     def names(self, kind: int) -> set[bytes]:
-        """All that somebody in the cluster has subscribed to, as far as is known here."""
+        """All that somebody in the cluster has subscribed to, at nodes that can be talked to."""
         found = set(self._subscribers[kind])
-        for known in self._elsewhere.values():
-            found |= known.names[kind]
+        for process, known in self._elsewhere.items():
+            if process in self._view.peers and self._view.peers[process].up:
+                found |= known.names[kind]
         return found
 
     def counts(self, kind: int, names: Sequence[bytes]) -> list[int]:

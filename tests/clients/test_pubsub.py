@@ -192,6 +192,7 @@ def test_what_another_node_has_subscribers_of_has_a_bound(monkeypatch: pytest.Mo
     monkeypatch.setattr("peerkv.clients.channels.ELSEWHERE_MAX", 3)
     node = Alone().node
     channels, peer = node.dispatcher.channels, node.view.peer(7, "other")
+    peer.up = True
     channels.hear(peer, PATTERNS, [b"x" * (PATTERN_BYTES_MAX + 1)], BEGINS)
     assert channels.names(PATTERNS) == set()
     for kind in (CHANNELS, PATTERNS, SHARDS):

@@ -191,11 +191,6 @@ def keep_what_was_taken_for_who_is_gone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("peerkv.clients.blocking.put_back", lambda _request, _reply: None)
 
 
-def put_back_what_may_be_there(patch: pytest.MonkeyPatch) -> None:
-    """What nobody knows to be put back is put back once more (I4)."""
-    patch.setattr("peerkv.clients.blocking.NOTHING_DONE", ("NOQUORUM", "TRYAGAIN", "CLUSTERDOWN", "UNCERTAIN"))
-
-
 def await_once(patch: pytest.MonkeyPatch) -> None:
     """Homes are told once that somebody waits, whoever is home later (I1)."""
     patch.setattr(Blocking, "look", lambda _self: None)
