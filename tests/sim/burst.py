@@ -7,6 +7,7 @@ heavy  === deep pipelines, many ===> one node, or all
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -17,6 +18,8 @@ from tests.sim.world import SLOTS, Connection, World
 UNIT_S: Final = 50e-6
 """Twelve times as slow as a real node, so that a twelfth of the load does."""
 LOAD_S: Final = 5.0
+CLIENTS: Final = (40, 80, 300)
+KEYS: Final = 20_000
 CALM_S: Final = 10.0
 """After the load: what is left of it is worked off, and gentle clients are served as if it had never been."""
 WELL_AFTER_S: Final = 5.0
@@ -56,9 +59,9 @@ class Burst:
 class _Client:
     """Sends so many requests at a time, and again once they are answered."""
 
-    def __init__(self, run: _Run, connection: Connection, number: int, depth: int, pause: float) -> None:
-        self.run = run
-        self.rng = random.Random(run.world.rng.getrandbits(64))
+    def __init__(self, load: Load, connection: Connection, number: int, depth: int, pause: float) -> None:
+        self.load = load
+        self.rng = random.Random(load.rng.getrandbits(64))
         self.connection = connection
         self.number = number
         self.depth = depth
@@ -66,55 +69,59 @@ class _Client:
         self.awaited = 0
         self.sent_at = 0.0
         connection.on_reply = self._replied
-        connection.on_lost = partial(run.failed, "connection lost")
+        connection.on_lost = partial(load.failed, "connection lost")
 
     def send(self) -> None:
-        if self.run.over if self.depth > 1 else self.run.ended:
+        if self.load.over if self.depth > 1 else self.load.ended:
             return
         self.awaited = self.depth
-        self.sent_at = self.run.world.now
+        self.sent_at = self.load.world.now
         self.connection.send(*(self._request() for _ in range(self.depth)))
 
     def _request(self) -> tuple[bytes, ...]:
-        rng = self.rng
-        key = b"gentle:%d" % self.number if self.depth == 1 else b"key:%d" % rng.randrange(20_000)
-        match rng.choice(self.run.commands):
+        rng, load = self.rng, self.load
+        key = b"burst:gentle:%d" % self.number if self.depth == 1 else b"burst:%d" % rng.randrange(load.keys)
+        match rng.choice(load.commands):
             case "SET":
                 return (b"SET", key, b"%064d" % rng.randrange(1 << 30))
             case "GET":
                 return (b"GET", key)
             case _:
-                return (b"INCR", b"n:" + key)
+                return (b"INCR", key + b":n")
 
     def _replied(self, reply: Reply) -> None:
-        run = self.run
-        run.result.operations += 1
+        load = self.load
+        load.result.operations += 1
         if isinstance(reply, ReplyError):
-            run.failed(reply.text.split(" ", 1)[0])
+            load.failed(reply.text.split(" ", 1)[0])
         self.awaited -= 1
         if self.awaited:
             return
         if self.depth == 1:
-            run.waited(run.world.now - self.sent_at)
-        run.world.after(self.rng.uniform(0.5, 1.5) * self.pause, self.send)
+            load.waited(load.world.now - self.sent_at)
+        load.world.after(self.rng.uniform(0.5, 1.5) * self.pause, self.send)
 
 
-class _Run:
-    def __init__(self, seed: int, slots: int, *, tracing: bool) -> None:
-        self.world = World(seed, slots, tracing=tracing)
-        rng = self.world.rng
-        self.result = Burst(seed)
-        self.data = rng.choice((3, 3, 4, 5))
+class Load:
+    """A burst on a world whose nodes are all well."""
+
+    def __init__(self, world: World, rng: random.Random, clients: Sequence[int], keys: int) -> None:
+        """`clients`: so many, one of these."""
+        self.world = world
+        self.rng = rng
+        self.keys = keys
+        self.result = Burst(world.seed)
+        self.names = [name for name in world.hosts if name != "master"]
         self.through = rng.choice(("one node", "all nodes"))
-        self.clients = rng.choice((40, 80, 300))
+        self.clients = rng.choice(clients)
         self.depth = rng.choice((32, 64))
         self.commands = rng.choice((("SET",), ("SET", "GET", "INCR")))
-        self.unit_s = UNIT_S
         self.load_ended = 0.0
         self.over = self.ended = False
-        self.result.text = (
-            f"{self.clients} x {self.depth} {'/'.join(self.commands)} through {self.through} of {self.data}"
+        self.text = (
+            f"{self.clients} x {self.depth} {'/'.join(self.commands)} through {self.through} of {len(self.names)}"
         )
+        self.result.text = self.text
 
     def failed(self, code: str) -> None:
         errors = self.result.errors
@@ -127,21 +134,19 @@ class _Run:
         elif self.world.now > self.load_ended + WELL_AFTER_S and seconds > GENTLE_S:
             self.result.problems.append(f"{seconds:.3f} s for a reply although the load is over")
 
-    def run(self) -> Burst:
-        world, result = self.world, self.result
-        world.cluster(self.data)
-        world.run(4.0)
-        names = [name for name in world.hosts if name != "master"]
+    def run(self, seconds: float) -> Burst:
+        """So long; then what is left is worked off."""
+        world, result, names = self.world, self.result, self.names
         for name in names:
-            world.hosts[name].unit_s = self.unit_s
+            world.hosts[name].unit_s = UNIT_S
         before = self._counts()
         clients = [self._client(name, number, 1, 0.03) for number, name in enumerate(names)]
         for number in range(self.clients):
             name = names[0] if self.through == "one node" else names[number % len(names)]
             clients.append(self._client(name, number, self.depth, 0.0001))
         for client in clients:
-            world.after(world.rng.uniform(0, 0.1), client.send)
-        world.run(world.now + LOAD_S)
+            world.after(self.rng.uniform(0, 0.1), client.send)
+        world.run(world.now + seconds)
         self.over, self.load_ended = True, world.now
         world.run(world.now + CALM_S)
         self.ended = True
@@ -157,6 +162,10 @@ class _Run:
             result.problems.append(f"a healthy cluster answered {result.errors}")
         if unanswered := sum([client.awaited for client in clients]):
             result.problems.append(f"{unanswered} requests unanswered {CALM_S:g} s after the load")
+        for client in clients:
+            client.connection.close()
+        for name in names:
+            world.hosts[name].unit_s = 0.0
         return result
 
     def _client(self, name: str, number: int, depth: int, pause: float) -> _Client:
@@ -173,5 +182,8 @@ class _Run:
 
 
 def run_burst(seed: int, slots: int = SLOTS, *, tracing: bool = False) -> Burst:
-    """One burst."""
-    return _Run(seed, slots, tracing=tracing).run()
+    """One burst on a cluster of its own."""
+    world = World(seed, slots, tracing=tracing)
+    world.cluster(world.rng.choice((3, 3, 4, 5)))
+    world.run(4.0)
+    return Load(world, world.rng, CLIENTS, KEYS).run(LOAD_S)

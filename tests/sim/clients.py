@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from peerkv.commands.table import Kind, find
 from peerkv.resp import Reply, ReplyError
 from tests.sim.history import ANY, CLEAR, Operation
+from tests.sim.requests import DATED, KINDS, STREAMS, Request, usual
 from tests.sim.world import Connection
 
 if TYPE_CHECKING:
@@ -26,39 +27,13 @@ AWAITED_MAX: Final = 16
 """... also while it waits for replies, unless it waits for so many."""
 ERA_S: Final = 3.0
 """Keys go out of use, so that operations of unknown outcome do not pile up on one."""
-LARGE_BYTES: Final = 50_000
 SLOW_BYTES_PER_S: Final = 20_000
 """What a slow client reads of its replies."""
-KINDS: Final = (
-    *(b"n:%d", b"a:%d", b"{t0}:%d", b"{t1}:%d", b"{t2}:%d", b"{t2}:%d."),
-    *(b"{l}:%d", b"{l}:%d.", b"{h}:%d", b"{s}:%d", b"{s}:%d.", b"{z}:%d", b"{z}:%d."),
-)
-"""Keys by what they hold: numbers, texts that grow, strings, lists, hashes, sets, sorted sets; those in braces are of
-one slot."""
-STREAMS: Final = (b"{x}:%d", b"{x}:%d.")
-"""Those that hold streams, of seeds that have such."""
-WHOLE: Final[dict[bytes, tuple[bytes, ...]]] = {
-    b"{l": (b"LRANGE", b"0", b"-1"),
-    b"{h": (b"HGETALL",),
-    b"{s": (b"SMEMBERS",),
-    b"{z": (b"ZRANGE", b"0", b"-1", b"WITHSCORES"),
-    b"{x": (b"XRANGE", b"-", b"+"),
-}
-"""How all of what such a key holds is read."""
 STABLE: Final = tuple(b"stable:%d" % number for number in range(24))
 """Keys that are there all the time."""
 
-OF_OTHERS: Final = b"tx:", b"{tx}", b"bl:"
-"""Keys that begin so are those of other clients (`transactions`, `waiting`)."""
-
-Request: TypeAlias = tuple[bytes, ...]
-
-
-def whole_of(key: bytes) -> Request:
-    """A request for all that a key holds."""
-    name, *rest = WHOLE.get(key[:2], (b"GET",))
-    return name, key, *rest
-
+OF_OTHERS: Final = b"tx:", b"{tx}", b"bl:", b"burst:"
+"""Keys that begin so are those of other clients (`transactions`, `waiting`, `burst`)."""
 
 NOTHING_DONE: Final = ("NOQUORUM", "CLUSTERDOWN")
 
@@ -73,7 +48,8 @@ def operations_of(
         row = find(request[0])
         assert row is not None, "clients ask for what there is"
         if row.kind is not Kind.SPREAD:
-            return [Operation(invoked, returned, request, reply, *place)]
+            says: object = ANY if request[0] == b"DUMP" and request[1][:2] in DATED and reply is not None else reply
+            return [Operation(invoked, returned, request, says, *place)]
         assert row.spread is not None, "SPREAD commands can be split"
         split = row.spread.split(request)
         assert not isinstance(split, ReplyError), "clients ask for what is right"
@@ -149,139 +125,13 @@ class Client:
         return rng.choice(self.kinds) % era
 
     def _usual(self, key: bytes) -> Request:
-        rng = self.rng
         token = b"%d.%d;" % (self.number, self.sent)
-        if rng.random() < 0.01:
-            token += bytes(LARGE_BYTES)
-        milliseconds = b"%d" % (1000 * rng.choice((0.05, 0.3, 2.0)))
-        reads: tuple[Request, ...] = ((b"GET", key), (b"GET", key), (b"GET", key), (b"STRLEN", key), (b"EXISTS", key))
-        of: Callable[..., Request] = rng.choice
-        if key.startswith(b"n:"):
-            return of((reads[0], reads[3], (b"INCR", key), (b"INCR", key), (b"INCRBY", key, b"3"), (b"DECR", key)))
-        if key.startswith(b"a:"):
-            return of(
-                (reads[0], reads[3], (b"APPEND", key, token), (b"APPEND", key, token), (b"GETRANGE", key, b"-9", b"-1"))
-            )
-        beside = key[:-1] if key.endswith(b".") else key + b"."
-        if key[:2] in WHOLE:
-            return self._of_collection(key, beside, token, milliseconds)
-        other = self._key()
-        return of(
-            (
-                *reads,
-                (b"SET", key, token),
-                (b"SET", key, token),
-                (b"SET", key, token),
-                (b"SET", key, token, b"PX", milliseconds),
-                (b"SET", key, token, b"NX"),
-                (b"SET", key, token, b"XX", b"GET", b"KEEPTTL"),
-                (b"SETNX", key, token),
-                (b"GETSET", key, token),
-                (b"GETDEL", key),
-                (b"GETEX", key, b"PX", milliseconds),
-                (b"PEXPIRE", key, milliseconds),
-                (b"PEXPIRE", key, milliseconds, b"NX"),
-                (b"PERSIST", key),
-                (b"DEL", key),
-                (b"DEL", key, other),
-                (b"MGET", key, other, self._key()),
-                (b"MSET", key, token, beside, token),
-                (b"MSETNX", key, token, beside, token),
-                (b"COPY", key, beside, b"REPLACE"),
-                (b"RENAME", key, beside),
-            )
-        )
-
-    def _of_collection(self, key: bytes, beside: bytes, token: bytes, milliseconds: bytes) -> Request:
-        rng = self.rng
-        member, another = b"m%d" % rng.randrange(12), b"m%d" % rng.randrange(12)
-        amount = b"%d" % rng.randrange(-5, 6)
-        entry = b"7-%d" % (self.sent % 30)
-        if rng.random() < 0.15:
-            of_any: tuple[Request, ...] = (
-                (b"DEL", key),
-                (b"PEXPIRE", key, milliseconds),
-                (b"PERSIST", key),
-                (b"RENAME", key, beside),
-                (b"COPY", key, beside, b"REPLACE"),
-                (b"GET", key),
-                (b"APPEND", key, member),
-                (b"TYPE", key),
-            )
-            return rng.choice(of_any)
-        of: dict[bytes, tuple[Request, ...]] = {
-            b"{l": (
-                (b"RPUSH", key, token),
-                (b"LPUSH", key, token, member),
-                (b"RPUSHX", key, member),
-                (b"LPOP", key),
-                (b"RPOP", key, b"2"),
-                (b"LSET", key, b"1", token),
-                (b"LREM", key, b"1", member),
-                (b"LINSERT", key, b"BEFORE", member, another),
-                (b"LTRIM", key, b"0", b"30"),
-                (b"LMOVE", key, beside, b"LEFT", b"RIGHT"),
-                (b"LRANGE", key, b"0", b"3"),
-                (b"LLEN", key),
-            ),
-            b"{h": (
-                (b"HSET", key, member, token),
-                (b"HSET", key, member, amount, another, amount),
-                (b"HSETNX", key, member, token),
-                (b"HINCRBY", key, member, amount),
-                (b"HDEL", key, member, another),
-                (b"HGET", key, member),
-                (b"HMGET", key, member, another),
-                (b"HLEN", key),
-            ),
-            b"{s": (
-                (b"SADD", key, member, another),
-                (b"SADD", key, token),
-                (b"SREM", key, member),
-                (b"SMOVE", key, beside, member),
-                (b"SUNIONSTORE", key, key, beside),
-                (b"SDIFFSTORE", beside, key, beside),
-                (b"SINTERCARD", b"2", key, beside),
-                (b"SISMEMBER", key, member),
-                (b"SCARD", key),
-            ),
-            b"{z": (
-                (b"ZADD", key, amount, member),
-                (b"ZADD", key, b"GT", b"CH", amount, member, amount, another),
-                (b"ZINCRBY", key, amount, member),
-                (b"ZADD", key, amount, token),
-                (b"ZREM", key, member),
-                (b"ZPOPMIN", key),
-                (b"ZPOPMAX", key, b"2"),
-                (b"ZREMRANGEBYSCORE", key, b"-2", b"0"),
-                (b"ZUNIONSTORE", key, b"2", key, beside),
-                (b"ZRANGE", key, b"0", b"2"),
-                (b"ZSCORE", key, member),
-                (b"ZCARD", key),
-            ),
-            b"{x": (
-                (b"XADD", key, b"7-*", b"token", token),
-                (b"XADD", key, b"7-*", b"token", token),
-                (b"XADD", key, b"MAXLEN", b"5", b"7-*", member, token, another, member),
-                (b"XADD", key, b"NOMKSTREAM", b"8-%d" % (self.sent % 200), b"token", token),
-                (b"XDEL", key, entry, b"7-1"),
-                (b"XTRIM", key, b"MINID", entry),
-                (b"XLEN", key),
-                (b"XREVRANGE", key, b"+", b"-", b"COUNT", b"2"),
-                (b"XGROUP", b"CREATE", key, b"g", b"0"),
-                (b"XREADGROUP", b"GROUP", b"g", member[:2], b"COUNT", b"2", b"STREAMS", key, b">"),
-                (b"XREADGROUP", b"GROUP", b"g", member[:2], b"STREAMS", key, beside, b">", b"0"),
-                (b"XACK", key, b"g", entry, b"7-0", b"7-1"),
-                (b"XPENDING", key, b"g"),
-                (b"XCLAIM", key, b"g", another[:2], b"0", entry, b"7-2", b"JUSTID"),
-            ),
-        }
-        return rng.choice((*of[key[:2]], whole_of(key)))
+        return usual(self.rng, key, self._key, token, self.sent, self.scenario.dumped)
 
     def _rare(self) -> Request:
         if self.scenario.flushes:
             return (b"FLUSHALL",)
-        if self.rng.random() < 0.3:
+        if self.rng.random() < 0.3 and not self.scenario.bursting:
             return (b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", self.rng.choice((b"yes", b"no")))
         return (b"QUIT",)
 
@@ -293,6 +143,8 @@ class Client:
         invoked, request, order = asked
         if request[0] not in (b"CLIENT", b"QUIT"):
             self.scenario.record(request, invoked, reply, (self.connections * 100 + self.number + 1, order))
+        if request[0] == b"DUMP" and isinstance(reply, bytes):
+            self.scenario.dumped[request[1][:2]] = reply
 
     def _lost(self, connection: Connection) -> None:
         if connection is self.connection:

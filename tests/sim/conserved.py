@@ -12,9 +12,9 @@ from random import Random
 from typing import Any, Final, Protocol, TypeAlias
 
 from peerkv.resp import Reply, ReplyError
-from tests.sim.clients import Request
 from tests.sim.history import EXPIRY_EARLY_S, EXPIRY_SLACK_S
 from tests.sim.jobs import Answer, Caller, Job, Outcome, asked, transaction
+from tests.sim.requests import Request
 
 Steps: TypeAlias = Generator[list[Request] | float, list[Answer], Outcome]
 

@@ -14,7 +14,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from peerkv.resp import Reply, ReplyError
-from tests.sim.clients import NOTHING_DONE, PATIENCE_S, Request
+from tests.sim.clients import NOTHING_DONE, PATIENCE_S
+from tests.sim.requests import Request
 
 if TYPE_CHECKING:
     from peerkv.clients.session import Session

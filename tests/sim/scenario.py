@@ -20,10 +20,12 @@ from peerkv.settings import Settings
 from peerkv.store import values
 from peerkv.store.values.held import Held
 from peerkv.transactions import settling
+from tests.sim.burst import Load
 from tests.sim.checker import Violation
-from tests.sim.clients import NOTHING_DONE, Client, Request, Scanner, operations_of, whole_of
+from tests.sim.clients import NOTHING_DONE, Client, Scanner, operations_of
 from tests.sim.history import GaveUp, Operation, histories, violation
 from tests.sim.jobs import Outcome, Worker
+from tests.sim.requests import Request, whole_of
 from tests.sim.strikes import Strikes
 from tests.sim.transactions import Transactions
 from tests.sim.waiting import Waiting
@@ -34,6 +36,9 @@ WORKERS: Final = (3, 0.1)
 """Clients that ask for transactions, and how long they think between two, about; ..."""
 CROWD: Final = (10, 0.03)
 """... and where there are no others."""
+BURST_S: Final = 1.0
+BURST_CLIENTS: Final = (40, 80)
+BURST_KEYS: Final = 500
 SETTLE_S: Final = 25.0
 HEALTHY_WITHIN_S: Final = 90.0
 """After the last fault: all copies back, all digests equal, no tombstone."""
@@ -103,8 +108,14 @@ class Scenario:
         """MGET, MSET and DEL are transactions."""
         if crowded or (seed % 2 == 0 and not self.flushes):
             self.transactions = Transactions(Random(seed), few=crowded, atomic=self.atomic)
-        self.streams = seed % 16 == 15
+        self.streams = seed % 4 == 3
         """Clients have streams, too."""
+        self.dumped: dict[bytes, bytes] = {}
+        """Payloads of DUMP, by the first two bytes of the keys that they are of."""
+        self.bursts = not crowded and seed % 19 == 5
+        """Before the faults there is a burst."""
+        self.bursting = False
+        """It is under way, and nothing else happens to a node."""
         self.waiting = Waiting() if seed % 3 == 0 and not self.flushes else None
 
     def connect(self, rng: Random, favourite: str = "") -> Connection | None:
@@ -166,9 +177,11 @@ class Scenario:
             self.waiting.begin(self)
         if self.scans:
             world.after(0.0, Scanner(self).begin)
+        if self.bursts:
+            self._burst()
         if not self.quiet:
             self._schedule_fault()
-        world.run(4.0 + self.seconds)
+        world.run(world.now + self.seconds)
         self._calm()
         world.run(world.now + SETTLE_S)
         until = world.now + HEALTHY_WITHIN_S
@@ -182,6 +195,16 @@ class Scenario:
             self._end_waiting(self.waiting)
         for keys, history in histories(self.operations).items():
             self._judge(keys, history)
+
+    def _burst(self) -> None:
+        """Far more than a healthy cluster can do at once comes beside what the other clients ask for."""
+        load = Load(self.world, Random(self.world.rng.getrandbits(64)), BURST_CLIENTS, BURST_KEYS)
+        self.world.trace(f"FAULT a burst: {load.text}")
+        self.bursting = True
+        load.run(BURST_S)
+        self.bursting = False
+        self.result.operations += load.result.operations
+        self.result.problems += load.result.problems
 
     def _ends(self, load: Transactions | Waiting) -> list[Outcome]:
         """What every node says of all there is."""

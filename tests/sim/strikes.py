@@ -27,7 +27,7 @@ class Strikes:
     def begins(self, host: Host) -> None:
         """A node is about to be asked for a transaction."""
         scenario, world = self.scenario, self.scenario.world
-        if scenario.quiet or scenario.over or world.now < self._next_at:
+        if scenario.quiet or scenario.bursting or scenario.over or world.now < self._next_at:
             return
         rng = world.rng
         self._next_at = world.now + rng.expovariate(1 / EVERY_S)

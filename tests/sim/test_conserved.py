@@ -9,9 +9,9 @@ from random import Random
 import pytest
 
 from peerkv.resp import Reply, ReplyError
-from tests.sim.clients import Request
 from tests.sim.conserved import Bank, Hat, Kept, Members, Pairs, Tokens, looked, watched
 from tests.sim.jobs import DISCARD, EXEC, LOST, WRONG, Answer, Outcome, asked, read_transaction, transaction
+from tests.sim.requests import Request
 
 ALL = list(Tokens.TOKENS)
 SET = list(Members.MEMBERS)

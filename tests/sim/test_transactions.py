@@ -11,8 +11,8 @@ from random import Random
 import pytest
 
 from peerkv.resp import Replies, Reply, encode_request
-from tests.sim.clients import Request
 from tests.sim.jobs import DISCARD, EXEC, LOST, MULTI, WRONG, Answer, Job
+from tests.sim.requests import Request
 from tests.sim.transactions import Transactions
 
 CLIENTS = 6

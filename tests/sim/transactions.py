@@ -11,7 +11,6 @@ from random import Random
 from typing import Any, Final
 
 from peerkv.resp import Reply, ReplyError
-from tests.sim.clients import Request
 from tests.sim.conserved import Kept, Steps, kept_things, looked, of_script, script, watched
 from tests.sim.jobs import (
     DISCARD,
@@ -26,6 +25,7 @@ from tests.sim.jobs import (
     read_transaction,
     transaction,
 )
+from tests.sim.requests import Request
 from tests.sim.serializable import Appending, violations
 
 ERA_S: Final = 2.0

@@ -22,8 +22,9 @@ from unittest.mock import patch
 from peerkv.clients.blocking import Blocking
 from peerkv.clients.session import Session
 from peerkv.resp import NullArray, Reply, ReplyError
-from tests.sim.clients import NOTHING_DONE, Request
+from tests.sim.clients import NOTHING_DONE
 from tests.sim.jobs import Caller, Job, Outcome, Worker, asked, transaction
+from tests.sim.requests import Request
 from tests.sim.world import Connection
 
 if TYPE_CHECKING:

@@ -547,6 +547,7 @@ class World:
 
     def __init__(self, seed: int, slots: int = SLOTS, *, tracing: bool = False, wall: float | None = None) -> None:
         """`wall`: seconds since 1970 at the beginning, as all hosts know it; otherwise they differ."""
+        self.seed = seed
         self.rng = random.Random(seed)
         self.wall = wall
         self.slots = slots
