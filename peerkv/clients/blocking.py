@@ -22,7 +22,7 @@ from peerkv.agreement.survey import Asking
 from peerkv.agreement.view import View
 from peerkv.clients.queueing import is_read
 from peerkv.clients.session import Services, Session
-from peerkv.commands.blocking import is_nothing, put_back
+from peerkv.commands.blocking import is_nothing, one_by_one, put_back
 from peerkv.commands.table import Waits, find_part, keys_of
 from peerkv.databases import bare_key
 from peerkv.resp import NULL_ARRAY, Reply, ReplyError
@@ -109,19 +109,25 @@ class Blocking:
                 break
             waiter.event = Event()  # woken while it asks, it asks once more
             reply = yield from self._ask(request)
-            if not is_nothing(reply) and not (yield from self._is_waited_out(waits, reply)):
+            if _is_wrong_type(reply) and waits.of_its_type:
+                reply = yield from self._ask_past(waits, reply)
+            if not is_nothing(reply):
                 break
-            reply = NULL_ARRAY
         self._end(waiter)
         if is_nothing(reply) and waiter.ended != "":
             reply = waiter.ended
         self._deliver(session, request, reply, sink, index)
 
-    def _is_waited_out(self, waits: Waits, reply: Reply) -> Asking[bool]:
-        """Whether a key is of another type than is waited for; the target of a move does not count."""
-        if not waits.of_its_type or not _is_wrong_type(reply):
-            return False
-        return not waits.source or _is_wrong_type((yield from self._ask(waits.source)))
+    def _ask_past(self, waits: Waits, wrong: Reply) -> Asking[Reply]:
+        """A key is of another type than is waited for, which is waited out: what do the others hold? The target of a
+        move must be of its type."""
+        if waits.source and not _is_wrong_type((yield from self._ask(waits.source))):
+            return wrong
+        for request in one_by_one(waits.request):
+            reply = yield from self._ask(request)
+            if not is_nothing(reply) and not _is_wrong_type(reply):
+                return reply
+        return NULL_ARRAY
 
     def _ask(self, request: Sequence[bytes]) -> Asking[Reply]:
         row = find_part(request[0])

@@ -50,6 +50,19 @@ def is_nothing(reply: Reply) -> bool:
     return reply is None or isinstance(reply, NullArray)
 
 
+def one_by_one(request: Sequence[bytes]) -> list[list[bytes]]:
+    """The same of each of its keys alone, where it takes from the first that has something; empty: it has one key."""
+    name = request[0].upper()
+    if name in (b"BLMPOP", b"BZMPOP"):
+        end = 3 + int(request[2])
+        keys = request[3:end]
+        found = [[*request[:2], b"1", key, *request[end:]] for key in keys]
+    else:
+        keys = request[1:-1] if name in (b"BLPOP", b"BRPOP", b"BZPOPMIN", b"BZPOPMAX") else ()
+        found = [[request[0], key, request[-1]] for key in keys]
+    return found if len(keys) > 1 else []
+
+
 def _waits(at: int, request: Sequence[bytes]) -> Waits:
     row = row_named(request[0])
     assert row is not None, "it is of the table"
