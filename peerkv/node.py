@@ -73,6 +73,9 @@ from peerkv.transactions import Job, Settling, Transactions
 if TYPE_CHECKING:
     from random import Random
 
+INPUT_WORTH_MAX: Final = 11
+"""A byte that is read takes so many at most until its request is complete: an empty argument is six bytes, and an
+object of 56."""
 WATCH_INTERVAL_S: Final = 0.25
 """How often links, births and takeovers are looked at; what is urgent comes as an event."""
 TAKEOVER_AFTER_S: Final = 1.0
@@ -219,6 +222,10 @@ class Node:
         """When it was looked at, and how many commands there had been."""
         """Whether clients are not read from."""
         self._statistics = Statistics()
+        self._weight = 0
+        """Bytes of unfinished requests and unread replies of all clients when they were looked at last, and ..."""
+        self._weighed_at = 0.0
+        """... how much had been read and written then: there is no more than what has come since."""
         self.metrics = self._metrics()
         if settings.role is Role.DATA and not settings.seeds and settings.expect <= 1:
             self.steward.found()
@@ -710,8 +717,12 @@ class Node:
         """Close connections of clients that have the most unread and unfinished where all of them together have more
         than they may."""
         most = self.settings.clients_bytes_max
+        moved = INPUT_WORTH_MAX * self._statistics.input_bytes + self._statistics.output_bytes
+        if 0 <= moved - self._weighed_at <= most - self._weight:
+            return
         sizes = [(session.unread + session.requests.unfinished, session) for session in self.sessions.values()]
-        total = sum([size for size, _ in sizes])
+        total = self._weight = sum([size for size, _ in sizes])
+        self._weighed_at = moved
         if total <= most:
             return
         for size, session in sorted(sizes, key=_worth, reverse=True):
@@ -884,6 +895,7 @@ class Node:
     def reset_statistics(self) -> None:
         """CONFIG RESETSTAT."""
         self._statistics = Statistics()
+        self._weighed_at = inf
         self.dispatcher.commands = 0
         self.dispatcher.errors.clear()
         self.dispatcher.observed.clear()

@@ -10,7 +10,7 @@ from peerkv.agreement.epochs import Register, born_by, decided_by, next_topology
 from peerkv.agreement.operation import Answers, EpochAccept, EpochPrepare, EpochPromise, Refused, Round
 from peerkv.agreement.peer import Peer
 from peerkv.ring.topology import Owner, Topology
-from tests.agreement.owners import SLOT, Got, Owners
+from tests.agreement.by_hand import SLOT, Got, Owners
 
 
 def owner(name: str, process: int) -> Owner:
@@ -193,7 +193,7 @@ def test_e2_acknowledgements_of_the_epoch_before_do_not_fill_a_slot() -> None:
     newcomer = owners.change(owners.members[2], 9)
     assert not filled(owners)
     owners.cut = {(owners.members[0].name, newcomer.name)}
-    owners.pass_time(3.0)
+    owners.pass_time(2.0)
     assert not filled(owners)
     assert newcomer.slot.position == 0
     owners.cut = set()

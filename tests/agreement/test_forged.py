@@ -1,7 +1,7 @@
 """What only one of the owners may say is not taken from another."""
 
 from peerkv.store.cell import first_position, make_ballot
-from tests.agreement.owners import SLOT, Owners
+from tests.agreement.by_hand import SLOT, Owners
 from tests.agreement.test_rules import written
 
 

@@ -18,7 +18,7 @@ from peerkv.resp import Reply
 from peerkv.ring.keys import slot_of
 from peerkv.store import recent as remembered
 from peerkv.store.recent import DROPPED
-from tests.agreement.owners import SLOT, SLOTS, Got, Member, Owners
+from tests.agreement.by_hand import SLOT, SLOTS, Got, Member, Owners
 from tests.agreement.test_catching_up import cost
 from tests.agreement.test_nodes import ask, cluster, node
 from tests.sim.world import World

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peerkv.store.cell import ballot_round
 from peerkv.store.recent import TICKET_SLOT_BITS
-from tests.agreement.owners import SLOT, Got, Member, Owners, run
+from tests.agreement.by_hand import SLOT, Got, Member, Owners, run
 
 
 def append(owners: Owners, member: Member, text: bytes) -> tuple[Got, int]:

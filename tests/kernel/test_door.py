@@ -26,8 +26,8 @@ from peerkv.store.cell import Cells, Change
 from peerkv.store.recent import TICKET_SLOT, TICKET_SLOT_BITS
 from peerkv.store.scratch import Occupied
 from peerkv.store.values.held import HELD, Held, holding
-from tests.agreement.owners import SLOT, Got, Member, Owners
-from tests.agreement.owners import run as run_usual
+from tests.agreement.by_hand import SLOT, Got, Member, Owners
+from tests.agreement.by_hand import run as run_usual
 from tests.clients.alone import Alone, Client
 from tests.sim.history import frozen
 
@@ -106,7 +106,7 @@ TEXT = st.sampled_from([b"x", b"y" * 300])
 
 
 def run(cells: Cells, request: Sequence[bytes], now: int) -> tuple[Sequence[Change] | None, Reply]:
-    """As `owners.run`; and PAIR key other text, HOLD key, FREE key, COPY key other."""
+    """As `by_hand.run`; and PAIR key other text, HOLD key, FREE key, COPY key other."""
     name, key = request[0], request[1]
     cell = cells.get(key)
     if name == b"PAIR":
@@ -167,6 +167,7 @@ class Noting(Owners):
             for engine in (member.home, member.reads):
                 engine._runs = Runs()
             member.home.holds._awaited = awaited
+            member.settling.look = lambda: None  # what is held here is of no transaction
 
     def receive(self, member: Member, peer: Any, payload: bytes) -> None:
         self.travelled.append((peer.name, member.name, payload))

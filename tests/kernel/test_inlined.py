@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from peerkv.commands.table import find_part
 from peerkv.kernel.slot import Copies, Slot
 from peerkv.resp import CommandError, Reply
-from tests.agreement.owners import SLOT, SLOTS, Got, Owners, run
+from tests.agreement.by_hand import SLOT, SLOTS, Got, Owners, run
 from tests.sim.history import frozen
 from tests.sim.world import World
 
