@@ -123,7 +123,7 @@ class Blocking:
         move must be of its type."""
         if waits.source and not _is_wrong_type((yield from self._ask(waits.source))):
             return wrong
-        for request in one_by_one(waits.request):
+        for request in one_by_one(waits.request, waits.keys):
             reply = yield from self._ask(request)
             if not is_nothing(reply) and not _is_wrong_type(reply):
                 return reply

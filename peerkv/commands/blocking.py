@@ -50,17 +50,18 @@ def is_nothing(reply: Reply) -> bool:
     return reply is None or isinstance(reply, NullArray)
 
 
-def one_by_one(request: Sequence[bytes]) -> list[list[bytes]]:
-    """The same of each of its keys alone, where it takes from the first that has something; empty: it has one key."""
+def one_by_one(request: Sequence[bytes], keys: Sequence[bytes]) -> list[list[bytes]]:
+    """The same of each of the keys that it waits for, alone; empty: there is one only."""
+    count = len(keys)
+    if count == 1:
+        return []
     name = request[0].upper()
+    if name == b"XREAD":
+        head, ids = request[: -2 * count], request[-count:]
+        return [[*head, key, id_] for key, id_ in zip(keys, ids, strict=True)]
     if name in (b"BLMPOP", b"BZMPOP"):
-        end = 3 + int(request[2])
-        keys = request[3:end]
-        found = [[*request[:2], b"1", key, *request[end:]] for key in keys]
-    else:
-        keys = request[1:-1] if name in (b"BLPOP", b"BRPOP", b"BZPOPMIN", b"BZPOPMAX") else ()
-        found = [[request[0], key, request[-1]] for key in keys]
-    return found if len(keys) > 1 else []
+        return [[*request[:2], b"1", key, *request[3 + count :]] for key in keys]
+    return [[request[0], key, request[-1]] for key in keys]
 
 
 def _waits(at: int, request: Sequence[bytes]) -> Waits:
