@@ -45,6 +45,7 @@ from peerkv.clients.session import Session
 from peerkv.clock import SKEW_MOST_MS, Clock
 from peerkv.commands import catalogue
 from peerkv.commands.table import KEYS, RUNS, awaited
+from peerkv.commands.tracking import TRACKED
 from peerkv.commands.transactions import RENEWED, SEVERAL, notice_of, renewed
 from peerkv.databases import RECORDS, database_of
 from peerkv.gossip.member import (
@@ -174,6 +175,7 @@ class Node:
         self.home.renewed = RENEWED, renewed
         self.notices = self.home.notices
         self.notices.derive, self.notices.several = notice_of, SEVERAL
+        self.home.tracked.name = TRACKED
         self.progress = self.home.progress
         self.takeover = self.home.takeover
         self.upkeep = Upkeep(self.view, self.operations, self.replica, self.home)
@@ -303,6 +305,7 @@ class Node:
         session.backlog.clear()
         self.sessions.pop(session.id, None)
         self.dispatcher.channels.forget(session)
+        self.dispatcher.tracking.forget(session)
         self.dispatcher.monitors.forget(session)
         self.dispatcher.blocking.stop(session, None)
 
@@ -392,6 +395,8 @@ class Node:
         self.dispatcher.monitors.link_down(peer)
         self.home.interests.lost(peer)
         self.notices.lost(peer)
+        self.home.tracked.lost(peer)
+        self.dispatcher.tracking.lose(peer)
         self.replica.link_down(peer)
         self.progress.give_up_turns(peer, self.home.turn)
         self.swim.link_lost(now, peer.name)
@@ -446,6 +451,7 @@ class Node:
         """What was under way between a peer and us, either way, may be lost."""
         self.coordinator.met(peer)
         self.upkeep.met(peer)
+        self.dispatcher.tracking.lose(peer)
 
     def take_answers(self, peer: Peer, answers: list[tuple[int, Message]]) -> None:
         """Of a frame: answers to our questions."""
@@ -548,6 +554,7 @@ class Node:
         self.home.enter_epoch()
         self.upkeep.enter_epoch()
         self.coordinator.enter_epoch()
+        self.dispatcher.tracking.enter_epoch()
         names = ", ".join(member.name for member in topology.members)
         following = ", ".join(member.name for member in topology.next_members)
         changing = f" -> {following}, {len(topology.changing)} slots change owners" if following else ""
@@ -572,6 +579,7 @@ class Node:
         self.home.enter_epoch()
         self.upkeep.enter_epoch()
         self.coordinator.enter_epoch()
+        self.dispatcher.tracking.enter_epoch()
         self.links.enter_epoch()
 
     def give_up(self, name: str) -> str:
@@ -700,6 +708,8 @@ class Node:
         self.dispatcher.channels.look()
         self.home.interests.look()
         self.dispatcher.blocking.look()
+        self.dispatcher.tracking.look()
+        self.home.tracked.look(self.settings.write_hedge)
         self.steward.consider_birth()
         self.steward.consider_change()
         self.upkeep.compare(COMPARE_CELLS)

@@ -137,6 +137,9 @@ class Settings:
     """Replies that a client has not read yet; beyond it the connection is closed, as by Redis's output buffer limit."""
     pubsub_output_bytes_max: int = 32 << 20
     """Messages that a subscriber has not read yet; beyond it the connection is closed."""
+    tracking_table_max_keys: int = 1_000_000
+    """Keys that the clients of a node have read and are to be told of when they change (CLIENT TRACKING); beyond it
+    they are told to forget the oldest."""
     clients_bytes_max: int = 512 << 20
     """Of all clients together: replies that they have not read, and requests that have not come as a whole; beyond it
     the connections with the most are closed."""
@@ -192,6 +195,7 @@ LIVE: Final = frozenset(
         "request_timeout",
         "round_patience",
         "tcp_keepalive",
+        "tracking_table_max_keys",
         "write_hedge",
     }
 )

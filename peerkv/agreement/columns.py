@@ -423,6 +423,12 @@ TELLS: Final[dict[str, Tell]] = {
     "awaits_no_more": Tell("[key], [waiter]", "home.end_interest", (_any_keys, _any_numbers), rows=True),
     "wake": Tell("[key], [waiter]", "dispatcher.blocking.woken", (_any_keys, _any_numbers), rows=True),
     "astray": Tell("[waiter]", "dispatcher.blocking.astray", (_any_numbers,)),
+    "changed": Tell(
+        "[key], [process], [ticket]", "dispatcher.tracking.changed", (_any_keys, _any_numbers, _any_numbers)
+    ),
+    "untracked": Tell("[slot]", "dispatcher.tracking.untracked", (slots_of,)),
+    "tracks_no_more": Tell("[key], [ticket]", "home.tracked.forget", (_any_keys, _any_numbers)),
+    "flushed": Tell("", "dispatcher.tracking.flushed", ()),
     "channels": Tell(
         "kind, [channel], begins 0 ends 1 anew 2", "dispatcher.channels.hear", (number(0, 2), _any_keys, number(0, 2))
     ),

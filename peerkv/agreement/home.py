@@ -20,6 +20,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.progress import HomeSlot, Progress, Status
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.takeover import Queued, Takeover
+from peerkv.agreement.tracked import Tracked
 from peerkv.agreement.turn import Group, Turn
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
@@ -77,6 +78,7 @@ class Home:
         """1: we are home of that slot, and some cell has had a deadline."""
         self.expiry = Expiry()
         self.interests = Interests(clock, view, self._wake, self._lead_on)
+        self.tracked = Tracked(clock, view)
         self.holds = Holds(clock, awaited, self.interests.of_slot)
         self.renewed: tuple[Collection[bytes], Callable[..., Sequence[bytes]]] = (), lambda request, _now_seen: request
         """Names of requests that say what was seen of keys, and how that is said anew (`commands.transactions`)."""
@@ -238,6 +240,9 @@ class Home:
             self._unchanging.add((process, ticket))
             if len(self._unchanging) > UNCHANGING_MAX:
                 self._unchanging.clear()
+            if request[0] == self.tracked.name:
+                self.timed[number] = 1
+                reply = [reply, self.tracked.note(number, self._keys[request[0]](request), origin, ticket)]
             self._extend(home, (), origin, 0, ticket, reply)
             return
         self._extend(home, changes, origin, process, ticket, reply, request, notice)
@@ -296,7 +301,7 @@ class Home:
         if former:
             self.recall(group, origin, reply)  # type: ignore[arg-type]
         self.made += self._work_of(slot, changes) + size_of_reply(reply)
-        self.note_deadlines(slot.number, changes)
+        self.note_deadlines(slot.number, changes, origin, ticket)
 
     def spoil(self, number: int, origin: Peer, ticket: int, request: Sequence[bytes], error: Exception) -> None:
         """A patch is none for what its key holds: its position is spent, and owners will miss it."""
@@ -346,11 +351,11 @@ class Home:
             if type(body) is tuple and body[0] not in OF_ANOTHER:
                 copies.patch(number, to, key, body, deadline)
                 if deadline or self.timed[number]:
-                    self.note_deadlines(number, changes)
+                    self.note_deadlines(number, changes, self.view.me, 0)
                 value = copies.cells[number][key][1]
                 return len(value) if type(value) is bytes else size_of_body(body)
         home.slot.apply(to if to >> SEQUENCE_BITS == home.ballot else first_position(home.ballot) + 1, changes)
-        self.note_deadlines(number, changes)
+        self.note_deadlines(number, changes, self.view.me, 0)
         return self._work_of(home.slot, changes)
 
     def _work_of(self, slot: Slot, changes: Sequence[Change]) -> int:
@@ -361,7 +366,7 @@ class Home:
             work += len(value) if type(value) is bytes else size_of_body(body)
         return work
 
-    def note_deadlines(self, number: int, changes: Sequence[Change]) -> None:
+    def note_deadlines(self, number: int, changes: Sequence[Change], origin: Peer, ticket: int) -> None:
         for key, body, deadline in changes:
             if deadline == HELD:
                 self._hold(number, key)
@@ -378,6 +383,8 @@ class Home:
 
         if number in self.interests.of_slot:
             self.interests.changed(number, changes)
+        if number in self.tracked.slots:
+            self.tracked.changed(number, changes, origin, ticket)
 
     def take_interest(self, peer: Peer, keys: Sequence[bytes], waiters: Sequence[int], everyone: Sequence[int]) -> None:
         """Waiters of a node wait for keys of ours; where we are not home, they are told so."""
@@ -469,6 +476,7 @@ class Home:
             self._send(group, turn)
         if groups:
             self._replica.journal.weigh(self.made - self._recalled)
+        self.tracked.flush()
 
     def _send(self, group: Group, turn: Turn) -> None:
         self.progress.sent(group, turn)
@@ -572,6 +580,7 @@ class Home:
             self.expiry.forget(number)
         self.alone[number] = self.timed[number] = 0
         self.interests.drop(number)
+        self.tracked.drop(number)
         for origin, ticket, _, _ in self.holds.drop(number):
             self.progress.end(origin, ticket, Status.NOT_HERE)
         self._replica.counters.deposed += 1
@@ -582,6 +591,7 @@ class Home:
         where the owners are others now, it begins anew who is known to be where we are. A home stays home, if it is
         still an owner."""
         view = self.view
+        self.tracked.enter_epoch()
         self.takeover.enter_epoch()
         self.progress.enter_epoch()
         topology = view.topology

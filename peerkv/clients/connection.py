@@ -11,14 +11,13 @@ from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Services, Session
 from peerkv.commands import catalogue
 from peerkv.commands.access import INTEGER_MAX, database
 from peerkv.commands.table import Command, arity_error
-from peerkv.resp import OK, CommandError, Reply, ReplyError, Set, Verbatim, as_said, parse_integer
+from peerkv.resp import OK, CommandError, Reply, ReplyError, Verbatim, as_said, parse_integer
 
 SYNTAX: Final = ReplyError("ERR syntax error")
 NO_REPLY: Final = ReplyError("no reply")
 """CLIENT REPLY OFF and SKIP answer nothing, not even this."""
 NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
 CLIENT_TYPES: Final = (b"NORMAL", b"MASTER", b"REPLICA", b"SLAVE", b"PUBSUB")
-NO_TRACKING: Final = ReplyError("ERR CLIENT TRACKING is not supported here: nothing is sent that was not asked for")
 WRONG_PASSWORD: Final = ReplyError("WRONGPASS invalid username-password pair or user is disabled.")
 NAME_BYTES_MAX: Final = 512
 
@@ -190,17 +189,6 @@ def _client(services: Services, session: Session, request: Sequence[bytes]) -> R
             return OK
         case [b"UNBLOCK", *arguments]:
             return _unblock(services, arguments) if len(arguments) < 3 else server.unknown_form(request)
-        case [b"GETREDIR"]:
-            return -1
-        case [b"TRACKINGINFO"]:
-            return {b"flags": Set([b"off"]), b"redirect": -1, b"prefixes": []}
-        case [b"TRACKING", switch, *_]:
-            return OK if switch.upper() == b"OFF" else NO_TRACKING if switch.upper() == b"ON" else SYNTAX
-        case [b"CACHING", *_]:
-            return ReplyError(
-                "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode"
-                " enabled"
-            )
         case _:
             return SYNTAX
 
@@ -275,6 +263,9 @@ def _flags(session: Session) -> str:
         ("P", any(session.subscriptions)),
         ("x", session.queue is not None),
         ("b", session.blocked),
+        ("t", session.tracker is not None),
+        ("R", session.tracker is not None and session.tracker.broken),
+        ("B", session.tracker is not None and session.tracker.bcast),
         ("c", session.closing),
         ("r", session.any_copy),
         ("e", session.no_evict),
@@ -303,7 +294,7 @@ def _described(services: Services, session: Session) -> bytes:
         ("omem", session.unread),
         ("cmd", _last(session)),
         ("user", "default"),
-        ("redir", -1),
+        ("redir", session.tracker.redirect if session.tracker is not None else -1),
         ("resp", session.protocol),
         ("lib-name", session.library.decode()),
         ("lib-ver", session.library_version.decode()),

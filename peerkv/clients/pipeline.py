@@ -19,6 +19,7 @@ from __future__ import annotations
 from binascii import crc_hqx
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,7 @@ from peerkv.clients.notifications import Notifications
 from peerkv.clients.observed import Observed
 from peerkv.clients.queueing import Queueing
 from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Queue, Services, Session, Voice
+from peerkv.clients.tracking import SUBCOMMANDS, Reading, Told, Tracker, Tracking
 from peerkv.clients.whole import Whole
 from peerkv.commands.catalogue import named
 from peerkv.commands.table import (
@@ -56,7 +58,8 @@ from peerkv.commands.table import (
     subcommand_of,
     unknown,
 )
-from peerkv.commands.transactions import RESERVED
+from peerkv.commands.tracking import tracked_request
+from peerkv.commands.transactions import RESERVED, look_request
 from peerkv.databases import RECORD
 from peerkv.kernel.batches import run_alone
 from peerkv.resp import (
@@ -138,7 +141,7 @@ NO_COMMANDS: Final = (b"post", b"host:")
 class Batch(Sink):
     """What one buffer of a client asked for, and the replies so far."""
 
-    __slots__ = ("dispatcher", "protocol", "requests", "session", "silent")
+    __slots__ = ("dispatcher", "protocol", "requests", "session", "silent", "told")
 
     def __init__(self, dispatcher: Dispatcher, session: Session, requests: Sequence[Sequence[bytes]]) -> None:
         count = len(requests)
@@ -150,6 +153,8 @@ class Batch(Sink):
         self.protocol = session.protocol
         self.silent: set[int] | None = None
         """Commands whose replies are not wanted (CLIENT REPLY)."""
+        self.told: list[Told] | None = None
+        """For `tracking`, once the client is answered."""
 
     def complete(self) -> None:
         self.dispatcher.finished(self.session)
@@ -271,6 +276,7 @@ class Dispatcher:
         self.notifications = Notifications(services, view, home, self.channels.publish)
         self.queueing.publish = transactions.publish = self.channels.publish
         self.monitors = Monitors(services, view, self._push, self._cut_off)
+        self.tracking = Tracking(services, view, home, coordinator, self._push, self._cut_off)
         self._whole = Whole(
             services,
             view,
@@ -281,6 +287,7 @@ class Dispatcher:
             self.channels,
             self.monitors,
             transactions.all_shown,
+            self.tracking.flush,
         )
         transactions.list_keys = self._whole.matching
         self._pause: tuple[float, bool] | None = None
@@ -380,6 +387,9 @@ class Dispatcher:
         now, skew = self._clock.cluster_ms, self._clock.skew_ms
         ordinary = session.ordinary
         command = session.last
+        write = self._coordinator.write
+        tracks = aside = False
+        """Its client is to be told of changes; the home runs what it asks for, whoever that is."""
         for index, request in enumerate(requests):
             if at_once:
                 if index < done:
@@ -408,6 +418,11 @@ class Dispatcher:
                     batch.deliver(index, ReplyError(LISTENS.format(as_said(request[0][:128]).lower())))
                     continue
                 ordinary = session.ordinary
+                if session.tracker is not None:
+                    aside, write = not session.tracker.bcast, partial(self._write_noted, session)
+                    tracks = session.tracker.tracks = self._tracks(session, request)
+                    if tracks and self._notes_first(session, batch, index, requests):
+                        return None
                 if session.database:
                     request = placed(request, session.database)
             command = SPELLED.get(request[0]) or find(request[0])
@@ -460,7 +475,7 @@ class Dispatcher:
                         continue
                     key = keys[0]
                 number = slot_of(key, mask) if b"{" in key else crc_hqx(key, 0) & mask  # `slot_of` in line
-                if alone[number] and number not in written and number not in reading:
+                if alone[number] and not aside and number not in written and number not in reading:
                     if timed[number]:
                         reply = home.apply_alone(number, command.run, request, now)  # type: ignore[arg-type]
                     else:
@@ -476,18 +491,21 @@ class Dispatcher:
                         self._charge(session, SHARE_UNITS)
                         return self._break_here(session, batch, index + 1, requests)
                 elif kind is READ:
-                    if number in reading and self._cuts_in(session, number):
+                    if number in reading and self._cuts_in(session, number, by_home=tracks):
                         command.calls -= 1
                         self._stall(session, batch, index, requests)
                         return None
-                    self._read(session, number, command, request, batch, batch, index)
+                    if tracks:
+                        self._read_tracked(session, number, command, request, batch, batch, index)
+                    else:
+                        self._read(session, number, command, request, batch, batch, index)
                 elif number in reading and self._is_read(session, number):
                     command.calls -= 1
                     self._stall(session, batch, index, requests)
                     return None
                 else:
                     before = written.get(number, 0)
-                    written[number] = self._coordinator.write(number, request, batch, index, before)
+                    written[number] = write(number, request, batch, index, before)
                     session.last_slot = number
             else:
                 goes_on, rest = self._run_other(session, command, request, batch, index, requests)
@@ -642,6 +660,8 @@ class Dispatcher:
         answer.silent = {0} if batch.silent and index in batch.silent else None
         self.commands += 1
         session.batches.append(answer)
+        if session.tracker is not None:
+            self._attach(session, answer, 0)
         self._operations.start(self._clock.now, self.blocking.run(session, waits, answer, 0))
         if not answer.left:
             return rest
@@ -713,6 +733,9 @@ class Dispatcher:
                 if count >= WINDOW_FROM or session.unread > UNREAD_MAX:
                     fitting = WINDOW_BYTES * count // len(encoded)
                     session.window = max(1, min(2 * session.window, fitting, WINDOW_MAX))
+            if batch.told is not None and (not batches or batches[0] is not batch):
+                told, batch.told = batch.told, None
+                self.tracking.replied(session, told)
         if not batches:
             session.written.clear()
             session.reading.clear()
@@ -799,6 +822,8 @@ class Dispatcher:
         self._units = TURN_UNITS
         if self.monitors.has_lines:
             self.monitors.end_turn()
+        if self.tracking.at_hand:
+            self.tracking.end_turn()
         if self._next:
             self._resumable += self._next
             self._next = []
@@ -862,6 +887,8 @@ class Dispatcher:
         return rest
 
     def _truncate(self, batch: Batch, count: int) -> None:
+        if batch.told is not None and batch.session.tracker is not None:
+            self._detach(batch, count)
         batch.left -= len(batch.replies) - count
         del batch.replies[count:]
 
@@ -933,13 +960,16 @@ class Dispatcher:
         whole, turn = session.reading[number]
         return whole.left > 0 and (turn != OPERATION or session.written.get(number, 0) in self._coordinator.pending)
 
-    def _cuts_in(self, session: Session, number: int) -> bool:
+    def _cuts_in(self, session: Session, number: int, *, by_home: bool = False) -> bool:
         """Whether a read of that slot sent now could be answered before one that is under way, if that must be asked
-        again (protocol rule R4): they are not of one bunch, and no write is before both of them."""
+        again (protocol rule R4): they are not of one bunch, and no write is before both of them. `by_home`: it would be
+        an operation."""
         if not self._is_read(session, number):
             return False
         coordinator = self._coordinator
         turn = session.reading[number][1]
+        if by_home:
+            return turn != OPERATION
         return turn != OPERATION and (turn != coordinator.reads.turn or not coordinator.reads.bunches(number))
 
     def _read(
@@ -967,6 +997,120 @@ class Dispatcher:
         keys = None if command.one_key else keys_of(command, request)
         together = coordinator.reads.read(number, request, command.run, self._clock.cluster_ms, sink, index, keys)
         session.reading[number] = whole, coordinator.reads.turn if together else ALONE
+
+    # -- clients that track
+
+    def _tracks(self, session: Session, request: list[bytes]) -> bool:
+        """Whether the next command of a client that tracks reads what it is to be told of."""
+        row = find(request[0])
+        if row is None or row.name == "client":
+            return False
+        wants: bool = session.tracker.wants(session, request)
+        if row.name == "exec" and session.queue is not None:
+            return wants and any(_reads_keys(queued) for queued, _, _ in session.queue.commands)
+        return wants and _reads_keys(row)
+
+    def _write_noted(
+        self, session: Session, number: int, request: Sequence[bytes], sink: Sink, index: int, after: int = 0
+    ) -> int:
+        """As `Coordinator.write`, for a client that is told of changes by others otherwise than of its own."""
+        ticket = self._coordinator.write(number, request, sink, index, after)
+        if session.tracker is not None:
+            session.tracker.note(ticket)
+        return ticket
+
+    def _read_tracked(
+        self,
+        session: Session,
+        number: int,
+        command: Command,
+        request: Sequence[bytes],
+        batch: Batch,
+        sink: Sink,
+        index: int,
+    ) -> None:
+        """A read as an operation, whose keys the home notes when it runs it."""
+        keys = request[1:2] if command.one_key else keys_of(command, request)
+        noted = not session.any_copy or self._view.topology is None or self._view.reachable(number)
+        reading = self.tracking.begin(session, number, keys, sink, index, noted=noted)
+        batch.told = [*(batch.told or ()), reading]
+        if noted:
+            self._send_tracked(session, number, request, reading, batch)
+        else:
+            self._read(session, number, command, request, batch, reading, 0)
+
+    def _send_tracked(
+        self, session: Session, number: int, request: Sequence[bytes], reading: Reading, batch: Batch
+    ) -> None:
+        after = session.written.get(number, 0)
+        asked = tracked_request(request)
+        session.written[number] = self._coordinator.write(number, asked, reading, 0, after, reads=True)
+        session.reading[number] = batch, OPERATION
+
+    def _notes_first(self, session: Session, batch: Batch, index: int, requests: list[list[bytes]]) -> bool:
+        """Have homes note the keys of a request that is no operation of one slot, before it is run: what changes in
+        between is told of behind its reply. Whether it must wait for that."""
+        request = requests[index]
+        if self._attach(session, batch, index):
+            return False
+        row = find(request[0])
+        assert row is not None, "it reads"
+        if len(request) != row.arity if row.arity > 0 else len(request) < -row.arity:
+            return False
+        slots: dict[int, list[bytes]] = {}
+        for key in self._keys_read(session, row, request):
+            slots.setdefault(self._view.slot_of(key), []).append(key)
+        if row.kind is READ:
+            wanders = row.wanders is not None and row.wanders(request)
+            if len(slots) == 1 and not wanders and row.blocks is None:
+                return False
+        elif row.kind is Kind.SPREAD and len(request) <= PIECE_ARGUMENTS and not self._is_atomic(request, row):
+            return False
+        if not slots:
+            return False
+        self._stall(session, batch, index, requests)
+        ahead = Batch(self, session, [request] * len(slots))
+        ahead.silent = set(range(len(slots)))
+        session.batches.append(ahead)
+        session.tracker.noted = request
+        for place, (number, keys) in enumerate(slots.items()):
+            reading = self.tracking.begin(session, number, keys, ahead, place)
+            session.tracker.notes.append(reading)
+            self._send_tracked(session, number, look_request(keys), reading, ahead)
+        return True
+
+    def _keys_read(self, session: Session, row: Command, request: list[bytes]) -> dict[bytes, None]:
+        if row.name != "exec" or session.queue is None:
+            return dict.fromkeys(keys_of(row, placed(request, session.database)))
+        return {
+            key: None
+            for queued, asked, database in session.queue.commands
+            if _reads_keys(queued)
+            for key in keys_of(queued, placed(asked, database))
+        }
+
+    def _attach(self, session: Session, batch: Batch, index: int) -> bool:
+        """Whether the keys of a request have been noted: what comes of that is seen to when it is answered."""
+        tracker: Tracker = session.tracker
+        if tracker.noted is not batch.requests[index]:
+            return False
+        for reading in tracker.notes:
+            reading.ahead_of = index
+        batch.told = [*(batch.told or ()), *tracker.notes]
+        tracker.noted, tracker.notes = None, []
+        return True
+
+    def _detach(self, batch: Batch, count: int) -> None:
+        """... and not with this batch, if it ends before that."""
+        tracker: Tracker = batch.session.tracker
+        kept: list[Told] = []
+        for told in batch.told or ():
+            if isinstance(told, Reading) and told.ahead_of >= count:
+                tracker.noted = batch.requests[told.ahead_of]
+                tracker.notes.append(told)
+            else:
+                kept.append(told)
+        batch.told = kept or None
 
     def _cost(self, command: Command, request: Sequence[bytes]) -> int:
         """What a command of the connection costs, in units; see `TURN_UNITS`."""
@@ -1000,6 +1144,8 @@ class Dispatcher:
         is a piece of a command, which has waited already."""
         spread = command.spread
         assert spread is not None, "SPREAD commands can be split"
+        aside = session.tracker is not None and not session.tracker.bcast
+        tracks = aside and join is None and session.tracker.tracks
         split = spread.split(request)
         if isinstance(split, ReplyError):
             sink.deliver(index, split)
@@ -1015,17 +1161,27 @@ class Dispatcher:
                 for number, part in parts:
                     merged.setdefault(number, []).append(part)
                 parts = [(number, spread.merge(group)) for number, group in merged.items()]
-        elif join is None and any(number in session.reading and self._cuts_in(session, number) for number, _ in parts):
+        elif join is None and any(
+            number in session.reading and self._cuts_in(session, number, by_home=tracks) for number, _ in parts
+        ):
             return False
         gather = Gather(len(parts), join or spread.join, sink, index)
         for place, (number, part) in enumerate(parts):
-            if self._home.alone[number] and number not in session.written and number not in session.reading:
+            if (
+                self._home.alone[number]
+                and not aside
+                and number not in session.written
+                and number not in session.reading
+            ):
                 gather.deliver(place, self._home.apply_alone(number, part_command.run, part, self._clock.cluster_ms))  # type: ignore[arg-type]
+            elif part_command.kind is READ and tracks:
+                assert isinstance(sink, Batch), "it is no piece of a command"
+                self._read_tracked(session, number, part_command, part, sink, gather, place)
             elif part_command.kind is READ:
                 self._read(session, number, part_command, part, sink, gather, place)
             else:
                 before = session.written.get(number, 0)
-                session.written[number] = self._coordinator.write(number, part, gather, place, before)
+                session.written[number] = self._write_noted(session, number, part, gather, place, before)
                 session.last_slot = number
         return True
 
@@ -1042,6 +1198,8 @@ class Dispatcher:
                 return help_of(command)
             session.subcommand = subcommand.name
             self.observed.subcommands[subcommand.name] += 1
+            if subcommand.name in SUBCOMMANDS:
+                return self.tracking.run(session, request)
         if command.name in ("multi", "discard", "unwatch"):
             return self.queueing.run_at_once(session, command.name)
         if command.name in VERBS:
@@ -1060,6 +1218,7 @@ class Dispatcher:
             self.queueing.forget(session)
             self.channels.forget(session)
             self.monitors.forget(session)
+            self.tracking.forget(session)
         reply = run_session(self._services, session, command, request)
         if reply is NO_REPLY:
             batch.silent = {*(batch.silent or ()), index}
@@ -1083,6 +1242,11 @@ def _may_listen(request: Sequence[bytes]) -> bool:
     """Whether a connection that has subscribed, and speaks RESP2, may ask for that."""
     row = find(request[0])
     return row is None or row.name in LISTENING or row.name in ("ping", "quit", "reset")
+
+
+def _reads_keys(row: Command) -> bool:
+    """Whether a client that tracks is told of the keys of a command; a script may read those that it names."""
+    return row.kind is Kind.SCRIPT or "readonly" in row.flags
 
 
 def _of_keys(request: Sequence[bytes]) -> bool:

@@ -93,6 +93,8 @@ class Session:
     """Channels, patterns and shard channels that it has subscribed to."""
     monitors: bool = False
     """It is shown what others ask for, and may ask for nothing of keys itself."""
+    tracker: Any = None
+    """How it tracks what it reads (CLIENT TRACKING); see `tracking`."""
     listens: bool = False
     """It has, and speaks RESP2: it may not ask for anything else."""
     watched: dict[bytes, int] = field(default_factory=dict)
@@ -170,6 +172,7 @@ class Session:
         self.monitors = self.monitors if monitors is None else monitors
         self.listens = self.protocol == 2 and any(self.subscriptions)
         held_up = self.gated or self.database or self.listens or self.monitors or self.queue is not None
+        held_up = held_up or self.tracker is not None
         self.ordinary = self.voice is Voice.SPEAKS and not held_up
 
 

@@ -90,9 +90,12 @@ class Whole:
         channels: Channels,
         monitors: Monitors,
         all_shown: Callable[[], Operation],
+        flushed: Callable[[], None],
     ) -> None:
-        """`all_shown` waits until what this node's transactions have done is to be seen."""
+        """`all_shown` waits until what this node's transactions have done is to be seen; `flushed` tells clients that
+        all keys are gone."""
         self._all_shown = all_shown
+        self._flushed = flushed
         self._channels = channels
         self._monitors = monitors
         self._services = services
@@ -156,6 +159,7 @@ class Whole:
                 if error is not None:
                     return error
                 numbers = [number for number, reply in zip(numbers, replies, strict=True) if reply == FLUSH_KEYS]
+        self._flushed()
         return OK
 
     def matching(self, pattern: bytes, database: int) -> Asking[Sequence[bytes] | ReplyError]:

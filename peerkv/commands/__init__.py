@@ -19,6 +19,7 @@ from peerkv.commands import (
     streaminfo,
     streams,
     strings,
+    tracking,
     transactions,
 )
 
@@ -41,5 +42,6 @@ __all__ = [
     "streaminfo",
     "streams",
     "strings",
+    "tracking",
     "transactions",
 ]

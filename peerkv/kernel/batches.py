@@ -79,7 +79,7 @@ class Home(Protocol):
     def spoil(self, number: int, origin: Any, ticket: int, request: Sequence[bytes], error: Exception) -> None:
         """Its patch is none for what its key holds; the position that it was to lead to is spent."""
 
-    def note_deadlines(self, number: int, changes: Sequence[Change]) -> None:
+    def note_deadlines(self, number: int, changes: Sequence[Change], origin: Any, ticket: int) -> None:
         """It has set a deadline, or its slot is `timed`."""
 
     def rows(self, group: Any, origin: Any) -> Rows:
@@ -169,7 +169,7 @@ def run(
             made += size_of_body(value)
         recent[ticket] = reply
         if deadline or timed[number]:
-            home.note_deadlines(number, changes)
+            home.note_deadlines(number, changes, origin, ticket)
         rows = rows_of.get(group)
         if rows is None:
             rows = rows_of[group] = home.rows(group, origin)

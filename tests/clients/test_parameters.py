@@ -114,6 +114,7 @@ def test_every_live_setting_can_be_changed_and_no_other(alone: Alone) -> None:
         ("tcp-keepalive", "44", "tcp_keepalive"),
         ("loglevel", "warning", "log_level"),
         ("notify-keyspace-events", "xEKl", "notify_keyspace_events"),
+        ("tracking-table-max-keys", "5000", "tracking_table_max_keys"),
         ("peerkv-atomic-multi-key", "yes", "atomic_multi_key"),
         ("peerkv-follow-least", "5", "follow_least"),
         ("peerkv-forget-after", "6", "forget_after"),

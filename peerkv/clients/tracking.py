@@ -1,0 +1,616 @@
+"""CLIENT TRACKING: clients are told when what they have read, and may keep, is another.
+
+What a client that tracks reads goes as an operation through the home of its slot, which notes its node (rules C1 to C5
+of docs/protocol.md; `agreement.tracked`). The node remembers which of its clients has read what, and tells them. A
+client is told of a change behind the reply that it concerns, never before. Where it is in doubt whether a change would
+be heard of here (another home, a link that is down, another epoch), clients are told to forget what they have. They are
+told once, and what they read again is tracked again.
+
+The table has a limit (`tracking_table_max_keys`): beyond it clients are told to forget the oldest keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from peerkv.agreement.coordinator import Coordinator
+from peerkv.agreement.home import Home
+from peerkv.agreement.peer import Peer
+from peerkv.agreement.reads import Sink
+from peerkv.agreement.view import View
+from peerkv.clients.session import Services, Session
+from peerkv.databases import bare_key
+from peerkv.resp import OK, Reply, ReplyError, Set, encode_all, parse_integer
+from peerkv.store.recent import TICKET_SLOT_BITS
+
+TICKETS_MAX: Final = 1024
+"""Operations that are remembered to be of a client that tracks; it is told of changes by older ones as if another one
+had made them."""
+LOST_AT_ONCE: Final = 4096
+"""Where it is in doubt whether we would hear of changes of more keys, clients are told to forget all."""
+DROPPED_AT_ONCE: Final = 20_000
+"""Keys forgotten in a turn, of a table that is not needed any more: 3 ms."""
+EVICTED_AT_ONCE: Final = 1024
+"""Keys in a look, where the table has become too small."""
+PREFIXES_MAX: Final = 1024
+PREFIX_BYTES_MAX: Final = 1 << 16
+"""Of a client, all together."""
+REDIRECTED: Final = b"__redis__:invalidate"
+SYNTAX: Final = ReplyError("ERR syntax error")
+NO_CACHING: Final = ReplyError(
+    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
+)
+ONLY_OPTIN: Final = ReplyError("ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
+ONLY_OPTOUT: Final = ReplyError("ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
+OTHER_MODE: Final = (
+    "ERR You can't switch {} mode{} before disabling tracking for this client, and then re-enabling it with a different"
+    " mode."
+)
+SUBCOMMANDS: Final = frozenset(("client|tracking", "client|caching", "client|getredir", "client|trackinginfo"))
+
+
+@dataclass(slots=True, eq=False)
+class Tracker:
+    """How a client tracks."""
+
+    redirect: int = 0
+    """The connection that is told in its place; 0: none."""
+    bcast: bool = False
+    optin: bool = False
+    optout: bool = False
+    noloop: bool = False
+    broken: bool = False
+    """The other connection is gone."""
+    prefixes: dict[bytes, None] = field(default_factory=dict)
+    said: list[bytes] = field(default_factory=list)
+    """Those of the last command."""
+    caching: bool = False
+    """CLIENT CACHING was said, for ..."""
+    tracks: bool = False
+    """Its next command is tracked."""
+    cached: Sequence[bytes] | None = None
+    """... this request, or what is queued since then."""
+    tickets: dict[int, None] = field(default_factory=dict)
+    """Its operations of late that may change something."""
+    noted: Sequence[bytes] | None = None
+    """The request whose keys have been noted by homes before it is run, and ..."""
+    notes: list[Reading] = field(default_factory=list)
+    """... what is under way of that until it is answered."""
+
+    def note(self, ticket: int) -> None:
+        """An operation of its."""
+        self.tickets[ticket] = None
+        if len(self.tickets) > TICKETS_MAX:
+            del self.tickets[next(iter(self.tickets))]
+
+    def is_cached(self, session: Session, request: Sequence[bytes]) -> bool:
+        """Whether CLIENT CACHING was said of a request, which is no CLIENT: it holds for one, or for a transaction."""
+        if not self.caching:
+            return False
+        if self.cached is None:
+            self.cached = request
+        elif self.cached is not request and session.queue is None:
+            self.caching, self.cached = False, None
+        return self.caching
+
+    def wants(self, session: Session, request: Sequence[bytes]) -> bool:
+        """Whether what a request reads is tracked."""
+        said = self.is_cached(session, request)
+        return not self.bcast and (said if self.optin else not (self.optout and said))
+
+
+class Reading(Sink):
+    """A read of a client that tracks, until the client has its reply."""
+
+    __slots__ = ("ahead_of", "dirty", "failed", "home", "index", "keys", "noted", "number", "session", "sink")
+
+    def __init__(
+        self, session: Session, number: int, keys: Sequence[bytes], sink: Sink, index: int, *, noted: bool = True
+    ) -> None:
+        super().__init__(1)
+        self.session = session
+        self.number = number
+        self.keys = keys
+        self.sink = sink
+        self.index = index
+        self.noted = noted
+        """Its home says that it has noted it."""
+        self.home = 0
+        """The process that will tell of changes; 0: nobody."""
+        self.dirty = not noted
+        """A change has been told of since, or might not be."""
+        self.failed = False
+        self.ahead_of = -1
+        """The place in its batch of the request whose keys this has homes note; negative: it is that request itself."""
+
+    def complete(self) -> None:
+        reply = self.replies[0]
+        if self.noted and isinstance(reply, list) and len(reply) == 2:
+            told, home = reply
+            if isinstance(home, int):
+                reply, self.home = told, home
+        self.failed = isinstance(reply, ReplyError)
+        self.sink.deliver(self.index, reply)
+
+
+Told = Reading | bytes | None
+"""What is to be seen to once a batch is answered: a read, a key to forget, or (None) all of them."""
+
+
+@dataclass(slots=True, eq=False)
+class _OfSlot:
+    home: int
+    """The process that tells of changes."""
+    keys: dict[bytes, int | dict[int, None]] = field(default_factory=dict)
+    """Who has read them (numbers of connections), oldest first."""
+
+
+class Tracking:
+    """Of a node."""
+
+    def __init__(
+        self,
+        services: Services,
+        view: View,
+        home: Home,
+        coordinator: Coordinator,
+        send: Callable[[Session, bytes], None],
+        cut_off: Callable[[Session, str], None],
+    ) -> None:
+        """`send` sends a client bytes that it has not asked for; `cut_off` closes its connection, and says why."""
+        self._services = services
+        self._view = view
+        self._tracked = home.tracked
+        self._coordinator = coordinator
+        self._send = send
+        self._cut_off = cut_off
+        self._sessions: dict[Session, None] = {}
+        """Those that track."""
+        self._slots: dict[int, _OfSlot] = {}
+        self._count = 0
+        self._pending: dict[bytes, dict[Reading, None]] = {}
+        """Reads whose replies their clients do not have, by key."""
+        self._no_more: dict[Peer, tuple[list[bytes], list[int]]] = {}
+        self._dropping: list[dict[bytes, int | dict[int, None]]] = []
+        home.tracked.on_changed = self.changed
+        home.tracked.on_untracked = self.untracked
+
+    # -- CLIENT TRACKING and its like
+
+    def run(self, session: Session, request: Sequence[bytes]) -> Reply:
+        """Answer one of `SUBCOMMANDS`."""
+        tracker: Tracker | None = session.tracker
+        match [request[1].upper(), *request[2:]]:
+            case [b"TRACKING", switch, *options]:
+                return self._switch(session, switch.upper(), options)
+            case [b"CACHING", word]:
+                return _caching(tracker, word.upper())
+            case [b"GETREDIR"]:
+                return tracker.redirect if tracker is not None else -1
+            case _:
+                return _described(tracker, queues=session.queue is not None)
+
+    def _switch(self, session: Session, switch: bytes, options: Sequence[bytes]) -> Reply:
+        asked = self._asked(options)
+        if isinstance(asked, ReplyError):
+            return asked
+        if switch == b"OFF":
+            self.forget(session)
+            return OK
+        if switch != b"ON":
+            return SYNTAX
+        before: Tracker | None = session.tracker
+        wrong = _wrong(asked, before)
+        if wrong:
+            return ReplyError(wrong)
+        if before is not None:
+            asked.prefixes = {**before.prefixes, **asked.prefixes}
+            asked.tickets, asked.notes, asked.noted = before.tickets, before.notes, before.noted
+            asked.caching, asked.cached = before.caching, before.cached
+        if asked.bcast and not asked.prefixes:
+            asked.prefixes[b""] = None
+        if len(asked.prefixes) > PREFIXES_MAX or sum(map(len, asked.prefixes)) > PREFIX_BYTES_MAX:
+            return ReplyError(f"ERR a client may have at most {PREFIXES_MAX} prefixes, of {PREFIX_BYTES_MAX} bytes")
+        session.tracker = asked
+        self._sessions[session] = None
+        session.become()
+        return OK
+
+    def _asked(self, options: Sequence[bytes]) -> Tracker | ReplyError:
+        asked = Tracker()
+        left = iter(options)
+        for option in left:
+            match option.upper():
+                case b"REDIRECT":
+                    value = next(left, None)
+                    if value is None:
+                        return SYNTAX
+                    if asked.redirect:
+                        return ReplyError("ERR A client can only redirect to a single other client")
+                    number = parse_integer(value)
+                    if number is None:
+                        return ReplyError("ERR value is not an integer or out of range")
+                    if number not in self._services.sessions:
+                        return ReplyError("ERR The client ID you want redirect to does not exist")
+                    asked.redirect = number
+                case b"PREFIX":
+                    prefix = next(left, None)
+                    if prefix is None:
+                        return SYNTAX
+                    asked.said.append(prefix)
+                    asked.prefixes[prefix] = None
+                case b"BCAST" | b"OPTIN" | b"OPTOUT" | b"NOLOOP" as word:
+                    setattr(asked, word.decode().lower(), True)
+                case _:
+                    return SYNTAX
+        return asked
+
+    def forget(self, session: Session) -> None:
+        """A client tracks no more, or has gone."""
+        if session.tracker is None:
+            return
+        for batch in session.batches:
+            for told in batch.told or ():
+                if isinstance(told, Reading):
+                    self._end(told)
+            batch.told = None
+        for reading in session.tracker.notes:
+            self._end(reading)
+        session.tracker = None
+        self._sessions.pop(session, None)
+        session.become()
+
+    # -- reads
+
+    def begin(
+        self, session: Session, number: int, keys: Sequence[bytes], sink: Sink, index: int, *, noted: bool = True
+    ) -> Reading:
+        """A client reads keys of a slot, as an operation; what is to be the sink of that."""
+        reading = Reading(session, number, keys, sink, index, noted=noted)
+        for key in keys:
+            self._pending.setdefault(key, {})[reading] = None
+        return reading
+
+    def _end(self, reading: Reading) -> None:
+        for key in reading.keys:
+            pending = self._pending.get(key)
+            if pending is not None:
+                pending.pop(reading, None)
+                if not pending:
+                    del self._pending[key]
+
+    def replied(self, session: Session, told: Sequence[Told]) -> None:
+        """A client has been answered: from now on it may be told that what it was answered is another."""
+        for item in told:
+            if not isinstance(item, Reading):
+                self._tell(session, item)
+                continue
+            self._end(item)
+            if item.failed or session.id not in self._services.sessions:
+                continue
+            if item.dirty or not self._is_heard(item.home):
+                for key in item.keys:
+                    self._tell(session, key)
+            else:
+                self._remember(session, item)
+
+    def _is_heard(self, process: int) -> bool:
+        me = self._view.me
+        peer = me if process == me.process else self._view.peers.get(process)
+        return peer is not None and (peer is me or peer.usable)
+
+    def _remember(self, session: Session, reading: Reading) -> None:
+        of_slot = self._slots.get(reading.number)
+        if of_slot is not None and of_slot.home != reading.home:
+            self._lose([reading.number])
+            of_slot = None
+        if of_slot is None:
+            of_slot = self._slots[reading.number] = _OfSlot(reading.home)
+        for key in reading.keys:
+            readers = of_slot.keys.get(key)
+            if readers is None:
+                self._count += 1
+                of_slot.keys[key] = session.id
+            elif isinstance(readers, dict):
+                readers[session.id] = None
+            elif readers != session.id:
+                of_slot.keys[key] = {readers: None, session.id: None}
+        for _ in range(len(reading.keys)):
+            if self._count <= self._services.settings.tracking_table_max_keys:
+                break
+            self._evict()
+
+    def _evict(self) -> None:
+        """Forget a key, one of the oldest."""
+        number, of_slot = next(iter(self._slots.items()))
+        key = next(iter(of_slot.keys))
+        readers = self._take(number, key)
+        self._tell_no_more(of_slot.home, key)
+        for reader in readers:
+            self._tell_number(reader, key)
+
+    def _take(self, number: int, key: bytes) -> Iterable[int]:
+        """Forget who has read a key."""
+        of_slot = self._slots.get(number)
+        readers = of_slot.keys.pop(key, None) if of_slot is not None else None
+        if of_slot is None or readers is None:
+            return ()
+        self._count -= 1
+        if not of_slot.keys:
+            del self._slots[number]
+        return readers if isinstance(readers, dict) else (readers,)
+
+    def _tell_no_more(self, process: int, key: bytes) -> None:
+        """The home need not tell of it, unless it is read again later than now."""
+        if key in self._pending:
+            return
+        ticket = (self._coordinator.writes + 1) << TICKET_SLOT_BITS
+        if process == self._view.me.process:
+            self._tracked.forget(self._view.me, [key], [ticket])
+            return
+        peer = self._view.peers.get(process)
+        if peer is not None and peer.up:
+            keys, tickets = self._no_more.setdefault(peer, ([], []))
+            keys.append(key)
+            tickets.append(ticket)
+
+    # -- what is heard of changes
+
+    def changed(self, peer: Peer, keys: Sequence[bytes], processes: Sequence[int], tickets: Sequence[int]) -> None:
+        """A home says that keys are others, by which process's operation."""
+        for key, process, ticket in zip(keys, processes, tickets, strict=True):
+            ours = process == self._view.me.process
+            for reading in self._pending.get(key, ()):
+                tracker = reading.session.tracker
+                if not (ours and tracker is not None and tracker.noloop and ticket in tracker.tickets):
+                    reading.dirty = True
+            number = self._view.slot_of(key)
+            of_slot = self._slots.get(number)
+            if of_slot is not None and of_slot.home == peer.process:
+                kept = [reader for reader in self._take(number, key) if not self._told_of(reader, key, ours, ticket)]
+                if kept:
+                    self._slots.setdefault(number, of_slot).keys[key] = dict.fromkeys(kept)
+                    self._count += 1
+                    continue
+            if ours:
+                self._tell_no_more(peer.process, key)
+
+    def _told_of(self, reader: int, key: bytes, ours: bool, ticket: int) -> bool:
+        """Whether a client has been told of a change: it may want nothing to know of its own."""
+        session = self._services.sessions.get(reader)
+        tracker: Tracker | None = session.tracker if session is not None else None
+        if session is None or tracker is None:
+            return True
+        own = ours and ticket in tracker.tickets
+        if own and tracker.noloop:
+            return False
+        if own and session.batches:  # behind the reply to what has changed it, as from Redis
+            last = session.batches[-1]
+            last.told = [*(last.told or ()), key]
+        else:
+            self._tell(session, key)
+        return True
+
+    def untracked(self, peer: Peer, numbers: Sequence[int]) -> None:
+        """A node is home of these slots no more, or perhaps not."""
+        self._doubt_pending()
+        self._lose([n for n in numbers if n in self._slots and self._slots[n].home == peer.process])
+
+    def lose(self, peer: Peer) -> None:
+        """What a peer was to tell us we do not hear of, or may not have."""
+        self._doubt_pending()
+        self._lose([number for number, of_slot in self._slots.items() if of_slot.home == peer.process])
+
+    def enter_epoch(self) -> None:
+        """Homes have forgotten whom to tell."""
+        self._doubt_pending()
+        self._lose(list(self._slots))
+
+    def _doubt_pending(self) -> None:
+        for readings in self._pending.values():
+            for reading in readings:
+                reading.dirty = True
+
+    def _lose(self, numbers: Sequence[int]) -> None:
+        """Clients are to forget all keys of slots that they have read."""
+        count = 0
+        for number in numbers:
+            for readers in self._slots[number].keys.values():
+                count += len(readers) if isinstance(readers, dict) else 1
+                if count > LOST_AT_ONCE:
+                    self._forget_all()
+                    return
+        for number in numbers:
+            of_slot = self._slots.pop(number)
+            self._count -= len(of_slot.keys)
+            for key, readers in of_slot.keys.items():
+                for reader in readers if isinstance(readers, dict) else (readers,):
+                    self._tell_number(reader, key)
+
+    def _forget_all(self) -> None:
+        """... or all that they have read at all: homes tell us of some of it for nothing."""
+        self._dropping += [of_slot.keys for of_slot in self._slots.values()]
+        self._slots, self._count = {}, 0
+        for session in list(self._sessions):
+            if session.tracker is not None and not session.tracker.bcast:
+                self._tell(session, None)
+
+    def flush(self) -> None:
+        """A client of this node has had all keys deleted: all clients that track are told."""
+        for peer in self._view.peers.values():
+            if peer.up:
+                peer.tell("flushed")
+        self.flushed(self._view.me)
+
+    def flushed(self, _peer: Peer) -> None:
+        """... of whatever node."""
+        for session in list(self._sessions):
+            if session.batches:
+                last = session.batches[-1]
+                last.told = [*(last.told or ()), None]
+            else:
+                self._tell(session, None)
+
+    # -- telling clients
+
+    def _tell_number(self, number: int, key: bytes) -> None:
+        session = self._services.sessions.get(number)
+        if session is not None and session.tracker is not None:
+            self._tell(session, key)
+
+    def _tell(self, session: Session, key: bytes | None) -> None:
+        """One key that it is to forget, or all (None)."""
+        tracker: Tracker | None = session.tracker
+        if tracker is None:
+            return
+        target = session
+        if tracker.redirect:
+            found = self._services.sessions.get(tracker.redirect)
+            if found is None:
+                tracker.broken = True
+                if session.protocol == 3:
+                    self._push(session, b">2\r\n", [b"tracking-redir-broken", tracker.redirect])
+                return
+            target = found
+        what: Reply = [bare_key(key)] if key is not None else None
+        if target.protocol == 3:
+            self._push(target, b">2\r\n", [b"invalidate", what])
+        elif target is not session and any(target.subscriptions):
+            self._push(target, b"*3\r\n", [b"message", REDIRECTED, what])
+
+    def _push(self, session: Session, head: bytes, message: list[Reply]) -> None:
+        data = head + encode_all(message, session.protocol)
+        most = self._services.settings.pubsub_output_bytes_max
+        if session.unread + len(data) > most:
+            self._cut_off(session, f"it has more than {most} bytes of what it is to forget to read")
+        else:
+            self._send(session, data)
+
+    # -- now and then
+
+    def look(self) -> None:
+        """See whether those are there, and are homes still, who are to tell us of changes."""
+        most = self._services.settings.tracking_table_max_keys
+        for _ in range(EVICTED_AT_ONCE):
+            if self._count <= most:
+                break
+            self._evict()
+        if not self._slots:
+            return
+        view, clock = self._view, self._services.clock
+        hedge = self._services.settings.write_hedge
+        for process in {of_slot.home for of_slot in self._slots.values()} - {view.me.process}:
+            peer = view.peers.get(process)
+            if peer is not None:
+                view.doubt(peer, peer.pinged, clock, hedge)
+        lost = [
+            number
+            for number, of_slot in self._slots.items()
+            if not self._is_heard(of_slot.home)
+            or ((target := view.targets[number]) is not None and target.process != of_slot.home)
+        ]
+        if lost:
+            self._doubt_pending()
+            self._lose(lost)
+
+    def end_turn(self) -> None:
+        """Tell homes what they need not tell us of."""
+        no_more, self._no_more = self._no_more, {}
+        for peer, (keys, tickets) in no_more.items():
+            if peer.up:
+                peer.tell("tracks_no_more", keys, tickets)
+        room = DROPPED_AT_ONCE
+        while self._dropping and room:
+            last = self._dropping[-1]
+            for _ in range(min(room, len(last))):
+                last.popitem()
+                room -= 1
+            if not last:
+                self._dropping.pop()
+                room = max(0, room - 1)
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether `end_turn` has something to do."""
+        return bool(self._no_more or self._dropping)
+
+    @property
+    def keys(self) -> int:
+        """How many are tracked."""
+        return self._count
+
+
+def _wrong(asked: Tracker, before: Tracker | None) -> str:
+    """What Redis says to options that do not go together, or not with what was there before."""
+    if asked.prefixes and not asked.bcast:
+        return "ERR PREFIX option requires BCAST mode to be enabled"
+    if before is not None and before.bcast != asked.bcast:
+        return OTHER_MODE.format("BCAST", " on/off")
+    if asked.bcast and (asked.optin or asked.optout):
+        return "ERR OPTIN and OPTOUT are not compatible with BCAST"
+    if asked.optin and asked.optout:
+        return "ERR You can't specify both OPTIN mode and OPTOUT mode"
+    if before is not None and ((asked.optin and before.optout) or (asked.optout and before.optin)):
+        return OTHER_MODE.format("OPTIN/OPTOUT", "")
+    if asked.bcast:
+        return _colliding(asked.said, before.prefixes if before is not None else ())
+    return ""
+
+
+def _colliding(prefixes: Sequence[bytes], before: Iterable[bytes]) -> str:
+    for place, prefix in enumerate(prefixes):
+        for other in before:
+            if _overlap(prefix, other):
+                return _collision(prefix, f"an existing prefix '{_text(other)}'")
+        for other in prefixes[place + 1 :]:
+            if _overlap(prefix, other):
+                return _collision(prefix, f"another provided prefix '{_text(other)}'")
+    return ""
+
+
+def _collision(prefix: bytes, other: str) -> str:
+    return f"ERR Prefix '{_text(prefix)}' overlaps with {other}. Prefixes for a single client must not overlap."
+
+
+def _overlap(one: bytes, other: bytes) -> bool:
+    return one.startswith(other) or other.startswith(one)
+
+
+def _text(prefix: bytes) -> str:
+    return prefix.decode("utf-8", "surrogateescape")
+
+
+def _caching(tracker: Tracker | None, word: bytes) -> Reply:
+    if tracker is None:
+        return NO_CACHING
+    if word not in (b"YES", b"NO"):
+        return SYNTAX
+    if word == b"YES" and not tracker.optin:
+        return ONLY_OPTIN
+    if word == b"NO" and not tracker.optout:
+        return ONLY_OPTOUT
+    tracker.caching, tracker.cached = True, None
+    return OK
+
+
+def _described(tracker: Tracker | None, *, queues: bool) -> Reply:
+    if tracker is None:
+        return {b"flags": Set([b"off"]), b"redirect": -1, b"prefixes": []}
+    caching = tracker.caching and (tracker.cached is None or queues)
+    flags: tuple[tuple[bytes, bool], ...] = (
+        (b"on", True),
+        (b"bcast", tracker.bcast),
+        (b"optin", tracker.optin),
+        (b"caching-yes", tracker.optin and caching),
+        (b"optout", tracker.optout),
+        (b"caching-no", tracker.optout and caching),
+        (b"noloop", tracker.noloop),
+        (b"broken_redirect", tracker.broken),
+    )
+    return {
+        b"flags": Set([flag for flag, holds in flags if holds]),
+        b"redirect": tracker.redirect,
+        b"prefixes": sorted(tracker.prefixes),  # type: ignore[dict-item]
+    }
