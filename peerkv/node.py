@@ -385,6 +385,7 @@ class Node:
         self.dispatcher.blocking.link_up(peer)
         self.home.interests.met(peer)
         self.dispatcher.monitors.link_up(peer)
+        self.dispatcher.tracking.link_up(peer)
         self.dispatcher.notifications.link_up(peer)
 
     def _link_down(self, peer: Peer) -> None:

@@ -428,6 +428,17 @@ TELLS: Final[dict[str, Tell]] = {
     ),
     "untracked": Tell("[slot]", "dispatcher.tracking.untracked", (slots_of,)),
     "tracks_no_more": Tell("[key], [ticket]", "home.tracked.forget", (_any_keys, _any_numbers)),
+    "prefixes": Tell(
+        "[prefix], begins 0 ends 1 anew 2, number or 0",
+        "dispatcher.tracking.broadcasting.hear",
+        (_any_keys, number(0, 2), natural),
+    ),
+    "prefixes_known": Tell("number", "dispatcher.tracking.broadcasting.heard", (natural,)),
+    "broadcast": Tell(
+        "[key], [process], [ticket]",
+        "dispatcher.tracking.broadcasting.arrive",
+        (_any_keys, _any_numbers, _any_numbers),
+    ),
     "flushed": Tell("", "dispatcher.tracking.flushed", ()),
     "channels": Tell(
         "kind, [channel], begins 0 ends 1 anew 2", "dispatcher.channels.hear", (number(0, 2), _any_keys, number(0, 2))

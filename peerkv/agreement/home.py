@@ -146,6 +146,11 @@ class Home:
         if left:
             self._put_off.append((origin, left))
 
+    @property
+    def open_groups(self) -> Sequence[Group]:
+        """Those with something that is sent at the end of this turn."""
+        return self._open
+
     def end_turn(self) -> None:
         """Of the node: what was run has been sent."""
         self.made = self._recalled = 0
@@ -541,7 +546,8 @@ class Home:
             return
         notices.on = on
         for number, home in self.homes.items():
-            self.timed[number] = on or number in self.holds or self.expiry.has(number)
+            told = number in self.interests.of_slot or number in self.tracked.slots
+            self.timed[number] = on or told or number in self.holds or self.expiry.has(number)
             self.alone[number] = not (on or home.group.peers or number in self.holds)
 
     def _group(self, others: Iterable[Peer], pair: int) -> Group:

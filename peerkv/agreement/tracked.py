@@ -22,6 +22,8 @@ TRACKED_MAX: Final = 1 << 21
 TOLD_AT_ONCE: Final = 1024
 DROPPED_AT_ONCE: Final = 20_000
 """Keys forgotten in a turn, of those that are not needed any more: 3 ms."""
+PROBED_AT_ONCE: Final = 4096
+"""Slots in a look, while an owner is away: all of them within a second."""
 FREED: Final = ("free", 0)
 """What becomes of a key that a transaction has held and not changed."""
 
@@ -48,6 +50,8 @@ class Tracked:
         self._nodes: dict[Peer, OfNode] = {}
         self._count = 0
         self._told: dict[Peer, Changed] = {}
+        self._round: list[int] = []
+        """Slots of which it is to be seen whether we are home still."""
         self._dropping: list[dict[bytes, int]] = []
 
     def note(self, number: int, keys: Iterable[bytes], peer: Peer, ticket: int) -> int:
@@ -144,7 +148,8 @@ class Tracked:
             self.lost(peer)
 
     def look(self, hedge: float) -> None:
-        """See whether we are home still: owners that have parted from us may have made another one that."""
+        """See whether we are home still: owners that have parted from us may have made another one that, and those that
+        have promised to follow it say so if they are asked."""
         if not self.slots:
             return
         view = self._view
@@ -153,6 +158,14 @@ class Tracked:
         if view.impaired:
             for number in [number for number in self.slots if not view.reachable(number)]:
                 self.drop(number)
+            self._round = self._round or list(self.slots)
+            for number in self._round[-PROBED_AT_ONCE:]:
+                others = view.others[number]
+                if number in self.slots and not all(peer.usable for peer in others):
+                    for peer in others:
+                        if peer.usable:
+                            peer.probe(number, view.copies.positions[number], urgent=False)
+            del self._round[-PROBED_AT_ONCE:]
 
     def flush(self) -> None:
         """End of a turn: tell nodes what has changed."""

@@ -20,6 +20,7 @@ from peerkv.agreement.home import Home
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.view import View
+from peerkv.clients.broadcasting import Broadcasting
 from peerkv.clients.session import Services, Session
 from peerkv.databases import bare_key
 from peerkv.resp import OK, Reply, ReplyError, Set, encode_all, parse_integer
@@ -174,6 +175,7 @@ class Tracking:
         """Reads whose replies their clients do not have, by key."""
         self._no_more: dict[Peer, tuple[list[bytes], list[int]]] = {}
         self._dropping: list[dict[bytes, int | dict[int, None]]] = []
+        self.broadcasting = Broadcasting(view, home, self._tell_keys)
         home.tracked.on_changed = self.changed
         home.tracked.on_untracked = self.untracked
 
@@ -216,6 +218,8 @@ class Tracking:
         session.tracker = asked
         self._sessions[session] = None
         session.become()
+        if asked.bcast:
+            self.broadcasting.begin(session, asked.prefixes)
         return OK
 
     def _asked(self, options: Sequence[bytes]) -> Tracker | ReplyError:
@@ -258,6 +262,8 @@ class Tracking:
             batch.told = None
         for reading in session.tracker.notes:
             self._end(reading)
+        if session.tracker.bcast:
+            self.broadcasting.forget(session, session.tracker.prefixes)
         session.tracker = None
         self._sessions.pop(session, None)
         session.become()
@@ -398,13 +404,19 @@ class Tracking:
         self._doubt_pending()
         self._lose([n for n in numbers if n in self._slots and self._slots[n].home == peer.process])
 
+    def link_up(self, peer: Peer) -> None:
+        """A peer can be talked to, again or for the first time."""
+        self.broadcasting.link_up(peer)
+
     def lose(self, peer: Peer) -> None:
         """What a peer was to tell us we do not hear of, or may not have."""
+        self.broadcasting.lose(peer)
         self._doubt_pending()
         self._lose([number for number, of_slot in self._slots.items() if of_slot.home == peer.process])
 
     def enter_epoch(self) -> None:
         """Homes have forgotten whom to tell."""
+        self.broadcasting.forget_all()
         self._doubt_pending()
         self._lose(list(self._slots))
 
@@ -462,6 +474,9 @@ class Tracking:
 
     def _tell(self, session: Session, key: bytes | None) -> None:
         """One key that it is to forget, or all (None)."""
+        self._tell_keys(session, None if key is None else [bare_key(key)])
+
+    def _tell_keys(self, session: Session, keys: Sequence[bytes] | None) -> None:
         tracker: Tracker | None = session.tracker
         if tracker is None:
             return
@@ -474,7 +489,7 @@ class Tracking:
                     self._push(session, b">2\r\n", [b"tracking-redir-broken", tracker.redirect])
                 return
             target = found
-        what: Reply = [bare_key(key)] if key is not None else None
+        what: Reply = [*keys] if keys is not None else None
         if target.protocol == 3:
             self._push(target, b">2\r\n", [b"invalidate", what])
         elif target is not session and any(target.subscriptions):
@@ -492,6 +507,7 @@ class Tracking:
 
     def look(self) -> None:
         """See whether those are there, and are homes still, who are to tell us of changes."""
+        self.broadcasting.look()
         most = self._services.settings.tracking_table_max_keys
         for _ in range(EVICTED_AT_ONCE):
             if self._count <= most:
@@ -516,7 +532,9 @@ class Tracking:
             self._lose(lost)
 
     def end_turn(self) -> None:
-        """Tell homes what they need not tell us of."""
+        """Tell homes what they need not tell us of, and clients what has changed."""
+        if self.broadcasting.at_hand:
+            self.broadcasting.end_turn()
         no_more, self._no_more = self._no_more, {}
         for peer, (keys, tickets) in no_more.items():
             if peer.up:
@@ -534,7 +552,7 @@ class Tracking:
     @property
     def at_hand(self) -> bool:
         """Whether `end_turn` has something to do."""
-        return bool(self._no_more or self._dropping)
+        return bool(self._no_more or self._dropping or self.broadcasting.at_hand)
 
     @property
     def keys(self) -> int:

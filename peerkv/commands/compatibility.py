@@ -28,7 +28,8 @@ DIFFERS: Final[dict[str, str]] = {
     "client|no-evict": "where all clients together hold too much, such a client is closed last",
     "client|no-touch": "nothing is evicted here by its age: it is noted, and shown by CLIENT LIST",
     "client|pause": "clients of this node only; PEERKV and CLIENT UNPAUSE are let through",
-    "client|tracking": "OFF only: nothing is sent to a client that it has not asked for",
+    "client|tracking": "of scripts the keys that they declare are tracked; NOLOOP does not hold for what a"
+    " transaction or script changes; where a home is lost, clients are told to forget what they have",
     "client|unblock": "of this node",
     "cluster|info": "the whole cluster is one, whichever owner answers; nobody is a replica of another",
     "cluster|links": "is empty",

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from peerkv.agreement.columns import TELLS
 from peerkv.resp import Replies, Reply, Verbatim, encode_request
+from peerkv.ring.keys import SLOTS
 from tests.clients.alone import Alone, Client
 
 OUTPUT_BYTES_MAX = 20_000
@@ -66,6 +68,12 @@ def shown(replies: Sequence[Reply]) -> list[Reply]:
 
 
 STEPS = [
+    "0 client tracking on bcast|0 get a|1 set a 1|0 ping|1 set b 1|0 ping|1 mset a 1 b 2|0 ping",
+    "0 client tracking on bcast prefix a prefix b:|1 set ab 1|0 ping|1 set b 1|0 ping|1 set b:1 1|0 ping|1 del nothing",
+    "0 client tracking on bcast noloop|0 set a 1|0 ping|1 set a 2|0 ping|0 client trackinginfo",
+    "0 client tracking on bcast prefix a|1 flushall|0 ping",
+    "0 client tracking on bcast prefix x|1 multi|1 set xa 1|1 incr xb|1 set y 1|1 exec|0 ping",
+    "2 hello 3|0 client tracking on bcast redirect OTHER prefix a|1 set ab 1|2 ping|0 ping|0 client trackinginfo",
     (
         "0 client tracking|0 client tracking x|0 client tracking on x|0 client tracking on redirect"
         "|0 client tracking off x"
@@ -174,3 +182,59 @@ def quit_by(asker: Servers | Ours, which: int, number: bytes) -> None:
 def test_clients_are_told_what_redis_tells_them(theirs: Servers, conversation: str, protocol: bytes) -> None:
     expected = told(theirs, conversation, protocol)
     assert told(Ours(3), conversation, protocol) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("changed", [[b"k"], [1], ["1"]]),
+        ("changed", [["k"], [1], [1]]),
+        ("changed", [[b"k"], [-1], [1]]),
+        ("untracked", [[SLOTS]]),
+        ("untracked", [["1"]]),
+        ("tracks_no_more", [[b"k"], [b"1"]]),
+        ("prefixes", [[b"k"], 3, 0]),
+        ("prefixes", [["k"], 0, 0]),
+        ("broadcast", [[b"k"], [1], [-1]]),
+    ],
+)
+def test_what_no_peer_says_of_tracked_keys_is_refused(name: str, values: list[object]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        [check(value, SLOTS) for check, value in zip(TELLS[name].checks, values, strict=True)]
+
+
+def test_who_does_not_read_what_it_is_to_forget_is_cut_off() -> None:
+    alone = Alone(pubsub_output_bytes_max=OUTPUT_BYTES_MAX)
+    reader, writer = Client(alone), Client(alone)
+    reader.ask((b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON"))
+    for number in range(1000):
+        reader.ask((b"GET", b"%0100d" % number))
+    reader.reads = False
+    for number in range(1000):
+        writer.ask((b"SET", b"%0100d" % number, b"v"))
+    assert reader.cut_off
+    assert reader.unread <= OUTPUT_BYTES_MAX
+
+
+def test_a_million_keys_that_are_lost_at_once_are_told_as_all() -> None:
+    """Each of them would be a message, in one turn."""
+    alone = Alone()
+    reader = Client(alone)
+    reader.ask((b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON"))
+    for number in range(20):
+        reader.ask((b"MGET", *(b"%d:%d" % (number, key) for key in range(300))))
+    assert alone.node.dispatcher.tracking.keys == 6000
+    alone.node.dispatcher.tracking.enter_epoch()
+    reader.replies = []
+    alone.turns()
+    assert reader.replies == [[b"invalidate", None]]
+    assert alone.node.dispatcher.tracking.keys == 0
+
+
+def test_clients_that_do_not_track_pay_nothing() -> None:
+    alone = Alone()
+    client = Client(alone)
+    client.ask((b"CLIENT", b"TRACKING", b"ON"), (b"CLIENT", b"TRACKING", b"OFF"))
+    assert client.session.ordinary
+    assert client.ask((b"SET", b"k", b"v"), (b"GET", b"k")) == ["OK", b"v"]
+    assert not alone.node.home.tracked.slots

@@ -1,0 +1,255 @@
+"""CLIENT TRACKING on a cluster: whoever changes a key, at whatever node, whoever is home of it, and whoever dies."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+import pytest
+
+from peerkv.node import Node
+from peerkv.resp import Reply
+from tests.sim.world import Connection, World
+
+KEYS = [b"k%d" % number for number in range(12)]
+NAMES = ("db1", "db2", "db3", "db4")
+
+
+class Cache:
+    """A client that keeps what it has read until it is told that it is another."""
+
+    def __init__(self, world: World, name: str, *options: bytes) -> None:
+        self.world = world
+        self.options = options
+        self.held: dict[bytes, Reply] = {}
+        self.told: list[Reply] = []
+        self.asked: deque[bytes] = deque()
+        self.connection: Connection | None = None
+        self.connect(name)
+
+    def connect(self, name: str) -> None:
+        self.held.clear()
+        self.asked.clear()
+        connection = self.connection = self.world.connect(name)
+        if connection is None:
+            return
+        connection.on_reply = self.hear
+        connection.on_lost = self.lost
+        self.asked += [b"", b""]
+        connection.send((b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON", *self.options))
+
+    def lost(self) -> None:
+        self.connection = None
+        self.held.clear()
+
+    def hear(self, reply: Reply) -> None:
+        if isinstance(reply, list) and reply and reply[0] == b"invalidate":
+            self.told.append(reply[1])
+            if reply[1] is None:
+                self.held.clear()
+            else:
+                for key in reply[1]:  # type: ignore[union-attr]
+                    self.held.pop(key, None)  # type: ignore[arg-type]
+            return
+        key = self.asked.popleft()
+        if key and (reply is None or isinstance(reply, bytes)):
+            self.held[key] = reply
+
+    def get(self, *keys: bytes) -> None:
+        if self.connection is not None:
+            self.asked += keys
+            self.connection.send(*((b"GET", key) for key in keys))
+
+
+def cluster(seed: int, count: int = 3) -> World:
+    world = World(seed, 256)
+    world.cluster(count)
+    world.run(4.0)
+    for name in NAMES[:count]:
+        node(world, name).settings.change("follow_least", 1 << 30)  # homes stay where they are
+    return world
+
+
+def node(world: World, name: str) -> Node:
+    found = world.hosts[name].node
+    assert found is not None, f"{name} runs"
+    return found
+
+
+def cut(world: World, one: str, other: str) -> None:
+    world.cuts |= {(one, other), (other, one)}
+
+
+def ask(world: World, name: str, *requests: tuple[bytes, ...], within: float = 0.2) -> list[Reply]:
+    connection = world.connect(name)
+    assert connection is not None
+    replies: list[Reply] = []
+    connection.on_reply = replies.append
+    connection.send(*requests)
+    world.run(world.now + within)
+    connection.close()
+    return replies
+
+
+def key_at(world: World, home: str) -> bytes:
+    """One whose home that node is."""
+    at = node(world, home)
+    return next(key for key in (b"x%d" % n for n in range(10_000)) if at.view.slot_of(key) in at.home.homes)
+
+
+@pytest.fixture(scope="module")
+def still() -> World:
+    return cluster(3)
+
+
+@pytest.mark.parametrize("home", ["db1", "db2", "db3"])
+@pytest.mark.parametrize("writer", ["db1", "db2", "db3"])
+def test_a_change_by_any_node_is_told_wherever_the_home_is(still: World, writer: str, home: str) -> None:
+    key = key_at(still, home)
+    reader = Cache(still, "db1")
+    reader.get(key)
+    still.run(still.now + 0.2)
+    before = reader.held[key]
+    ask(still, writer, (b"INCR", key))
+    assert reader.told == [[key]]
+    assert key not in reader.held
+    reader.get(key)
+    still.run(still.now + 0.2)
+    assert reader.held[key] != before
+    ask(still, writer, (b"MULTI",), (b"INCR", key), (b"INCR", b"another"), (b"EXEC",))
+    assert key not in reader.held
+
+
+def test_one_that_was_read_by_many_is_told_to_all_and_is_forgotten(still: World) -> None:
+    key = key_at(still, "db2")
+    readers = [Cache(still, name) for name in ("db1", "db1", "db2", "db3")]
+    for reader in readers:
+        reader.get(key)
+    still.run(still.now + 0.2)
+    ask(still, "db3", (b"INCR", key), (b"INCR", key))
+    assert [reader.told for reader in readers] == [[[key]]] * 4
+    assert not any(key in of_slot.keys for of_slot in node(still, "db1").dispatcher.tracking._slots.values())
+
+
+def test_flushall_anywhere_has_everybody_forget_everything(still: World) -> None:
+    readers = [Cache(still, name) for name in ("db1", "db2", "db3")]
+    still.run(still.now + 0.2)
+    ask(still, "db2", (b"FLUSHALL",), within=2.0)
+    assert [reader.told[-1] for reader in readers] == [None] * 3
+
+
+def test_who_does_not_loop_is_told_of_others_behind_its_own(still: World) -> None:
+    """A home that forgot the key with its own change would lose the other one."""
+    key = key_at(still, "db2")
+    reader = Cache(still, "db1", b"NOLOOP")
+    reader.get(key)
+    still.run(still.now + 0.2)
+    assert reader.connection is not None
+    reader.asked.append(b"")
+    reader.connection.send((b"SET", key, b"own"))
+    still.run(still.now + 0.2)
+    assert reader.told == []
+    ask(still, "db3", (b"SET", key, b"other"))
+    assert reader.told == [[key]]
+
+
+@pytest.mark.parametrize("writer", ["db1", "db2", "db3"])
+def test_clients_with_prefixes_are_told_of_changes_by_any_node(still: World, writer: str) -> None:
+    readers = [Cache(still, name, b"BCAST", b"PREFIX", b"p:") for name in ("db1", "db2", "db3")]
+    still.run(still.now + 1.0)
+    for reader in readers:
+        reader.told.clear()
+    ask(still, writer, (b"SET", b"p:1", b"v"), (b"SET", b"q:1", b"v"))
+    assert [reader.told for reader in readers] == [[[b"p:1"]]] * 3
+    for reader in readers:
+        assert reader.connection is not None
+        reader.connection.close()
+    still.run(still.now + 1.0)
+    assert not any(node(still, name).home.notices.keys for name in ("db1", "db2", "db3"))
+
+
+def test_keys_beyond_the_limit_are_forgotten_and_their_clients_told() -> None:
+    world = cluster(5)
+    world.hosts["db1"].node.settings.change("tracking_table_max_keys", 10)  # type: ignore[union-attr]
+    reader = Cache(world, "db1")
+    reader.get(*(b"y%d" % number for number in range(50)))
+    world.run(world.now + 1.0)
+    assert len(reader.held) == node(world, "db1").dispatcher.tracking.keys == 10
+    world.run(world.now + 1.0)
+    assert sum(node(world, name).home.tracked.keys for name in ("db1", "db2", "db3")) == 10
+
+
+def test_the_death_of_a_home_has_clients_forget_what_it_was_to_tell_of() -> None:
+    world = cluster(7)
+    key = key_at(world, "db2")
+    reader = Cache(world, "db1")
+    reader.get(key)
+    world.run(world.now + 0.2)
+    assert key in reader.held
+    world.hosts["db2"].kill()
+    ask(world, "db3", (b"INCR", key), within=3.0)
+    assert key not in reader.held
+
+
+def test_a_home_that_is_cut_off_from_the_other_owners_tells_so() -> None:
+    """Its own links to the reader stand: nobody else would tell the reader that there is another home."""
+    world = cluster(9)
+    key = key_at(world, "db2")
+    reader = Cache(world, "db1")
+    reader.get(key)
+    world.run(world.now + 0.2)
+    cut(world, "db2", "db3")
+    world.run(world.now + 2.0)
+    ask(world, "db3", (b"SET", key, b"new"), within=3.0)
+    assert reader.held.get(key) in (None, b"new")
+
+
+@pytest.mark.parametrize("options", [(), (b"BCAST",)], ids=["read", "bcast"])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_cache_is_stale_once_the_cluster_is_quiet_whoever_was_killed_meanwhile(
+    seed: int, options: tuple[bytes, ...]
+) -> None:
+    assert stale(seed, *options) == []
+
+
+def stale(seed: int, *options: bytes, rounds: int = 3) -> list[tuple[bytes, Reply, Reply]]:
+    """What caches hold that is another in the end of some round, in which a node was killed or cut off from another."""
+    rng = random.Random(seed)
+    world = cluster(100 + seed, 4)
+    caches = [Cache(world, name, *options) for name in NAMES for _ in range(2)]
+    found: list[tuple[bytes, Reply, Reply]] = []
+    held = 0
+    for _ in range(rounds):
+        down = ""
+        for step in range(40):
+            up = [name for name in NAMES if name != down]
+            for cache in caches:
+                if cache.connection is None:
+                    cache.connect(rng.choice(up))
+                cache.get(*rng.choices(KEYS, k=rng.randrange(4)))
+            for _ in range(rng.randrange(3)):
+                writer = world.connect(rng.choice(up))
+                if writer is not None:
+                    writer.send((b"INCR", rng.choice(KEYS)), (b"DEL", rng.choice(KEYS)))
+            if step == 15 and rng.random() < 0.5:
+                down = rng.choice(NAMES)
+                world.hosts[down].kill()
+            elif step == 15:
+                cut(world, *rng.sample(NAMES, 2))
+            world.run(world.now + rng.uniform(0.001, 0.1))
+        world.run(world.now + 3.0)
+        found += look(world, caches, next(name for name in NAMES if name != down))
+        held += sum(len(cache.held) for cache in caches)
+        world.heal()
+        if down:
+            world.hosts[down].start()
+        world.run(world.now + 5.0)
+    assert held > 0
+    return found
+
+
+def look(world: World, caches: list[Cache], name: str) -> list[tuple[bytes, Reply, Reply]]:
+    (values,) = ask(world, name, (b"MGET", *KEYS), within=2.0)
+    assert isinstance(values, list)
+    now = dict(zip(KEYS, values, strict=True))
+    return [(key, held, now[key]) for cache in caches for key, held in cache.held.items() if held != now[key]]
