@@ -153,7 +153,7 @@ class Tracked:
         if not self.slots:
             return
         view = self._view
-        for peer in {peer for number in self.slots for peer in view.others[number]}:
+        for peer in {peer: None for number in self.slots for peer in view.others[number]}:
             view.doubt(peer, peer.pinged, self._clock, hedge)
         if view.impaired:
             for number in [number for number in self.slots if not view.reachable(number)]:

@@ -200,8 +200,16 @@ class Broadcasting:
             for session in sessions:
                 self._tell(session, None)
 
-    def look(self) -> None:
-        """See what has been chosen meanwhile; forget nodes that are gone."""
+    def look(self, alive: Callable[[], set[int]], doubt: Callable[[Peer], object]) -> None:
+        """See what has been chosen meanwhile; forget nodes that are gone. While a member that is `alive`, as others
+        say, cannot tell us of changes, clients are told to forget everything in every look."""
+        if self._own.known:
+            for peer in self._view.peers.values():
+                if peer.number:
+                    doubt(peer)
+            away = {peer.process for peer in self._view.peers.values() if peer.number and not peer.usable}
+            if away and away & alive():
+                self.forget_all()
         for process in [process for process in self._elsewhere if process not in self._view.peers]:
             del self._elsewhere[process]
             self._observe_or_not()

@@ -136,8 +136,8 @@ class Reading(Sink):
         self.sink.deliver(self.index, reply)
 
 
-Told = Reading | bytes | None
-"""What is to be seen to once a batch is answered: a read, a key to forget, or (None) all of them."""
+Told = Reading | Sequence[bytes] | None
+"""What is to be seen to once a batch is answered: a read, keys to forget, or (None) all of them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -175,7 +175,7 @@ class Tracking:
         """Reads whose replies their clients do not have, by key."""
         self._no_more: dict[Peer, tuple[list[bytes], list[int]]] = {}
         self._dropping: list[dict[bytes, int | dict[int, None]]] = []
-        self.broadcasting = Broadcasting(view, home, self._tell_keys)
+        self.broadcasting = Broadcasting(view, home, self._tell_behind)
         home.tracked.on_changed = self.changed
         home.tracked.on_untracked = self.untracked
 
@@ -291,7 +291,7 @@ class Tracking:
         """A client has been answered: from now on it may be told that what it was answered is another."""
         for item in told:
             if not isinstance(item, Reading):
-                self._tell(session, item)
+                self._tell_keys(session, item)
                 continue
             self._end(item)
             if item.failed or session.id not in self._services.sessions:
@@ -392,9 +392,8 @@ class Tracking:
         own = ours and ticket in tracker.tickets
         if own and tracker.noloop:
             return False
-        if own and session.batches:  # behind the reply to what has changed it, as from Redis
-            last = session.batches[-1]
-            last.told = [*(last.told or ()), key]
+        if own:
+            self._tell_behind(session, [bare_key(key)])  # and the reply to what has changed it, as from Redis
         else:
             self._tell(session, key)
         return True
@@ -459,11 +458,7 @@ class Tracking:
     def flushed(self, _peer: Peer) -> None:
         """... of whatever node."""
         for session in list(self._sessions):
-            if session.batches:
-                last = session.batches[-1]
-                last.told = [*(last.told or ()), None]
-            else:
-                self._tell(session, None)
+            self._tell_behind(session, None)
 
     # -- telling clients
 
@@ -475,6 +470,14 @@ class Tracking:
     def _tell(self, session: Session, key: bytes | None) -> None:
         """One key that it is to forget, or all (None)."""
         self._tell_keys(session, None if key is None else [bare_key(key)])
+
+    def _tell_behind(self, session: Session, keys: Sequence[bytes] | None) -> None:
+        """Likewise of some keys, behind the replies that are under way: they may be of before the change."""
+        batches = session.batches
+        if batches and not (session.blocked and len(batches) == 1):
+            batches[-1].told = [*(batches[-1].told or ()), keys]
+        else:
+            self._tell_keys(session, keys)
 
     def _tell_keys(self, session: Session, keys: Sequence[bytes] | None) -> None:
         tracker: Tracker | None = session.tracker
@@ -507,7 +510,12 @@ class Tracking:
 
     def look(self) -> None:
         """See whether those are there, and are homes still, who are to tell us of changes."""
-        self.broadcasting.look()
+        view, clock = self._view, self._services.clock
+        hedge = self._services.settings.write_hedge
+        self.broadcasting.look(
+            lambda: {member.process for member in self._services.members() if member.live},
+            lambda peer: view.doubt(peer, peer.pinged, clock, hedge),
+        )
         most = self._services.settings.tracking_table_max_keys
         for _ in range(EVICTED_AT_ONCE):
             if self._count <= most:
@@ -515,8 +523,6 @@ class Tracking:
             self._evict()
         if not self._slots:
             return
-        view, clock = self._view, self._services.clock
-        hedge = self._services.settings.write_hedge
         for process in {of_slot.home for of_slot in self._slots.values()} - {view.me.process}:
             peer = view.peers.get(process)
             if peer is not None:
