@@ -30,6 +30,8 @@ from peerkv.transactions import Transactions, Work
 
 ROUNDS: Final = 20
 """Looks in which all waiters have told homes again that they wait: 5 s."""
+ASTRAY_AT_ONCE: Final = 256
+"""Of those who have told somebody who is not home so many ask again in one look: 20 ms."""
 OWED_MAX: Final = 1 << 12
 """What was to be put back and could not be yet; more than that is lost."""
 OWED_AT_ONCE: Final = 64
@@ -248,8 +250,8 @@ class Blocking:
             self._put_back(self._owed.popleft())
         if not self._waiters:
             return
-        astray, self._astray = self._astray, set()
-        for number in sorted(astray):
+        for number in heapq.nsmallest(ASTRAY_AT_ONCE, self._astray):
+            self._astray.discard(number)
             self._waiters[number].event.set()
         targets, slot_of = self._view.targets, self._view.slot_of
         if not self._round:

@@ -315,6 +315,20 @@ def test_what_could_not_be_put_back_is_put_back_later_unless_it_may_be_there_alr
         assert other.ask((b"LRANGE", b"l", b"0", b"-1"), (b"DEL", b"l"))[0] == there
 
 
+def test_who_told_somebody_who_is_not_home_asks_again_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home that moves would have all who wait for its keys ask in one turn; those who came first ask first."""
+    monkeypatch.setattr("peerkv.clients.blocking.ASTRAY_AT_ONCE", 2)
+    alone = Alone()
+    for _ in range(5):
+        _waits(alone, b"BLPOP", b"l", b"0")
+    blocking = alone.node.dispatcher.blocking
+    numbers = list(blocking._waiters)
+    blocking.astray(alone.node.view.me, numbers[::-1])
+    for count in (2, 4, 5, 5):
+        blocking.look()
+        assert [number for number, waiter in blocking._waiters.items() if waiter.event.set_] == numbers[:count]
+
+
 def test_what_is_to_be_put_back_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peerkv.clients.blocking.OWED_MAX", 3)
     blocking = Alone().node.dispatcher.blocking
