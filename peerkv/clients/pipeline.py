@@ -784,7 +784,11 @@ class Dispatcher:
         """The replies, all that is for one client as one: each is a call of the system to send it."""
         parts: dict[Session, list[bytes]] = {}
         for session, data in self.replies:
-            parts.setdefault(session, []).append(data)
+            own = parts.get(session)
+            if own is None:
+                parts[session] = [data]
+            else:
+                own.append(data)
         return [(session, b"".join(own)) for session, own in parts.items()]
 
     def _cut_off(self, session: Session, why: str) -> None:
