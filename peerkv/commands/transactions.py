@@ -353,7 +353,8 @@ def notice_of(
         if not is_record(key):
             keys[key] = None
     if isinstance(cells, Overheard):
-        return [*keys], cells.events if keys else ()
+        has_run = isinstance(reply, list) and reply[0] == Outcome.DONE and request[0] == b"PEERKV.EXEC"
+        return [*keys], cells.events if has_run else ()
     return [*keys], freed or events_of(cells, request, changes, reply, now)
 
 

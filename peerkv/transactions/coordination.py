@@ -504,7 +504,7 @@ class Transactions:
     def _look_first(self, work: Work, answer: Callable[[Reply], None], *, own: bool) -> Operation:
         """Run the commands here, and hold what they have looked at if it is as it was."""
         looking, replies, changes = yield from self._run_here(work, own=own)
-        if not changes and not work.seen:
+        if not (changes or work.events or work.seen):
             yield from self._confirm(looking, own=own)
             answer(replies)
             return
