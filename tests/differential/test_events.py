@@ -1,5 +1,5 @@
-"""Keyspace notifications beside a real redis-server's: the same events of every key in the same order, whatever is asked
-for, by itself or in a transaction or a script."""
+"""Keyspace notifications beside a real redis-server's: the same events of every key in the same order, whatever is
+asked for, by itself or in a transaction or a script."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _events(messages: Sequence[object]) -> Events:
     found: Events = {}
     turned: Events = {}
     for message in messages:
-        _, (kind, pattern, (_, channel), (_, text)) = message  # type: ignore[misc]
+        _, (_, _, (_, channel), (_, text)) = message  # type: ignore[misc]
         before, _, rest = channel.partition(b"@")
         database, _, name = rest.partition(b"__:")
         if before == b"__keyspace":

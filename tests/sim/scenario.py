@@ -25,6 +25,7 @@ from tests.sim.checker import Violation
 from tests.sim.clients import NOTHING_DONE, Client, Scanner, operations_of
 from tests.sim.history import GaveUp, Operation, histories, violation
 from tests.sim.jobs import Outcome, Worker
+from tests.sim.observing import SETTING, Observing
 from tests.sim.requests import Request, whole_of
 from tests.sim.strikes import Strikes
 from tests.sim.transactions import Transactions
@@ -66,6 +67,8 @@ class Result:
     """... that were not, as something that they watched had changed."""
     waits: int = 0
     """For elements, that ended with one or without."""
+    told: int = 0
+    """Changes of which subscribers were to be told."""
     gave_up: int = 0
     faults: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -117,6 +120,7 @@ class Scenario:
         self.bursting = False
         """It is under way, and nothing else happens to a node."""
         self.waiting = Waiting() if seed % 3 == 0 and not self.flushes else None
+        self.observing = Observing() if seed % 11 == 5 and not (crowded or self.flushes) else None
 
     def connect(self, rng: Random, favourite: str = "") -> Connection | None:
         """A client's connection to that node if it can be, or to any."""
@@ -175,6 +179,8 @@ class Scenario:
                 world.after(0.01, Worker(self, self.transactions, number, think_s).act)
         if self.waiting is not None:
             self.waiting.begin(self)
+        if self.observing is not None:
+            self.observing.begin(self)
         if self.scans:
             world.after(0.0, Scanner(self).begin)
         if self.bursts:
@@ -193,6 +199,8 @@ class Scenario:
             self._end_transactions(self.transactions)
         if self.waiting is not None:
             self._end_waiting(self.waiting)
+        if self.observing is not None:
+            self._end_observing(self.observing)
         for keys, history in histories(self.operations).items():
             self._judge(keys, history)
 
@@ -241,6 +249,13 @@ class Scenario:
             self.result.problems += load.refusals
         self.result.waits = load.pops + load.nils
 
+    def _end_observing(self, load: Observing) -> None:
+        load.judge(self)
+        self.result.problems += load.problems
+        if self.quiet:
+            self.result.problems += load.refusals
+        self.result.told = sum([change.done is True for change in load.changes.values()])
+
     def commits(self, host: Host) -> None:
         """A node is about to be asked for a transaction."""
         self.strikes.begins(host)
@@ -249,7 +264,11 @@ class Scenario:
         """A node's place among the others."""
         rng = self.world.rng
         place = {"zone": rng.choice("abc"), "weight": rng.choice((1, 1, 2, 5))} if self.placed else {}
-        return {**place, "atomic_multi_key": self.atomic}
+        return {
+            **place,
+            "atomic_multi_key": self.atomic,
+            "notify_keyspace_events": SETTING if self.observing is not None else "",
+        }
 
     def _judge(self, keys: tuple[bytes, ...], history: list[Operation]) -> None:
         try:

@@ -383,11 +383,13 @@ class Host:
             link = self.links.pop(process, None)
             if link is not None:
                 link.broken = True
+                world.link_lost(self, link.target)
             world.after(0.0, self._report_down, node, process)
         for process, address in outbox.dials:
             old = self.links.pop(process, None)
             if old is not None:
                 old.broken = True
+                world.link_lost(self, old.target)
             world.after(world.delay(), self._dial, node, process, address)
         for address, payload in outbox.datagrams:
             world.datagram(self, address, payload)
@@ -424,6 +426,7 @@ class Host:
                     node.link_down(now, process)
                 elif target is not None and node.welcome(now, process, answer):
                     self.links[process] = Link(self, target, process)
+                    self.world.link_up(self, target)
 
             if self.node is node:
                 self.input(deliver)
@@ -537,6 +540,7 @@ class Link:
         if self.broken or dialler is None or source.node is not dialler:
             return
         self.broken = True
+        source.world.link_lost(source, self.target)
         if source.links.get(self.process) is self:
             del source.links[self.process]
             source.input(lambda now: dialler.link_down(now, self.process))
@@ -572,6 +576,10 @@ class World:
         """Told when a node has entered another topology, or has none any more."""
         self.frame_bytes = 0
         """Of all frames that nodes have read."""
+        self.outages: list[tuple[str, str, float, float]] = []
+        """(from, to, since, until) of links that were lost between nodes that lived, and ..."""
+        self._out: dict[tuple[str, str], float] = {}
+        """... since when there is none."""
         self._events: list[tuple[float, int, Callable[..., Any], tuple[Any, ...]]] = []
         self._count = itertools.count()
         self._tracing = tracing
@@ -662,6 +670,24 @@ class World:
         while loss and self.rng.random() < loss:
             latency += RETRANSMITTED_S
         return latency
+
+    def link_lost(self, source: Host, target: Host) -> None:
+        """A link has ended whose dialler lives: what was under way on it does not arrive."""
+        self._out.setdefault((source.settings.name, target.settings.name), self.now)
+
+    def link_up(self, source: Host, target: Host) -> None:
+        """There is one again."""
+        pair = source.settings.name, target.settings.name
+        since = self._out.pop(pair, None)
+        if since is not None:
+            self.outages.append((*pair, since, self.now))
+
+    def was_out_of_reach(self, name: str, since: float, until: float) -> bool:
+        """Whether some node that lived could not talk to that one in that time."""
+        still = [(*pair, began, inf) for pair, began in self._out.items()]
+        return any(
+            target == name and began <= until and ended >= since for _, target, began, ended in (*self.outages, *still)
+        )
 
     def is_cut(self, source: Host, target: Host) -> bool:
         return (source.settings.name, target.settings.name) in self.cuts
