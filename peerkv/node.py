@@ -381,9 +381,9 @@ class Node:
             peer.tell("skew", self.clock.own_skew_ms)
         self.upkeep.probe_lagging()
         self.replica.link_up(peer)
-        self.dispatcher.channels.link_up(peer)
         self.dispatcher.blocking.link_up(peer)
         self.home.interests.met(peer)
+        self.dispatcher.channels.link_up(peer)
         self.dispatcher.monitors.link_up(peer)
         self.dispatcher.tracking.link_up(peer)
         self.dispatcher.notifications.link_up(peer)
@@ -437,6 +437,7 @@ class Node:
             self._other_epoch(peer, frame)
             peer.epoch = frame.epoch
             if frame.epoch != self.view.epoch:
+                self._take_messages(peer, frame)
                 return
         elif frame.epoch != peer.epoch:
             peer.epoch = frame.epoch
@@ -509,6 +510,15 @@ class Node:
                 self._learn_topology(_topology(values[0]), peer, frame.clock)
         if frame.epoch < self.view.epoch:
             self.links.tell_topology(peer.process)
+
+    def _take_messages(self, peer: Peer, frame: wire.Frame) -> None:
+        """What of a frame does not go by the topology: it is not said again."""
+        slots = len(self.view.slots)
+        for tell, values in frame.told(slots):
+            if tell.in_any_epoch:
+                self._takers[tell.takes](peer, *values)
+        for column, arguments in frame.of_any_epoch(slots):
+            self._takers[column.takes](peer, *arguments)
 
     # -- topology
 

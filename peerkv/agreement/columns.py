@@ -80,6 +80,8 @@ class Column(NamedTuple):
     """So many entries of the list belong together, where it is too long for a frame; 0: all of them."""
     along: tuple[str, ...]
     """Lists that go with it: divided alike if they have one entry for each of its items, else whole with every part."""
+    in_any_epoch: bool
+    """It is taken in whatever the epoch of the frame (rule E1)."""
 
 
 def _row(
@@ -90,8 +92,10 @@ def _row(
     unpack: Callable[[list[Any], int], Arguments],
     width: int = 1,
     along: tuple[str, ...] = (),
+    *,
+    in_any_epoch: bool = False,
 ) -> dict[str, Any]:
-    return {"row": (code, fields, takes, pack, unpack, width, along)}
+    return {"row": (code, fields, takes, pack, unpack, width, along, in_any_epoch)}
 
 
 def _rows(values: Sequence[int], width: int) -> list[list[int]]:
@@ -360,6 +364,8 @@ class Tell(NamedTuple):
     checks: tuple[Callable[[Any, int], Any], ...]
     rows: bool = False
     """Its fields are lists of one length."""
+    in_any_epoch: bool = False
+    """As in `Column`."""
 
 
 def _purged(values: Any, slots: int) -> list[int]:
@@ -441,13 +447,23 @@ TELLS: Final[dict[str, Tell]] = {
     ),
     "flushed": Tell("", "dispatcher.tracking.flushed", ()),
     "channels": Tell(
-        "kind, [channel], begins 0 ends 1 anew 2", "dispatcher.channels.hear", (number(0, 2), _any_keys, number(0, 2))
+        "kind, [channel], begins 0 ends 1 anew 2",
+        "dispatcher.channels.hear",
+        (number(0, 2), _any_keys, number(0, 2)),
+        in_any_epoch=True,
     ),
-    "monitors": Tell("begins 1 ends 0", "dispatcher.monitors.hear", (number(0, 1),)),
-    "monitored": Tell("[line]", "dispatcher.monitors.arrive", (_any_keys,)),
-    "notices": Tell("turn, [coordinator, ticket, [key], [class, event, key]]", "notices.keep", (natural, _notices)),
-    "told": Tell("turn", "notices.told_by", (natural,)),
-    "notifies": Tell("classes, since", "dispatcher.notifications.hear", (number(0, CLASSES_MAX), natural)),
+    "monitors": Tell("begins 1 ends 0", "dispatcher.monitors.hear", (number(0, 1),), in_any_epoch=True),
+    "monitored": Tell("[line]", "dispatcher.monitors.arrive", (_any_keys,), in_any_epoch=True),
+    "notices": Tell(
+        "turn, [coordinator, ticket, [key], [class, event, key]]",
+        "notices.keep",
+        (natural, _notices),
+        in_any_epoch=True,
+    ),
+    "told": Tell("turn", "notices.told_by", (natural,), in_any_epoch=True),
+    "notifies": Tell(
+        "classes, since", "dispatcher.notifications.hear", (number(0, CLASSES_MAX), natural), in_any_epoch=True
+    ),
     "scripts": Tell("", "dispatcher.queueing.scripts.forget", ()),
     "topology": Tell("topology", "", (_any_list,)),
 }
@@ -556,12 +572,15 @@ class Columns:
             _pack_published,
             _unpack_published,
             4,
+            in_any_epoch=True,
         ),
     )
     """Messages for its subscribers (pub/sub)."""
     heard_by: list[int] = field(
         default_factory=list,
-        metadata=_row(14, "number, subscribers", "dispatcher.channels.heard", _pack_heard, _unpack_heard, 2),
+        metadata=_row(
+            14, "number, subscribers", "dispatcher.channels.heard", _pack_heard, _unpack_heard, 2, in_any_epoch=True
+        ),
     )
     """How many have got messages of its."""
 

@@ -145,11 +145,20 @@ def _deleted(
 def _set_with_deadline(
     cells: Cells, request: Sequence[bytes], changes: Sequence[Change], reply: Reply, now: int
 ) -> Iterator[KeyEvent]:
-    """SET and its like; one that keeps a deadline does not tell of it."""
     yield from _stored(STRING, b"set", cells, request, changes, reply, now)
     for key, _, deadline in changes:
-        if deadline and not (b"KEEPTTL" in map(bytes.upper, request[3:]) and deadline == deadline_of(cells, key, now)):
+        if deadline:
             yield GENERIC, b"expire", key
+
+
+def _set(
+    cells: Cells, request: Sequence[bytes], changes: Sequence[Change], reply: Reply, now: int
+) -> Iterator[KeyEvent]:
+    """A deadline that is kept is not told of."""
+    keeps = b"KEEPTTL" in map(bytes.upper, request[3:])
+    if keeps and changes and changes[0][2] == deadline_of(cells, changes[0][0], now):
+        return _stored(STRING, b"set", cells, request, changes, reply, now)
+    return _set_with_deadline(cells, request, changes, reply, now)
 
 
 def _set_pairs(
@@ -348,7 +357,8 @@ _TELLS: Final[dict[str, Tell]] = {
         },
     ),
     **_rows(_stored, STRING, {"bitop getset setnx": "set"}),
-    **dict.fromkeys(("set", "setex", "psetex"), _set_with_deadline),
+    **dict.fromkeys(("setex", "psetex"), _set_with_deadline),
+    "set": _set,
     **dict.fromkeys(("PEERKV.MSET", "msetnx"), _set_pairs),
     "pfmerge": _merged,
     **_rows(

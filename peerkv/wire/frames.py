@@ -87,6 +87,10 @@ class Frame(NamedTuple):
         """What to call who takes in each column with. Raises ValueError if any is none."""
         return [(column, column.unpack(content, slots)) for column, content in self.parts]
 
+    def of_any_epoch(self, slots: int) -> list[tuple[Column, Arguments]]:
+        """Likewise, of those columns that do not go by the topology."""
+        return [(column, column.unpack(content, slots)) for column, content in self.parts if column.in_any_epoch]
+
     def told(self, slots: int) -> list[tuple[Tell, list[Any]]]:
         """What is told in it, which is read in any epoch. Raises ValueError for what is none."""
         return [tell for column, content in self.parts if column is _TELLS for tell in column.unpack(content, slots)[0]]

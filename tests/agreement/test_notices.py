@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -16,22 +18,24 @@ from peerkv.ring.keys import SLOTS
 from tests.sim.world import Connection, World
 
 NODES = ("db1", "db2", "db3")
+SLOW_S = 0.05
 KEYS = [b"key:%d" % number for number in range(12)]
 KILLED_AFTER = range(1, 26)
 """Frames of the home."""
 
 
 class Story:
-    """A cluster of three whose every node has a subscriber."""
+    """A cluster whose every node has a subscriber."""
 
-    def __init__(self, seed: int = 7) -> None:
+    def __init__(self, seed: int = 7, nodes: Sequence[str] = NODES) -> None:
+        self.nodes = nodes
         self.world = World(seed, 256)
-        self.world.cluster(3)
+        self.world.cluster(len(nodes))
         self.world.run(4.0)
         self.ask("db1", (b"CONFIG", b"SET", b"notify-keyspace-events", b"KEA"))
-        self.heard: dict[str, list[tuple[bytes, bytes]]] = {name: [] for name in NODES}
-        self.on_heard = lambda _name, _event: None
-        for name in NODES:
+        self.heard: dict[str, list[tuple[bytes, bytes]]] = {name: [] for name in nodes}
+        self.on_heard: Callable[[bytes], None] = lambda _key: None
+        for name in nodes:
             self._subscribe(name)
         self.world.run(self.world.now + 0.5)
 
@@ -43,7 +47,7 @@ class Story:
                 assert isinstance(text, bytes)
                 event = channel.partition(b":")[2], text
                 self.heard[name].append(event)
-                self.on_heard(name, event)
+                self.on_heard(event[0])
 
         connection = self.connect(name)
         connection.on_reply = take
@@ -64,7 +68,7 @@ class Story:
 
     def home_of(self, key: bytes) -> str:
         """Which node is home of it."""
-        for name in NODES:
+        for name in self.nodes:
             node = self.world.hosts[name].node
             if node is not None and node.view.slot_of(key) in node.home.homes:
                 return name
@@ -85,22 +89,27 @@ def test_every_node_is_told_once_of_every_change() -> None:
 
 
 def test_who_is_told_of_a_change_sees_it_on_every_node() -> None:
-    """It would find the old value, and keep that in its cache for ever."""
-    story = Story()
+    """A node that is no owner hears of it before the owners do, reads from two of them, and its client keeps the old
+    value in its cache for ever."""
+    story = Story(nodes=(*NODES, "db4"))
     seen: list[Reply] = []
-    readers = [story.connect(name) for name in NODES]
+    readers = [story.connect(name) for name in story.nodes]
     for reader in readers:
         reader.on_reply = seen.append
 
-    def read(_name: str, event: tuple[bytes, bytes]) -> None:
+    def read(key: bytes) -> None:
         for reader in readers:
-            reader.send((b"GET", event[0]))
+            reader.send((b"GET", key))
 
-    story.on_heard = read  # type: ignore[assignment]
+    story.on_heard = read
     for key in KEYS:
-        story.ask("db2", (b"SET", key, b"new"), within=0.05)
+        home = story.world.hosts[story.home_of(key)].node
+        assert home is not None
+        others = [peer.name for peer in home.view.others[home.view.slot_of(key)]]
+        story.world.paths = {(home.settings.name, owner): (0.0, SLOW_S) for owner in others}
+        story.ask("db2", (b"SET", key, b"new"), within=10 * SLOW_S)
     story.world.run(story.world.now + 1.0)
-    assert seen == [b"new"] * (len(KEYS) * 9)
+    assert seen == [b"new"] * (len(KEYS) * len(story.nodes) ** 2)
 
 
 @pytest.mark.parametrize("frames", KILLED_AFTER)
@@ -249,3 +258,41 @@ def test_what_no_peer_says_is_refused(name: str, values: list[Any]) -> None:
     tell = TELLS[name]
     with pytest.raises((ValueError, TypeError)):
         [check(value, SLOTS) for check, value in zip(tell.checks, values, strict=True)]
+
+
+# -- the test of the tests
+
+
+def test_who_tells_before_it_is_chosen_is_noticed() -> None:
+    """N1."""
+
+    def note(self: Notices, _home: Any, _position: int, _turn: int, notice: Notice) -> None:
+        self._tell([notice])
+
+    with patch.object(Notices, "note", note), pytest.raises(AssertionError):
+        test_who_is_told_of_a_change_sees_it_on_every_node()
+
+
+def test_owners_that_do_not_stand_in_for_a_home_are_noticed() -> None:
+    """N2: the home has died between the changes and the messages."""
+
+    def lost(self: Notices, home: Any) -> None:
+        while home in self._kept:
+            self._let_go(home)
+
+    def keep(self: Notices, home: Any, turn: int, found: list[Notice]) -> None:
+        if home.up:
+            whole(self, home, turn, found)
+
+    whole = Notices.keep
+    with patch.object(Notices, "lost", lost), patch.object(Notices, "keep", keep):
+        untold = sum(map(_is_untold, KILLED_AFTER))
+    assert untold
+
+
+def _is_untold(frames: int) -> bool:
+    try:
+        test_what_was_acknowledged_is_told_though_its_home_dies(frames)
+    except AssertionError:
+        return True
+    return False
