@@ -1,10 +1,14 @@
 """redis-py as people use it: defaults, both protocols, sync and asyncio, pipelines, locks."""
 
 import asyncio
+import time
 
 import pytest
 import redis
 import redis.asyncio
+from redis.cache import CacheConfig
+
+from bench.processes import Cluster
 
 
 @pytest.fixture(params=[2, 3])
@@ -161,3 +165,23 @@ def test_asyncio(port: int) -> None:
             await client.delete("async", "shared:" + str(port))
 
     asyncio.run(main())
+
+
+def test_its_cache_is_right_whichever_node_changes_a_key(
+    monkeypatch: pytest.MonkeyPatch, members: Cluster, port: int
+) -> None:
+    """A client that keeps what it has read is told of changes by any other node. It asks for a server that says it is
+    7.4, though it needs nothing that 7.2 does not have."""
+    monkeypatch.setattr("redis.connection.CacheProxyConnection.MIN_ALLOWED_VERSION", "7.2.0")
+    with redis.Redis(port=port, protocol=3, cache_config=CacheConfig(), decode_responses=True) as cached:
+        cache = cached.get_cache()
+        assert cache is not None
+        for number, other in enumerate(members.ports.values()):
+            with redis.Redis(port=other) as writer:
+                for key in ("cached:a", "cached:b", "cached:c"):
+                    writer.set(key, number)
+                    until = time.monotonic() + 5
+                    while cached.get(key) != str(number):  # it is told in its own time
+                        assert time.monotonic() < until, f"{key} is stale"
+                    assert cached.get(key) == str(number)
+        assert cache.size == 3

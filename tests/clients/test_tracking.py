@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from peerkv.agreement.columns import TELLS
-from peerkv.resp import Replies, Reply, Verbatim, encode_request
+from peerkv.clients.broadcasting import PREFIXES_MAX as NODE_MAX
+from peerkv.clients.broadcasting import _Prefixes
+from peerkv.clients.tracking import PREFIXES_MAX
+from peerkv.resp import Replies, Reply, ReplyError, Verbatim, encode_request
 from peerkv.ring.keys import SLOTS
 from tests.clients.alone import Alone, Client
 
@@ -238,3 +241,34 @@ def test_clients_that_do_not_track_pay_nothing() -> None:
     assert client.session.ordinary
     assert client.ask((b"SET", b"k", b"v"), (b"GET", b"k")) == ["OK", b"v"]
     assert not alone.node.home.tracked.slots
+
+
+def test_prefixes_have_a_limit() -> None:
+    client = Client(Alone())
+    prefixes = [word for number in range(PREFIXES_MAX + 1) for word in (b"PREFIX", b"%05d:" % number)]
+    (refused,) = client.ask((b"CLIENT", b"TRACKING", b"ON", b"BCAST", *prefixes))
+    assert isinstance(refused, ReplyError)
+    assert "at most" in refused.text
+    assert client.ask((b"CLIENT", b"TRACKING", b"ON", b"BCAST", *prefixes[:-2])) == ["OK"]
+    (refused,) = client.ask((b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", b"another"))
+    assert isinstance(refused, ReplyError)
+
+
+def test_a_home_keeps_no_more_keys_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose keys are forgotten is told, as if they had changed."""
+    monkeypatch.setattr("peerkv.agreement.tracked.TRACKED_MAX", 100)
+    alone = Alone()
+    reader = Client(alone)
+    reader.ask((b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON"))
+    reader.replies = []
+    reader.send(*((b"GET", b"%d" % number) for number in range(150)))
+    alone.turns()
+    assert alone.node.home.tracked.keys == alone.node.dispatcher.tracking.keys == 100
+    assert sum(isinstance(reply, list) for reply in reader.replies) == 50
+
+
+def test_a_node_with_too_many_prefixes_is_told_of_everything() -> None:
+    known = _Prefixes()
+    known.add(b"%d:" % number for number in range(NODE_MAX + 10))
+    assert len(known.known) == NODE_MAX + 1
+    assert known.of(b"anything") == [b""]

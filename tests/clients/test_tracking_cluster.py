@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from peerkv.agreement.peer import Peer
+from peerkv.agreement.tracked import Tracked
+from peerkv.clients.broadcasting import Broadcasting
+from peerkv.clients.session import Session
+from peerkv.clients.tracking import Tracking
 from peerkv.node import Node
 from peerkv.resp import Reply
 from tests.sim.world import Connection, World
@@ -205,11 +211,84 @@ def test_a_home_that_is_cut_off_from_the_other_owners_tells_so() -> None:
 
 
 @pytest.mark.parametrize("options", [(), (b"BCAST",)], ids=["read", "bcast"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 2, 5])
 def test_no_cache_is_stale_once_the_cluster_is_quiet_whoever_was_killed_meanwhile(
     seed: int, options: tuple[bytes, ...]
 ) -> None:
     assert stale(seed, *options) == []
+
+
+def _forgets_when_deposed(patch: pytest.MonkeyPatch) -> None:
+    def drop(tracked: Tracked, number: int) -> None:
+        for of_node in tracked._nodes.values():
+            tracked._add(number, -len(of_node.pop(number, ())))
+
+    patch.setattr(Tracked, "drop", drop)
+
+
+def _notes_most_reads(patch: pytest.MonkeyPatch) -> None:
+    """As if it noted before or after the read, and missed what comes in between."""
+    note, count = Tracked.note, iter(range(1 << 30))
+
+    def noted(tracked: Tracked, number: int, keys: Sequence[bytes], peer: Peer, ticket: int) -> int:
+        lost = next(count) % 4 == 0
+        return tracked._view.me.process if lost else note(tracked, number, keys, peer, ticket)
+
+    patch.setattr(Tracked, "note", noted)
+
+
+def _trusts_that_it_is_home(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Tracked, "look", lambda _tracked, _hedge: None)
+
+
+def _tells_before_the_reply(patch: pytest.MonkeyPatch) -> None:
+    changed = Tracking.changed
+
+    def told(tracking: Tracking, peer: Peer, keys: list[bytes], processes: list[int], tickets: list[int]) -> None:
+        pending, tracking._pending = tracking._pending, {}
+        changed(tracking, peer, keys, processes, tickets)
+        tracking._pending = pending
+
+    patch.setattr(Tracking, "changed", told)
+
+
+def _trusts_lost_homes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Tracking, "lose", lambda _tracking, _peer: None)
+    patch.setattr(Tracking, "look", lambda _tracking: None)
+
+
+def _broadcasts_before_replies(patch: pytest.MonkeyPatch) -> None:
+    def at_once(tracking: Tracking, session: Session, keys: Sequence[bytes] | None) -> None:
+        tracking._tell_keys(session, keys)
+
+    patch.setattr(Tracking, "_tell_behind", at_once)
+
+
+def _misses_nothing_it_thinks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Broadcasting, "forget_all", lambda _broadcasting: None)
+    patch.setattr(Broadcasting, "_known", lambda _broadcasting, _peer, _number: None)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "seed", "options"),
+    [
+        (_forgets_when_deposed, 0, ()),
+        (_notes_most_reads, 0, ()),
+        (_trusts_that_it_is_home, 2, ()),
+        (_tells_before_the_reply, 2, ()),
+        (_trusts_lost_homes, 0, ()),
+        (_broadcasts_before_replies, 5, (b"BCAST",)),
+        (_misses_nothing_it_thinks, 0, (b"BCAST",)),
+    ],
+)
+def test_a_rule_that_is_left_out_makes_caches_stale(
+    monkeypatch: pytest.MonkeyPatch,
+    mutant: Callable[[pytest.MonkeyPatch], None],
+    seed: int,
+    options: tuple[bytes, ...],
+) -> None:
+    mutant(monkeypatch)
+    assert any(stale(again, *options) for again in (seed, seed + 1, seed + 2, seed + 3))
 
 
 def stale(seed: int, *options: bytes, rounds: int = 3) -> list[tuple[bytes, Reply, Reply]]:
@@ -226,7 +305,8 @@ def stale(seed: int, *options: bytes, rounds: int = 3) -> list[tuple[bytes, Repl
             for cache in caches:
                 if cache.connection is None:
                     cache.connect(rng.choice(up))
-                cache.get(*rng.choices(KEYS, k=rng.randrange(4)))
+                asked = rng.choices(KEYS, k=rng.randrange(4))
+                cache.get(*(key for key in asked if key not in cache.held))
             for _ in range(rng.randrange(3)):
                 writer = world.connect(rng.choice(up))
                 if writer is not None:
