@@ -13,6 +13,7 @@ import contextlib
 import select
 import socket
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ BLOCKED_AFTER_S = 0.004
 WAKES_A_ROUND = 200
 AT_ONCE = 500
 """Clients begin to wait, and are served, so many at a time."""
+WAITS_WITHIN_S = 20.0
 SETTLE_S = 6.0
 """Homes go meanwhile to the node that all have asked."""
 REST_S = 5.0
@@ -164,8 +166,11 @@ def wait(server: Server, clients: int, *, one_key: bool) -> list[str]:
         keys = [b"list" if one_key else b"list:%d" % number for number in range(clients)]
         for number, (connection, key) in enumerate(zip(connections, keys, strict=True), 1):
             connection.sendall(encode(b"BLPOP", key, b"0"))
+            until = time.monotonic() + WAITS_WITHIN_S
             while number % AT_ONCE == 0 and not _blocked(server, number):
                 time.sleep(0.05)
+                if time.monotonic() > until:
+                    sys.exit(f"bench: of {number} clients some do not wait: {_answers(connections[:number])}")
         time.sleep(SETTLE_S)
         waiting = memory()
         used = server.processor_s()
@@ -193,6 +198,16 @@ def wait(server: Server, clients: int, *, one_key: bool) -> list[str]:
         f"{100 * busy:.1f} %",
         f"{1e6 * served:.0f}",
     ]
+
+
+def _answers(connections: list[socket.socket]) -> set[bytes]:
+    """What those have been answered that have been."""
+    found = set()
+    for connection in connections:
+        connection.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            found.add(connection.recv(READ_BYTES))
+    return found
 
 
 def _blocked(server: Server, clients: int) -> bool:
