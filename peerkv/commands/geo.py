@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from itertools import count, islice
 from math import inf
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from peerkv.commands.access import SYNTAX, double, integer
 from peerkv.commands.geohash import (
@@ -153,35 +153,47 @@ def _inside(found: SortedSet, shape: Shape, start: int, stop: int) -> Iterator[H
             yield Hit(distance, member, score, place)
 
 
-def _ranks(found: SortedSet, cell: Cell) -> tuple[int, int]:
-    least, end = cell.numbers
-    return found.below(least), found.below(end)
+Within: TypeAlias = tuple[Cell, int, int]
+"""A cell, and the ranks from one up to another of the members that are in it."""
+
+
+def _searched(found: SortedSet, shape: Shape) -> list[Within]:
+    """The cells to begin with."""
+    return [(cell, *map(found.below, cell.numbers)) for cell in cells_of(shape)]  # type: ignore[misc]
+
+
+def _quarters(found: SortedSet, within: Within) -> list[Within]:
+    """Where one ends the next begins."""
+    cell, start, stop = within
+    first, second, third, last = cell.quarters()
+    to_second, to_third, to_last = (found.below(quarter.numbers[0]) for quarter in (second, third, last))
+    return [(first, start, to_second), (second, to_second, to_third), (third, to_third, to_last), (last, to_last, stop)]
 
 
 def _hits(found: SortedSet, shape: Shape) -> Iterator[Hit]:
     """All that are in a shape, in the order in which Redis finds them. Cells that are outside are left out; those with
     many members are looked at quarter by quarter."""
-    cells = cells_of(shape)[::-1]
-    while cells:
-        cell = cells.pop()
-        start, stop = _ranks(found, cell)
+    left = _searched(found, shape)[::-1]
+    while left:
+        within = left.pop()
+        cell, start, stop = within
         if start == stop or least_distance(shape, cell) == inf:
             continue
         if stop - start <= LEAF or cell.step == STEPS:
             yield from _inside(found, shape, start, stop)
         else:
-            cells += cell.quarters()[::-1]
+            left += _quarters(found, within)[::-1]
 
 
 def _sorted_hits(found: SortedSet, shape: Shape, *, farthest: bool) -> Iterator[Hit]:
     """Those that are nearest first, or farthest, each as it is asked for: of all cells and members that have been met
     the next, by the least (or most) distance that it may have, is a member, or a cell to be looked into."""
-    met: list[tuple[float, int, Hit | Cell]] = []
+    met: list[tuple[float, int, Hit | Within]] = []
     numbers = count()
-    cells = cells_of(shape)
+    looked_into = _searched(found, shape)
     while True:
-        for cell in cells:
-            start, stop = _ranks(found, cell)
+        for within in looked_into:
+            cell, start, stop = within
             distance = least_distance(shape, cell) if start < stop else inf
             if distance == inf:
                 continue
@@ -189,14 +201,14 @@ def _sorted_hits(found: SortedSet, shape: Shape, *, farthest: bool) -> Iterator[
                 for hit in _inside(found, shape, start, stop):
                     heappush(met, (-hit.distance if farthest else hit.distance, next(numbers), hit))
             else:
-                heappush(met, (-most_distance(shape, cell) if farthest else distance, next(numbers), cell))
+                heappush(met, (-most_distance(shape, cell) if farthest else distance, next(numbers), within))
         while met and isinstance(met[0][2], Hit):
             yield heappop(met)[2]  # type: ignore[misc]
         if not met:
             return
         nearest = heappop(met)[2]
-        assert isinstance(nearest, Cell)
-        cells = nearest.quarters()
+        assert not isinstance(nearest, Hit)
+        looked_into = _quarters(found, nearest)
 
 
 def _run(cells: Cells, found: SortedSet | None, search: _Search, now: int) -> Effect:

@@ -133,6 +133,10 @@ class Cell(NamedTuple):
 
     bits: int
     step: int
+    x: int
+    """Which one from west to east, and ..."""
+    y: int
+    """... from south to north: what the bits say, in turns."""
 
     @property
     def numbers(self) -> tuple[int, int]:
@@ -142,17 +146,22 @@ class Cell(NamedTuple):
 
     def quarters(self) -> list[Cell]:
         """In order of their numbers."""
-        return [Cell(self.bits << 2 | quarter, self.step + 1) for quarter in range(4)]
+        bits, step, x, y = self.bits << 2, self.step + 1, self.x << 1, self.y << 1
+        return [
+            Cell(bits, step, x, y),
+            Cell(bits | 1, step, x, y | 1),
+            Cell(bits | 2, step, x | 1, y),
+            Cell(bits | 3, step, x | 1, y | 1),
+        ]
 
     def area(self) -> tuple[float, float, float, float]:
         """(west, south, east, north) in degrees."""
-        east, north = _deinterleaved(self.bits)
         cells = 1 << self.step
         return (
-            _edge(east, LONGITUDE_MAX, cells),
-            _edge(north, LATITUDE_MAX, cells),
-            _edge(east + 1, LONGITUDE_MAX, cells),
-            _edge(north + 1, LATITUDE_MAX, cells),
+            _edge(self.x, LONGITUDE_MAX, cells),
+            _edge(self.y, LATITUDE_MAX, cells),
+            _edge(self.x + 1, LONGITUDE_MAX, cells),
+            _edge(self.y + 1, LATITUDE_MAX, cells),
         )
 
 
@@ -177,9 +186,10 @@ def cells_of(shape: Shape) -> list[Cell]:
     found: list[Cell] = []
     for right, up in _AROUND:
         if (right, up) not in useless:
-            bits = _interleaved((x + right) % cells if right else x, (y + up) % cells if up else y)
+            place = ((x + right) % cells if right else x, (y + up) % cells if up else y)
+            bits = _interleaved(*place)
             if len(found) < 2 or found[-1].bits != bits:  # of a few large cells the same are on both sides
-                found.append(Cell(bits, step))
+                found.append(Cell(bits, step, *place))
     return found
 
 

@@ -203,7 +203,9 @@ def test_distances_to_cells_are_those_to_their_places(seed: int) -> None:
         center = Place(rng.uniform(-180, 180), rng.uniform(-85, 85))
         shape = circle(center, 3e7)
         step = rng.randint(1, 10)
-        cell = Cell(rng.randrange(1 << 2 * step), step)
+        cell = Cell(0, 0, 0, 0)
+        for _ in range(step):
+            cell = rng.choice(cell.quarters())
         west, south, east, north = cell.area()
         steps = [number / 40 for number in range(41)]
         grid = [Place(west + (east - west) * x, south + (north - south) * y) for x in steps for y in steps]
