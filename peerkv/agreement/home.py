@@ -611,16 +611,21 @@ class Home:
         others, pair, quorums, slots = view.others, view.pair, view.quorums, view.slots
         groups: dict[int, Group | None] = {}
         """By quorum; slots of the same owners share one. None: nobody can be home of them."""
+        regrouped: list[tuple[int, HomeSlot, Group]] = []
         for number, home in list(self.homes.items()):
             quorum = quorums[number]
-            if id(quorum) not in groups:
-                groups[id(quorum)] = self._group(others[number], pair[number]) if quorum.possible else None
-            group = groups[id(quorum)]
+            try:
+                group = groups[id(quorum)]
+            except KeyError:
+                group = self._group(others[number], pair[number]) if quorum.possible else None
+                groups[id(quorum)] = group
             if slots[number] is not home.slot or group is None or (compared is not None and compared(number)):
                 self.deposed(number)
             elif group is not home.group or (quorum is not home.quorum and quorum != home.quorum):
-                self.progress.regroup(home, group)
-                self._join_group(home)
+                regrouped.append((number, home, group))
+        self.progress.regroup(regrouped)
+        for _, home, _ in regrouped:
+            self._join_group(home)
         self.somewhere_alone = any(not home.group.peers for home in self.homes.values())
         self._recoveries = topology.recoveries
 

@@ -317,24 +317,30 @@ class Progress:
             peer.turns.clear()
         self._filled = bytearray(len(view.slots) // 8)
         self._settled = bytearray(len(view.slots) // 8)
-        changing = (topology.changing_bits if topology is not None else 0) | unsettled
-        self._unfilled = [number for number in range(len(view.slots)) if changing >> number & 1] if changing else []
+        self._unfilled = topology.unfilled if topology is not None else []
 
-    def regroup(self, home: HomeSlot, group: Group) -> None:
-        """The slot has other owners in this epoch: it begins anew who is known to be where we are."""
-        known = self.lagging.pop(home, ())
-        former = home.group.peers
-        home.group = group
-        home.quorum = self._view.quorums[home.slot.number]
-        home.since = home.slot.position
-        home.acked = {}
-        home.purgeable = (0, 0)
-        if not group.peers:
-            self._release_upto(home, home.slot.position)
-        all_of_them = self._must_answer(home)
-        lagging = {p.number for p in group.peers if all_of_them or p.number in known or p not in former}
-        if lagging:
-            self.lagging[home] = lagging
+    def regroup(self, homes: Iterable[tuple[int, HomeSlot, Group]]) -> None:
+        """These slots have other owners in this epoch: it begins anew who is known to be where we are. There may be
+        thousands."""
+        quorums, positions, all_lagging = self._view.quorums, self._view.copies.positions, self.lagging
+        for number, home, group in homes:
+            known = all_lagging.pop(home, ()) if all_lagging else ()
+            former, peers = home.group.peers, group.peers
+            home.group = group
+            home.quorum = quorums[number]
+            home.since = positions[number]
+            home.acked = {}
+            home.purgeable = (0, 0)
+            if not peers:
+                self._release_upto(home, home.since)
+            if self._must_answer(home):
+                lagging = {peer.number for peer in peers}
+            elif known or peers is not former:
+                lagging = {peer.number for peer in peers if peer.number in known or peer not in former}
+            else:
+                continue
+            if lagging:
+                all_lagging[home] = lagging
 
     def _must_answer(self, home: HomeSlot) -> bool:
         """Whether the other owners have to say in this epoch that they are here (rules E5, V5)."""

@@ -96,16 +96,21 @@ class Upkeep:
         if topology is None:
             return
         kinds, orders = topology.kinds[0], topology.orders
-        home.unclaimed = {
-            number
-            for number, (slot, kind) in enumerate(zip(view.slots, kinds, strict=True))
-            if slot is not None and slot.promised & MEMBER_MASK not in orders[kind]
-        }
+        slots, claimed = view.slots, [frozenset(order) for order in orders]
+        promised = enumerate(zip(kinds, view.copies.promised, strict=True))
+        by_others = [number for number, (kind, ballot) in promised if ballot & MEMBER_MASK not in claimed[kind]]
+        home.unclaimed = {number for number in by_others if slots[number] is not None}
         if not topology.is_joint:
             first = [order[:1] == (view.me.number,) for order in orders]
-            ours = [number for number, kind in enumerate(kinds) if first[kind]]
-            homes = [(number, view.promised_to(number)) for number in ours]
-            home.takeover.want([number for number, peer in homes if peer is None or peer is view.me or not peer.usable])
+            served = [{peer.number for peer in order if peer.usable and peer is not view.me} for order in view.orders]
+            promised = enumerate(zip(kinds, view.copies.promised, strict=True))
+            home.takeover.want(
+                [
+                    number
+                    for number, (kind, ballot) in promised
+                    if first[kind] and ballot & MEMBER_MASK not in served[kind]
+                ]
+            )
 
     def met(self, peer: Peer) -> None:
         """A peer has entered our epoch: what it was sent before it has not read (protocol rule E1)."""

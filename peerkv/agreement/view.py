@@ -40,7 +40,9 @@ class View:
         self.slots = self.copies.slots
         """Our copies; None where we own nothing."""
         self.order: list[tuple[Peer, ...]] = [()] * slots
-        """For each slot its owners in order of preference, ourselves included."""
+        """For each slot its owners in order of preference, ourselves included; ..."""
+        self.orders: list[tuple[Peer, ...]] = []
+        """... and for each of the topology's kinds of slots."""
         self.others: list[tuple[Peer, ...]] = [()] * slots
         """For each slot its owners without ourselves."""
         self.partners: list[tuple[Peer, ...]] = [()] * slots
@@ -94,6 +96,7 @@ class View:
         ]
         self.members = members
         self._told.clear()
+        self.orders = orders
         self.order = [orders[kind] for kind in kinds]
         self.others = [others[kind] for kind in kinds]
         self.partners = [partners[kind] for kind in kinds]
@@ -121,6 +124,7 @@ class View:
         for peer in (self.me, *self.peers.values()):
             peer.number = 0
         self.members = {}
+        self.orders = []
         self._told.clear()
         nobody: list[tuple[Peer, ...]] = [()] * len(self.slots)
         self.order, self.others, self.partners = nobody, nobody[:], nobody[:]
@@ -198,15 +202,18 @@ class View:
 
     def aim_all(self) -> None:
         """Links or the topology have changed: who is home of each slot?"""
-        firsts: dict[int, Peer | None] = {}
-        homes: dict[int, dict[int, Peer]] = {}
-        for order in {id(order): order for order in self.order}.values():  # slots with the same owners share one tuple
+        if self.topology is None:
+            self.targets = [None] * len(self.slots)
+            return
+        firsts: list[Peer | None] = []
+        homes: list[dict[int, Peer]] = []
+        for order in self.orders:
             usable = [peer for peer in order if peer.usable]
-            firsts[id(order)] = next(iter(usable), None) or next((peer for peer in order if peer.up), None)
-            homes[id(order)] = {peer.number: peer for peer in usable}
+            firsts.append(next(iter(usable), None) or next((peer for peer in order if peer.up), None))
+            homes.append({peer.number: peer for peer in usable})
         self.targets = [
-            homes[place].get(ballot & MEMBER_MASK) or firsts[place]
-            for place, ballot in zip(map(id, self.order), self.copies.promised, strict=True)
+            homes[kind].get(ballot & MEMBER_MASK) or firsts[kind]
+            for kind, ballot in zip(self.topology.kinds[0], self.copies.promised, strict=True)
         ]
         for number in self._told:
             self.aim(number)

@@ -230,7 +230,8 @@ class Topology:
             new_rows, new = _indexed(self.next_members, self.replicas, self.slots)
         else:
             new_rows, new = rows, old
-        pairs = list(zip(old, new, strict=True))
+        many = len(new_rows)
+        pairs = [o * many + n for o, n in zip(old, new, strict=True)]  # a third of the time of tuples
         kinds = {pair: kind for kind, pair in enumerate(dict.fromkeys(pairs))}
         settled = self.settled
         table = [
@@ -239,9 +240,9 @@ class Topology:
                 new_rows[n],
                 self.unsettled and bool(whole) and whole[o],
             )
-            for o, n in kinds
+            for o, n in [divmod(pair, many) for pair in kinds]
         ]
-        return [kinds[pair] for pair in pairs], table
+        return list(map(kinds.__getitem__, pairs)), table
 
     @cached_property
     def orders(self) -> list[tuple[int, ...]]:
@@ -306,6 +307,12 @@ class Topology:
         joint = [bool(quorum.joint) for quorum in self.quorums]
         return [slot for slot, kind in enumerate(self.kinds[0]) if joint[kind]] if any(joint) else []
 
+    @property
+    def unfilled(self) -> list[int]:
+        """The slots whose owners this epoch changes, and those that are to be settled."""
+        both = [bool(quorum.joint) or new for quorum, new in zip(self.quorums, self.unsettled_kinds, strict=True)]
+        return [slot for slot, kind in enumerate(self.kinds[0]) if both[kind]] if any(both) else []
+
     @cached_property
     def changing_bits(self) -> int:
         """`changing` as a bit per slot."""
@@ -315,11 +322,8 @@ class Topology:
         """A bit per slot of those kinds."""
         if not any(of_kind):
             return 0
-        bits = bytearray(self.slots // 8)
-        for slot, kind in enumerate(self.kinds[0]):
-            if of_kind[kind]:
-                bits[slot >> 3] |= 1 << (slot & 7)
-        return int.from_bytes(bits, "little")
+        digits = ["1" if wanted else "0" for wanted in of_kind]
+        return int("".join([digits[kind] for kind in reversed(self.kinds[0])]), 2)
 
     @cached_property
     def by_number(self) -> dict[int, Owner]:
@@ -405,7 +409,7 @@ def _indexed(members: tuple[Owner, ...], replicas: int, slots: int) -> tuple[lis
     """The distinct rows of owners, and for each slot its row."""
     placed = _placed(members, replicas, slots)
     places = {row: place for place, row in enumerate(dict.fromkeys(placed))}
-    return list(places), [places[row] for row in placed]
+    return list(places), list(map(places.__getitem__, placed))
 
 
 @lru_cache(maxsize=8)
