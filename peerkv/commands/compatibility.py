@@ -88,6 +88,7 @@ DIFFERS: Final[dict[str, str]] = {
     "object|freq": "always an error: nothing is evicted by its use",
     "object|idletime": "always 0: nobody notes when a key is read",
     "object|refcount": "always 1",
+    "pfadd": "one that is answered INVALIDOBJ has added nothing",
     "pfcount": "never writes the estimate into the key",
     "publish": "answers 0 in a script, and counts the nodes that say so within a second",
     "pubsub|numpat": "different patterns of the whole cluster",

@@ -113,6 +113,17 @@ def test_what_is_no_hyperloglog_is_said_to_be_corrupted() -> None:
     assert isinstance(ours.ask(b"PFADD", b"a", b"x"), ReplyError)
 
 
+def test_what_turns_out_to_be_corrupted_gets_nothing(theirs: Theirs) -> None:
+    """There those elements stay that were added before one met the fault; here an error has done nothing."""
+    ours = Ours()
+    odd = EMPTY[:16] + b"\xff\xc2\x84J;"  # SETRANGE has made a value of what was a run of zeros
+    for server in (ours, theirs):
+        server.ask(b"SET", b"a", odd)
+        reply = server.ask(b"PFADD", b"a", b"p28", b"p10", b"p0")
+        assert reply == ReplyError("INVALIDOBJ Corrupted HLL object detected")
+    assert ours.ask(b"GET", b"a") == odd != theirs.ask(b"GET", b"a")
+
+
 def test_an_element_ships_the_register_that_it_changes() -> None:
     """Not the 12 KB in which it stands."""
     ours = Ours()

@@ -35,6 +35,7 @@ NOT_ASKED: Final[dict[str, str]] = {
     **dict.fromkeys(
         ("blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"), "would wait"
     ),
+    "monitor": "tells at any time",
     **dict.fromkeys(("multi", "exec", "discard", "watch", "unwatch"), "asked in blocks"),
 }
 """Commands, and why they are not among the random ones."""

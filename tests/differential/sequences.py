@@ -260,6 +260,8 @@ class Comparison:
         """Keys of several slots were asked for together: for whoever watches those that were only looked at, they are
         as good as changed here."""
         # HyperLogLogs were merged: there that is a change even where nothing comes of it.
+        self._added_in_part = False
+        """PFADD of several elements met a fault in what was a HyperLogLog: there those before it stay added."""
 
     def run(self, sequence: Story) -> Difference | None:
         """The first difference, if there is one."""
@@ -271,9 +273,12 @@ class Comparison:
             server.ask(0, b"FLUSHALL\r\n", 1)
             server.ask(0, encode_request((b"SCRIPT", b"LOAD", SCRIPT)), 1)
         self._ahead_ms = self._clock(ours) - self._clock(theirs)
-        self._held = self._merged = False
+        self._held = self._merged = self._added_in_part = False
         for buffer in sequence.buffers:
             found = self._send(sequence, buffer)
+            if self._added_in_part:
+                self.reasons["added in part"] += 1
+                return None  # likewise
             if found is not None:
                 if self._may_abort(found):
                     self.reasons["as good as changed"] += 1
@@ -345,6 +350,9 @@ class Comparison:
             found = self._judge(sequence, place, request, one, two)
             if found is not None:
                 return found
+            if full_name(request) == "pfadd" and is_error(one) and b"INVALIDOBJ" in leaves(one)[0]:
+                self._added_in_part = True
+                break
         return None
 
     def _unasked(self, place: int, request: Sequence[bytes]) -> bool:
