@@ -13,6 +13,7 @@ import pytest
 
 from peerkv.agreement import notices
 from peerkv.agreement.columns import TELLS
+from peerkv.agreement.home import Home
 from peerkv.agreement.notices import Notice, Notices, size_of
 from peerkv.node import Node
 from peerkv.resp import Reply
@@ -214,6 +215,29 @@ def test_nothing_is_looked_at_when_nobody_observes_any_more() -> None:
     assert home is not None
     assert sum(home.home.timed) == 1, "of the key that has a deadline"
     assert not story.heard["db1"]
+
+
+def test_operations_are_run_in_line_where_nobody_observes_and_only_there() -> None:
+    """Each would take twice as long, of everybody (`kernel.batches.run`)."""
+    story = Story()
+    calls: list[bytes] = []
+    whole = Home.run_one
+
+    def run_one(self: Home, origin: Any, ticket: int, request: Sequence[bytes], after: int) -> None:
+        calls.append(request[1])
+        whole(self, origin, ticket, request, after)
+
+    def count() -> int:
+        calls.clear()
+        story.ask("db2", *[(b"SET", key, b"1") for key in KEYS])
+        return len(calls)
+
+    with patch.object(Home, "run_one", run_one):
+        assert count() == len(KEYS)
+        story.ask("db2", (b"CONFIG", b"SET", b"notify-keyspace-events", b""))
+        assert count() == 0
+        story.ask("db3", (b"CONFIG", b"SET", b"notify-keyspace-events", b"Kx"))
+        assert count() == len(KEYS)
 
 
 # -- bounds
