@@ -879,6 +879,7 @@ class Node:
             commands=self.dispatcher.commands,
             errors=self.dispatcher.errors,
             observed=tuple(self.dispatcher.observed.told()),
+            tracking=self.dispatcher.tracking.sizes,
             blocked=sum([session.blocked for session in self.sessions.values()]),
             operations_a_second=self._rate(),
             keyspace=self._keyspace(),

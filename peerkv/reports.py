@@ -69,6 +69,8 @@ class Statistics:
     observed: tuple[tuple[str, int, float, int, int], ...] = ()
     """(command, calls, microseconds a call, rejected, failed)"""
     blocked: int = 0
+    tracking: tuple[int, int, int] = (0, 0, 0)
+    """Clients that track, keys that they have read, prefixes that they have."""
     """Clients that wait in a command."""
     operations_a_second: int = 0
     keyspace: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -116,6 +118,7 @@ def _section(
             return (
                 ("connected_clients", s.clients),
                 ("blocked_clients", s.blocked),
+                ("tracking_clients", s.tracking[0]),
                 ("maxclients", settings.clients_max),
             )
         case "memory":
@@ -138,6 +141,8 @@ def _section(
                 ("total_net_output_bytes", s.output_bytes),
                 ("rejected_connections", s.refused),
                 ("evicted_keys", 0),
+                ("tracking_total_keys", s.tracking[1]),
+                ("tracking_total_prefixes", s.tracking[2]),
                 ("total_error_replies", sum(s.errors.values())),
             )
         case "replication":

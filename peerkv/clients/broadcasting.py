@@ -253,6 +253,11 @@ class Broadcasting:
             self._changed.setdefault(prefix, {}).setdefault(key, []).append(change)
 
     @property
+    def prefixes(self) -> int:
+        """How many our clients have."""
+        return len(self._sessions)
+
+    @property
     def at_hand(self) -> bool:
         """Whether `end_turn` has something to do."""
         return bool(self._changed)

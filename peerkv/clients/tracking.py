@@ -561,6 +561,11 @@ class Tracking:
         return bool(self._no_more or self._dropping or self.broadcasting.at_hand)
 
     @property
+    def sizes(self) -> tuple[int, int, int]:
+        """How many clients track, how many keys they have read, how many prefixes they have."""
+        return len(self._sessions), self._count, self.broadcasting.prefixes
+
+    @property
     def keys(self) -> int:
         """How many are tracked."""
         return self._count

@@ -254,6 +254,16 @@ def test_prefixes_have_a_limit() -> None:
     assert isinstance(refused, ReplyError)
 
 
+def test_info_tells_of_those_who_track() -> None:
+    alone = Alone()
+    reader, other = Client(alone), Client(alone)
+    reader.ask((b"CLIENT", b"TRACKING", b"ON"), (b"MGET", b"a", b"b"))
+    other.ask((b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", b"a", b"PREFIX", b"b"))
+    (told,) = other.ask((b"INFO", b"clients", b"stats"))
+    for line in ("tracking_clients:2", "tracking_total_keys:2", "tracking_total_prefixes:2"):
+        assert line in str(told)
+
+
 def test_a_home_keeps_no_more_keys_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose keys are forgotten is told, as if they had changed."""
     monkeypatch.setattr("peerkv.agreement.tracked.TRACKED_MAX", 100)
