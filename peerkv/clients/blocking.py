@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Final
 
+from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.home import Home
 from peerkv.agreement.operation import Event, Operation
 from peerkv.agreement.peer import Peer
@@ -32,6 +33,10 @@ ROUNDS: Final = 20
 """Looks in which all waiters have told homes again that they wait: 5 s."""
 ASTRAY_AT_ONCE: Final = 256
 """Of those who have told somebody who is not home so many ask again in one look: 20 ms."""
+ASKS_PER_TURN: Final = 256
+"""Waiters that ask in one turn of the node, about 10 ms; others that are woken do so in the next ones."""
+ENDED_PER_TURN: Final = 1024
+"""Waiters whose time is up that are let go in one turn."""
 OWED_MAX: Final = 1 << 12
 """What was to be put back and could not be yet; more than that is lost."""
 OWED_AT_ONCE: Final = 64
@@ -65,7 +70,14 @@ class Waiter:
 class Blocking:
     """Of a node."""
 
-    def __init__(self, services: Services, view: View, home: Home, transactions: Transactions) -> None:
+    def __init__(
+        self, services: Services, view: View, home: Home, coordinator: Coordinator, transactions: Transactions
+    ) -> None:
+        self.asked = 0
+        """Waiters that have asked in this turn."""
+        self.queue: deque[Event] = deque()
+        """Those that are to ask when there is room, as whatever else is not begun while too much is under way."""
+        self._coordinator = coordinator
         self._services = services
         self._view = view
         self._home = home
@@ -91,6 +103,7 @@ class Blocking:
                 return
             waits = waits.begun(reply)
         request = waits.request
+        yield from self._room()
         reply = yield from self._ask(request)
         if not is_nothing(reply):
             self._deliver(session, request, reply, sink, index)
@@ -101,12 +114,13 @@ class Blocking:
         session.waiter, session.blocked, session.unblock = waiter, True, ""
         self._waiters[waiter.number] = waiter
         if waits.timeout:
-            heapq.heappush(self._deadlines, (waiter.deadline, waiter.number))
+            self._note_deadline(waiter)
         if session.closing or session.hung_up:
             waiter.ended = NULL_ARRAY
         while waiter.ended == "":
             self._tell([waiter])
             yield waiter.event
+            yield from self._room()
             if waiter.ended != "":
                 break
             waiter.event = Event()  # woken while it asks, it asks once more
@@ -119,6 +133,29 @@ class Blocking:
         if is_nothing(reply) and waiter.ended != "":
             reply = waiter.ended
         self._deliver(session, request, reply, sink, index)
+
+    def _note_deadline(self, waiter: Waiter) -> None:
+        """Of those that have ended no more are kept than there are waiters: a worker may wait for an hour, over and
+        over."""
+        if len(self._deadlines) > 2 * len(self._waiters) + ENDED_PER_TURN:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._waiters]
+            heapq.heapify(self._deadlines)
+        heapq.heappush(self._deadlines, (waiter.deadline, waiter.number))
+
+    def _room(self) -> Operation:
+        """Wait for one's turn to ask: ten thousand may be woken at a time."""
+        if self.queue or self.asked >= ASKS_PER_TURN or self._coordinator.crowded:
+            event = Event()
+            self.queue.append(event)
+            yield event
+        self.asked += 1
+
+    def go_on(self) -> bool:
+        """Let those ask that there is room for in this turn; whether there are any."""
+        count = 0 if self._coordinator.crowded else min(len(self.queue), ASKS_PER_TURN - self.asked)
+        for _ in range(count):
+            self.queue.popleft().set()
+        return count > 0
 
     def _ask_past(self, waits: Waits, wrong: Reply) -> Asking[Reply]:
         """A key is of another type than is waited for, which is waited out: what do the others hold? The target of a
@@ -271,7 +308,9 @@ class Blocking:
     def wake(self, now: float) -> None:
         """Let go of those whose time is up."""
         deadlines = self._deadlines
-        while deadlines and deadlines[0][0] <= now:
+        for _ in range(ENDED_PER_TURN):
+            if not deadlines or deadlines[0][0] > now:
+                break
             waiter = self._waiters.get(heapq.heappop(deadlines)[1])
             if waiter is not None:
                 waiter.ended = NULL_ARRAY

@@ -269,7 +269,7 @@ class Dispatcher:
         self._units = TURN_UNITS
         """Left in this turn."""
         self.queueing = Queueing(services, view, coordinator, transactions, rng, operations, self._run_queued)
-        self.blocking = Blocking(services, view, home, transactions)
+        self.blocking = Blocking(services, view, home, coordinator, transactions)
         home.on_woken = self.blocking.woken
         home.on_astray = self.blocking.astray
         self.channels = Channels(services, view, self._push, self._cut_off)
@@ -824,6 +824,7 @@ class Dispatcher:
         """Everybody has a share again, first those that have a backlog."""
         self._turn += 1
         self._units = TURN_UNITS
+        self.blocking.asked = 0
         if self.monitors.has_lines:
             self.monitors.end_turn()
         if self.tracking.at_hand:
@@ -835,14 +836,14 @@ class Dispatcher:
     @property
     def waits(self) -> bool:
         """Whether there is something to run in the next turn."""
-        return bool(self._resumable or self._next) and not self._coordinator.crowded
+        return bool(self._resumable or self._next or self.blocking.queue) and not self._coordinator.crowded
 
     def resume(self) -> bool:
         """Go on with sessions that have a backlog, as far as this turn allows; whether anything was run."""
+        resumed = bool(self.blocking.queue) and self.blocking.go_on()
         if not self._resumable or self._coordinator.crowded:
-            return False
+            return resumed
         sessions, self._resumable = self._resumable, []
-        resumed = False
         for session in sessions:
             if self._units <= 0 and (len(session.backlog) > SMALL or session.spreading is not None):
                 self._resumable.append(session)

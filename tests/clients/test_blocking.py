@@ -15,7 +15,7 @@ from redis.retry import Retry
 
 from bench.processes import Cluster
 from peerkv.agreement.view import View
-from peerkv.clients.blocking import ROUNDS
+from peerkv.clients.blocking import ENDED_PER_TURN, ROUNDS
 from peerkv.commands.blocking import put_back
 from peerkv.resp import Reply, ReplyError
 from peerkv.ring.keys import slot_of
@@ -362,6 +362,64 @@ def test_many_that_wait_take_little_and_a_push_wakes_one() -> None:
         _go(alone, waiter)
     alone.turns()
     assert alone.node.home.interests.waiters == 0
+
+
+def test_of_many_that_are_woken_at_a_time_some_ask_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand at once had replies UNCERTAIN in a healthy cluster: all were under way together."""
+    monkeypatch.setattr("peerkv.clients.blocking.ASKS_PER_TURN", 16)
+    alone = Alone()
+    waiters = [Client(alone) for _ in range(FEW)]
+    for number, waiter in enumerate(waiters):
+        waiter.send((b"BLPOP", b"l%d" % number, b"0"))
+    alone.turns()
+    asked: list[int] = []
+    start = alone.node.transactions.start
+    monkeypatch.setattr(alone.node.transactions, "start", lambda *work: (asked.append(1), start(*work)))
+    Client(alone).send(*[(b"RPUSH", b"l%d" % number, b"x") for number in range(FEW)])
+    most = 0
+    while alone.wake_at <= alone.now + 0.001 or alone.node.more or not asked:
+        before = len(asked)
+        alone.turn()
+        most = max(most, len(asked) - before)
+    assert [waiter.replies for waiter in waiters] == [[[b"l%d" % number, b"x"]] for number in range(FEW)]
+    assert len(asked) == FEW
+    assert most == 16
+
+
+def test_nobody_asks_while_too_much_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = Alone()
+    waiter = _waits(alone, b"BLPOP", b"l", b"0")
+    crowded = True
+    monkeypatch.setattr(type(alone.node.coordinator), "crowded", property(lambda _: crowded))
+    alone.node.dispatcher.blocking.woken(alone.node.view.me, [b"l"], [waiter.session.waiter.number])
+    alone.turns()
+    assert len(alone.node.dispatcher.blocking.queue) == 1
+    crowded = False
+    alone.turns()
+    assert not alone.node.dispatcher.blocking.queue
+    assert Client(alone).ask((b"RPUSH", b"l", b"x")) == [1]
+    assert waiter.replies == [[b"l", b"x"]]
+
+
+def test_deadlines_of_those_that_have_ended_have_a_bound() -> None:
+    """A worker that waits for an hour at most, and gets something at once each time, left one behind each time."""
+    alone = Alone()
+    worker, other = Client(alone), Client(alone)
+    for _ in range(3 * ENDED_PER_TURN):
+        worker.ask((b"BLPOP", b"l", b"3600"))
+        other.ask((b"RPUSH", b"l", b"x"))
+    assert len(alone.node.dispatcher.blocking._deadlines) <= ENDED_PER_TURN + 3
+
+
+def test_of_many_whose_time_is_up_some_are_let_go_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peerkv.clients.blocking.ENDED_PER_TURN", 16)
+    alone = Alone()
+    waiters = [_waits(alone, b"BLPOP", b"l", b"1") for _ in range(FEW)]
+    alone.now += 2.0
+    alone.turn()
+    assert sum([waiter.replies == [None] for waiter in waiters]) <= 16
+    alone.turns()
+    assert all(waiter.replies == [None] for waiter in waiters)
 
 
 def test_who_waits_is_not_looked_at_while_all_homes_are_who_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
