@@ -29,6 +29,7 @@ from peerkv.kernel.slot import Slot
 from peerkv.resp import CommandError, Reply, ReplyError, size_of_reply
 from peerkv.settings import Settings
 from peerkv.store.cell import SEQUENCE_BITS, Cells, Change, first_position, seen_of
+from peerkv.store.events import MISSED
 from peerkv.store.expiry import Expiry
 from peerkv.store.recent import TICKET_SLOT, OperationId
 from peerkv.store.scratch import Occupied, Overheard, Scratch
@@ -219,8 +220,8 @@ class Home:
         except Exception as error:
             changes, reply = (), fault(request, error)
         notice = (
-            self.notices.of(process, ticket, cells, request, changes, reply, now)
-            if observed and changes is not None
+            self.notices.of(process, ticket, cells, request, changes or (), reply, now)
+            if observed and (changes is not None or self.notices.misses)
             else None
         )
         self.record(number, origin, ticket, changes, reply, request, notice)
@@ -248,7 +249,7 @@ class Home:
             if request[0] == self.tracked.name:
                 self.timed[number] = 1
                 reply = [reply, self.tracked.note(number, self._keys[request[0]](request), origin, ticket)]
-            self._extend(home, (), origin, 0, ticket, reply)
+            self._extend(home, (), origin, 0, ticket, reply, notice=notice)
             return
         self._extend(home, changes, origin, process, ticket, reply, request, notice)
 
@@ -541,6 +542,7 @@ class Home:
         notices = self.notices
         notices.classes = notices.classes if classes is None else classes
         notices.keys = notices.keys if keys is None else keys
+        notices.misses = bool(notices.classes & MISSED)
         on = bool(notices.classes or notices.keys)
         if on == notices.on:
             return

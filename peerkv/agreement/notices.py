@@ -68,6 +68,8 @@ class Notices:
         """Somebody in the cluster observes: `classes` or `keys` says what is to be told."""
         self.classes = 0
         """Of events."""
+        self.misses = False
+        """Reads of keys that are not there are among these: then they are operations, too."""
         self.keys = False
         """Which keys are changed."""
         self.derive: Derive = _nothing

@@ -17,9 +17,9 @@ from peerkv.agreement.view import View
 from peerkv.clients.session import CHANNELS, Services
 from peerkv.commands.events import KEYEVENT, KEYSPACE, flags_of, letters_of
 from peerkv.databases import bare_key, database_of
-from peerkv.store.events import EVICTED, MISSED, MODULE, KeyEvent
+from peerkv.store.events import EVICTED, MODULE, KeyEvent
 
-NEVER: Final = MISSED | EVICTED | MODULE
+NEVER: Final = EVICTED | MODULE
 """Nothing is told of these, so nobody pays for them."""
 CLASSES: Final = ~(KEYSPACE | KEYEVENT | NEVER)
 

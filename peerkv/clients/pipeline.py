@@ -269,6 +269,7 @@ class Dispatcher:
         self._units = TURN_UNITS
         """Left in this turn."""
         self.queueing = Queueing(services, view, coordinator, transactions, rng, operations, self._run_queued)
+        self._notices = home.notices
         self.blocking = Blocking(services, view, home, coordinator, transactions)
         home.on_woken = self.blocking.woken
         home.on_astray = self.blocking.astray
@@ -491,7 +492,7 @@ class Dispatcher:
                         self._charge(session, SHARE_UNITS)
                         return self._break_here(session, batch, index + 1, requests)
                 elif kind is READ:
-                    if number in reading and self._cuts_in(session, number, by_home=tracks):
+                    if number in reading and self._cuts_in(session, number, by_home=tracks or self._notices.misses):
                         command.calls -= 1
                         self._stall(session, batch, index, requests)
                         return None
@@ -990,7 +991,7 @@ class Dispatcher:
         """`whole`: what the reply becomes a part of; the read is under way as long as something is left of that."""
         coordinator = self._coordinator
         after = session.written.get(number, 0)
-        if after and after in coordinator.pending:
+        if (after and after in coordinator.pending) or self._notices.misses:
             session.written[number] = coordinator.write(number, request, sink, index, after, reads=True)
             session.reading[number] = whole, OPERATION
             return
@@ -1167,7 +1168,8 @@ class Dispatcher:
                     merged.setdefault(number, []).append(part)
                 parts = [(number, spread.merge(group)) for number, group in merged.items()]
         elif join is None and any(
-            number in session.reading and self._cuts_in(session, number, by_home=tracks) for number, _ in parts
+            number in session.reading and self._cuts_in(session, number, by_home=tracks or self._notices.misses)
+            for number, _ in parts
         ):
             return False
         gather = Gather(len(parts), join or spread.join, sink, index)

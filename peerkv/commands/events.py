@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from peerkv.commands.access import deadline_of, value_of
-from peerkv.commands.table import find_part
+from peerkv.commands.table import Command, Kind, find_part, keys_of
 from peerkv.resp import Reply, ReplyError
 from peerkv.store.cell import Cells, Change
 from peerkv.store.events import (
@@ -83,11 +83,20 @@ def events_of(
     cells: Cells, request: Sequence[bytes], changes: Sequence[Change], reply: Reply, now: int
 ) -> Sequence[KeyEvent]:
     """What there is to tell of a command that has been run on these cells; its changes are not made yet."""
-    if type(reply) is ReplyError:
-        return ()
     row = find_part(request[0])
-    tell = _TELLS.get(row.name) if row is not None else None
-    return [*tell(cells, request, changes, reply, now)] if tell is not None else ()
+    if row is None or (type(reply) is ReplyError and not reply.text.startswith(_ARE_MISSED)):
+        return ()
+    missed = [(MISSED, b"keymiss", key) for key in _looked_at(row, request) if value_of(cells, key, now) is None]
+    tell = _TELLS.get(row.name) if type(reply) is not ReplyError else None
+    return [*missed, *tell(cells, request, changes, reply, now)] if tell is not None else missed
+
+
+def _looked_at(row: Command, request: Sequence[bytes]) -> Sequence[bytes]:
+    """Keys that a command reads, so that their absence is told, whatever comes of it."""
+    if row.kind is Kind.READ:
+        return () if row.name in _LOOKS_ASIDE else keys_of(row, request)
+    looks = _LOOKS.get(row.name)
+    return looks(keys_of(row, request), request) if looks is not None else ()
 
 
 def _value(cells: Cells, key: bytes) -> Any:
@@ -332,6 +341,47 @@ def _restored(
         else:
             yield made(key)
             yield GENERIC, b"restore", key
+
+
+_ARE_MISSED: Final = ("NOGROUP", "ERR no such key")
+"""Errors of commands that have looked for a key."""
+_LOOKS_ASIDE: Final = frozenset(("object", "memory"))
+"""They tell of a key without reading it."""
+
+
+def _sources(keys: Sequence[bytes], _request: Sequence[bytes]) -> Sequence[bytes]:
+    return keys[1:]
+
+
+def _source(keys: Sequence[bytes], _request: Sequence[bytes]) -> Sequence[bytes]:
+    return keys[:1]
+
+
+def _former(keys: Sequence[bytes], request: Sequence[bytes]) -> Sequence[bytes]:
+    """SET, if it answers what was there."""
+    return keys if b"GET" in map(bytes.upper, request[3:]) else ()
+
+
+def _fields_read(keys: Sequence[bytes], request: Sequence[bytes]) -> Sequence[bytes]:
+    """BITFIELD, if it only reads."""
+    return () if {b"SET", b"INCRBY"} & {word.upper() for word in request[2:]} else keys
+
+
+_LOOKS: Final[dict[str, Callable[[Sequence[bytes], Sequence[bytes]], Sequence[bytes]]]] = {
+    **dict.fromkeys(
+        (
+            *("bitop", "sdiffstore", "sinterstore", "sunionstore", "zdiffstore", "zinterstore", "zunionstore"),
+            *("zrangestore", "geosearchstore"),
+        ),
+        _sources,
+    ),
+    **dict.fromkeys(("copy", "sort", "sort_ro", "georadius", "georadiusbymember"), _source),
+    **dict.fromkeys(("getset", "getdel", "getex", "xack", "xclaim", "xautoclaim"), _source),
+    **dict.fromkeys(("pfmerge", "xreadgroup"), lambda keys, _request: keys),
+    "set": _former,
+    "bitfield": _fields_read,
+}
+"""Of commands that may change something, which of their keys they read."""
 
 
 def _rows(tell: Callable[..., Iterable[KeyEvent]], class_: int, names: dict[str, str]) -> dict[str, Tell]:

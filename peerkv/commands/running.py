@@ -119,7 +119,7 @@ def _run_one(scratch: Scratch, row: Command, request: Sequence[bytes], now: int)
     try:
         changes, reply = row.run(scratch, request, now)
     except CommandError as error:
-        return error.reply
+        changes, reply = (), error.reply
     if scratch.events is not None:
         scratch.events += events_of(scratch, request, changes, reply, now)
     if changes:

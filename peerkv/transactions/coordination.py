@@ -90,6 +90,8 @@ class Work:
     """Messages to be published once it has happened, as of the last run: kind, channel, message."""
     observed: bool = False
     """Somebody observes keys, ..."""
+    classes: int = 0
+    """... or wants to be told of events of these classes, ..."""
     events: Mapping[bytes, Sequence[KeyEvent]] = field(default_factory=dict)
     """... and this is what there is to tell of each, as of the last run."""
     attempt: _Attempt | None = None
@@ -319,7 +321,7 @@ class Transactions:
 
     def _transact(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
         work.until = self._clock.now + PATIENCE_S
-        work.observed = self._home.notices.on
+        work.observed, work.classes = self._home.notices.on, self._home.notices.classes
         if not (work.keys or work.seen or work.at_leisure) and self._without_keys(work, answer):
             return
         own, waits, holds_first = not work.at_leisure, False, False
@@ -736,7 +738,7 @@ def _run_on(looking: _Looking, work: Work, now: int) -> tuple[list[Reply], list[
     try:
         replies = [run_on(scratch, request, now) for request in work.requests]
         work.said = scratch.said
-        work.events = asked.by_key(scratch.events)
+        work.events = asked.by_key([event for event in scratch.events or () if event[0] & work.classes])
         return replies, [] if looking.unknown else scratch.travelling()
     except Exception:
         if not looking.unknown:

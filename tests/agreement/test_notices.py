@@ -154,6 +154,24 @@ def test_a_home_that_is_deposed_before_it_knows_what_is_chosen_tells_it() -> Non
     assert [(key, b"set") in heard for heard in story.heard.values()] == [True] * 3
 
 
+def test_a_read_of_what_is_not_there_is_told_on_every_node_once() -> None:
+    """Any owner could answer it, and tell nobody; so it is the home that is asked while somebody wants to know."""
+    story = Story()
+    one, other = KEYS[:2]
+    assert story.ask("db1", (b"GET", one), (b"MGET", one, other)) == [None, [None, None]]
+    story.ask("db2", (b"CONFIG", b"SET", b"notify-keyspace-events", b"KAm"))
+    story.world.run(story.world.now + 0.5)
+    assert not any(story.heard.values())
+    for name in NODES:
+        assert story.ask(name, (b"SET", one, b"1"), (b"GET", one), (b"GET", other))[2] is None
+    assert story.ask("db3", (b"MGET", one, other, b"none")) == [[b"1", None, None]]
+    assert story.ask("db1", (b"MULTI",), (b"GET", b"none"), (b"EXEC",))[-1] == [None]
+    for name in NODES:
+        assert [event for event in story.heard[name] if event[0] == one] == [(one, b"set")] * 3
+        assert [event for event in story.heard[name] if event[0] == other] == [(other, b"keymiss")] * 4
+        assert [event for event in story.heard[name] if event[0] == b"none"] == [(b"none", b"keymiss")] * 2
+
+
 def test_no_message_is_lost_when_a_node_joins() -> None:
     """Those that cross the change of the topology are in frames of another epoch (E1): db3 learns of it last."""
     story = Story()

@@ -15,7 +15,7 @@ from peerkv.store.cell import Cells
 from peerkv.store.scratch import Scratch
 from tests.commands.keyspace import NOW, Theirs, requests_of, sequences
 
-CLASSES = b"KEg$lshztn"
+CLASSES = b"KEg$lshztnm"
 TELL_NOTHING = {"xack", "sort_ro", "peerkv.exec", "peerkv.hold", "peerkv.try", "peerkv.decide", "peerkv.release"}
 TELL_NOTHING |= {"peerkv.forget", "peerkv.keep", "peerkv.library", "peerkv.clear"}
 """WRITE commands, and parts of commands, by themselves; what FLUSHALL does Redis does not tell either."""
@@ -134,6 +134,92 @@ geoadd g 1 2 a
 geosearchstore h g fromlonlat 1 2 byradius 1 m
 georadius g 1 2 1 m store i
 geosearchstore h none fromlonlat 1 2 byradius 1 m
+
+get a
+mget a b a
+strlen a
+getset a x
+getset a y
+getdel b
+getex b ex 10
+set b x get
+set c x
+set c y get
+lcs none nothing
+exists none a nothing
+type none
+ttl none
+touch none a
+object encoding none
+memory usage none
+dump none
+sort none
+sort_ro none by w* get g*
+
+append none x
+setrange nothing 0 x
+bitop and d e f
+bitop not d e
+bitfield e get u8 0
+bitfield f set u8 0 1
+getbit g 0
+bitcount g
+bitpos g 1
+pfcount g h
+pfmerge i g h
+
+llen none
+lrange none 0 1
+lpos none x
+lpop none
+lset none 0 x
+lmove none l left left
+smembers none
+sismember none x
+srandmember none
+srandmember none 2
+sscan none 0
+spop none
+sinter none nothing
+sintercard 2 none nothing
+sdiffstore d none nothing
+sunionstore d none nothing
+hget none f
+hgetall none
+hrandfield none
+hscan none 0
+hdel none f
+
+zscore none x
+zrange none 0 1
+zrandmember none
+zinter 2 none nothing
+zunionstore d 2 none nothing
+zdiffstore d 2 none nothing
+zrangestore d none 0 1
+zpopmin none
+zscan none 0
+geopos none x
+geosearch none fromlonlat 1 1 byradius 1 km
+georadius none 1 1 1 km store d
+geosearchstore d none fromlonlat 1 1 byradius 1 km
+
+xlen none
+xrange none - +
+xreadgroup group g me streams none >
+xpending none g
+xinfo stream none
+xinfo groups none
+xack none g 1-1
+xclaim none g me 0 1-1
+xautoclaim none g me 0 0
+xdel none 1-1
+xgroup destroy none g
+copy none other
+rename none other
+move none 1
+set a x get get qx
+xrange none x y
 """)
 
 
