@@ -321,7 +321,7 @@ def test_a_copy_that_is_not_on_history_is_caught(patch: pytest.MonkeyPatch) -> N
 
 def test_a_storm_is_noticed(patch: pytest.MonkeyPatch) -> None:
     send_again_what_is_merely_late(patch)
-    assert any(run_burst(seed, 256).problems for seed in (2, 3))
+    assert any(run_burst(seed, 256).problems for seed in (6, 5))
 
 
 def take_one_of_three_for_everybody(patch: pytest.MonkeyPatch) -> None:
