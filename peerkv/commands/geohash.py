@@ -22,6 +22,7 @@ _MERCATOR_MAX: Final = 20037726.37
 """Metres, half around the equator."""
 _RADIANS: Final = pi / 180.0
 _CELLS: Final = 1 << STEPS
+_LATITUDES: Final = LATITUDE_MAX + LATITUDE_MAX
 _ALPHABET: Final = "0123456789bcdefghjkmnpqrstuvwxyz"
 
 
@@ -91,8 +92,11 @@ def encoded(place: Place) -> int:
 def decoded(score: float) -> Place:
     """The middle of the smallest cell that has this number; of any other number some place."""
     east, north = _deinterleaved(1 << 63 if isinf(score) else int(score) & (1 << 64) - 1)
-    longitude = (_edge(east, LONGITUDE_MAX) + _edge(east + 1, LONGITUDE_MAX)) / 2
-    latitude = (_edge(north, LATITUDE_MAX) + _edge(north + 1, LATITUDE_MAX)) / 2
+    # the middles between two edges each (`_edge` in line: a search decodes members by the thousand)
+    longitude = ((east / _CELLS * 360.0 - 180.0) + ((east + 1) / _CELLS * 360.0 - 180.0)) / 2
+    latitude = ((north / _CELLS * _LATITUDES - LATITUDE_MAX) + ((north + 1) / _CELLS * _LATITUDES - LATITUDE_MAX)) / 2
+    if -LONGITUDE_MAX <= longitude <= LONGITUDE_MAX and -LATITUDE_MAX <= latitude <= LATITUDE_MAX:
+        return Place(longitude, latitude)
     return Place(
         min(max(longitude, -LONGITUDE_MAX), LONGITUDE_MAX),
         min(max(latitude, -LATITUDE_MAX), LATITUDE_MAX),
