@@ -48,6 +48,7 @@ class LossScenario(Scenario):
         self.quiet = self.scans = self.flushes = False
         self.waiting = None
         self.transactions = None  # what is lost of one of its slots may be half of one
+        self.observing = None  # keys that were acknowledged may be gone
         self.losses: list[Loss] = []
         self.unasked = rng.random() < 0.25
         """Recoveries are nobody's decision."""
