@@ -252,7 +252,7 @@ def test_operations_are_run_in_line_where_nobody_observes_and_only_there() -> No
 
     with patch.object(Home, "run_one", run_one):
         assert count() == len(KEYS)
-        for nothing in (b"", b"A", b"KEmed"):
+        for nothing in (b"", b"A", b"KEed"):
             story.ask("db2", (b"CONFIG", b"SET", b"notify-keyspace-events", nothing))
             assert count() == 0
         story.ask("db3", (b"CONFIG", b"SET", b"notify-keyspace-events", b"Kx"))
