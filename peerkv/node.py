@@ -40,6 +40,7 @@ from peerkv.agreement.replica import Replica
 from peerkv.agreement.turn import Accepts
 from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
+from peerkv.clients.keyspace import Keyspace
 from peerkv.clients.pipeline import UNREAD_MAX, Dispatcher
 from peerkv.clients.session import Session
 from peerkv.clock import SKEW_MOST_MS, Clock
@@ -47,7 +48,6 @@ from peerkv.commands import catalogue
 from peerkv.commands.table import KEYS, RUNS, awaited
 from peerkv.commands.tracking import TRACKED
 from peerkv.commands.transactions import RENEWED, SEVERAL, notice_of, renewed
-from peerkv.databases import RECORDS, database_of
 from peerkv.gossip.member import (
     PROTOCOL_VERSIONS,
     Address,
@@ -201,6 +201,7 @@ class Node:
         self.dispatcher = Dispatcher(
             self, self.view, self.operations, self.replica, self.home, self.coordinator, self.transactions, rng
         )
+        self._keyspace = Keyspace(self.view, self.home, self.operations, clock)
         self.links = Links(
             settings, clock, self.view, rng, self._log, self._link_up, self._link_down, self._ask_again, versions
         )
@@ -850,26 +851,6 @@ class Node:
         owners = self.view.topology.by_process.keys() if self.view.topology is not None else ()
         return self.swim.shown(self.clock.now, owners)
 
-    def _keyspace(self) -> dict[int, tuple[int, int]]:
-        """Of each database that has keys here, how many, and how many of those that we are home of have a deadline."""
-        copies, homes = self.view.copies, self.home.homes
-        copies.find_marked()
-        buried = [slot for number in copies.buried if (slot := copies.slots[number]) is not None]
-        keys = sum(map(len, copies.cells)) - sum([len(slot.tombstones) for slot in buried])
-        expiring = len(self.home.expiry)
-        found: dict[int, tuple[int, int]] = {}
-        for number, marked in copies.marked.items():
-            cells = copies.cells[number]
-            for key in marked:
-                _, value, deadline = cells[key]
-                if value is not None and database_of(key) != RECORDS:
-                    known, ending = found.get(database_of(key), (0, 0))
-                    found[database_of(key)] = known + 1, ending + bool(deadline and number in homes)
-        keys -= sum([known for known, _ in found.values()])
-        if keys:
-            found[0] = keys, expiring - sum([ending for _, ending in found.values()])
-        return dict(sorted(found.items()))
-
     def statistics(self) -> Statistics:
         """What INFO tells; the counts of keys are made when asked for."""
         return replace(
@@ -882,7 +863,7 @@ class Node:
             tracking=self.dispatcher.tracking.sizes,
             blocked=sum([session.blocked for session in self.sessions.values()]),
             operations_a_second=self._rate(),
-            keyspace=self._keyspace(),
+            keyspace=self._keyspace.counts(),
             measured=tuple(self.metrics),
             usage=self.usage,
         )
@@ -891,7 +872,7 @@ class Node:
         found, view, home = Metrics(), self.view, self.home
         gauge = found.gauge
         gauge("epoch", lambda: view.epoch, "of the topology that it goes by; 0: of none")
-        gauge("copies", lambda: len(view.slots) - view.slots.count(None), "slots of which this node holds a copy")
+        gauge("copies", lambda: view.copies.held, "slots of which this node holds a copy")
         gauge("homes", lambda: len(home.homes), "slots of which it is home")
         gauge("peers_up", lambda: self.links.up, "nodes that it can talk to")
         gauge("members_alive", self._alive, "members of the cluster that live, as gossip has it")

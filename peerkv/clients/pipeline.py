@@ -103,7 +103,7 @@ CHANGED_BYTES_MAX: Final = 8 << 20
 PIECE_ARGUMENTS: Final = 512
 """A command of more keys than that is run piece by piece."""
 PIECES_OPEN_MAX: Final = 2
-COSTS: Final = {"info": 64, "command": 32, "client": 8, "cluster": 8, "config": 8, "hello": 4}
+COSTS: Final = {"info": 96, "command": 32, "client": 8, "cluster": 8, "config": 8, "hello": 4}
 """Units, beside one for every argument; of other commands of the connection it is one."""
 SESSIONS_PER_UNIT: Final = 4
 BYTES_PER_UNIT: Final = 1 << 13

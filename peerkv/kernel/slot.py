@@ -30,6 +30,8 @@ class Copies:
     def __init__(self, count: int) -> None:
         self.slots: list[Slot | None] = [None] * count
         """None where it holds none."""
+        self.held = 0
+        """How many it holds."""
         self.positions = [0] * count
         """The last change accepted."""
         self.promised = [0] * count
@@ -55,6 +57,7 @@ class Copies:
 
     def add(self, number: int) -> Slot:
         """Begin an empty copy."""
+        self.held += self.slots[number] is None
         self.positions[number] = self.promised[number] = 0
         self.cells[number] = {}
         slot = self.slots[number] = Slot(self, number)
@@ -62,6 +65,7 @@ class Copies:
 
     def remove(self, number: int) -> None:
         """Drop a copy; its `Slot` is no more."""
+        self.held -= self.slots[number] is not None
         self.slots[number] = None
         self.positions[number] = self.promised[number] = 0
         self.cells[number] = {}
@@ -90,11 +94,19 @@ class Copies:
         else:
             cells[key] = (to, value, deadline)
 
-    def find_marked(self) -> None:
-        """Look at the keys that have come since that was done last, of all slots."""
-        cells, examined = self.cells, self._examined
-        for number in [number for number, count in enumerate(map(len, cells)) if count != examined[number]]:
-            self.find_marked_in(number)
+    @property
+    def tombstones(self) -> int:
+        """Cells without a value."""
+        return sum([len(slot.tombstones) for number in self.buried if (slot := self.slots[number]) is not None])
+
+    def find_marked(self) -> int:
+        """Look at the keys that have come since that was done last, of all slots; returns how many cells there are."""
+        counts = list(map(len, self.cells))  # which reads memory all over: half a millisecond
+        if counts != self._examined:
+            pairs = zip(counts, self._examined, strict=True)
+            for number in [number for number, (count, known) in enumerate(pairs) if count != known]:
+                self.find_marked_in(number)
+        return sum(counts)
 
     def find_marked_in(self, number: int) -> None:
         """Likewise, of one."""

@@ -198,23 +198,6 @@ def test_another_member_is_seen_in_what_was_made_before(alone: Alone) -> None:
     assert b":7777@" in after[0]
 
 
-def test_info_counts_keys_and_deadlines_as_they_are(alone: Alone) -> None:
-    client = Client(alone)
-
-    def keyspace() -> bytes:
-        (reply,) = client.ask((b"INFO", b"keyspace"))
-        assert isinstance(reply, bytes)
-        return reply
-
-    client.ask(*[(b"SET", key, b"x") for key in keys(100)], (b"DEL", *keys(3)))
-    client.ask(*[(b"EXPIRE", keys(10)[9], b"%d" % (100 + n)) for n in range(50)], (b"EXPIRE", keys(9)[8], b"100"))
-    assert b"db0:keys=97,expires=2," in keyspace()
-    client.ask((b"PERSIST", keys(10)[9]))
-    assert b"db0:keys=97,expires=1," in keyspace()
-    client.ask((b"SET", keys(9)[8], b"new"))
-    assert b"db0:keys=97,expires=0," in keyspace()
-
-
 # -- all clients together
 
 
