@@ -29,6 +29,7 @@ from peerkv.agreement.operation import (
     Message,
     Operation,
     Operations,
+    Pause,
     Prepare,
     Progress,
     Refused,
@@ -87,6 +88,12 @@ SKEW_HOLDS_S: Final = 20.0
 """What was told of a wall clock longer ago is no more: it is with cluster time, or its node is gone."""
 RATE_LOOKS: Final = 7
 """Over 1.5 s, as Redis has it."""
+ENTERED_AT_ONCE: Final = 4096
+"""Slots of a new topology that are looked at in a turn: five milliseconds."""
+ENTERING_PAUSE_S: Final = 0.0
+FREED_AT_ONCE: Final = 10_000
+"""Cells of dropped copies whose memory is given back in a turn: three milliseconds."""
+FREED_EVERY_S: Final = 0.01
 COMPARE_CELLS: Final = 1000
 """Cells whose digests a home computes per look: half a percent of its time."""
 
@@ -224,6 +231,8 @@ class Node:
         self._rates: deque[tuple[float, int]] = deque(maxlen=RATE_LOOKS)
         """When it was looked at, and how many commands there had been."""
         """Whether clients are not read from."""
+        self._entering: Topology | None = None
+        """The topology that it is about to go by."""
         self._statistics = Statistics()
         self._weight = 0
         """Bytes of unfinished requests and unread replies of all clients when they were looked at last, and ..."""
@@ -524,7 +533,7 @@ class Node:
     # -- topology
 
     def _learn_topology(self, topology: Topology, peer: Peer, clock: int) -> None:
-        if topology.epoch <= self.view.epoch or self.view.is_foreign(topology.cluster_id):
+        if topology.epoch <= self._latest or self.view.is_foreign(topology.cluster_id):
             return
         why = doubt(self.view.topology, topology)
         if why:
@@ -550,6 +559,32 @@ class Node:
             self._enter(topology)
 
     def _enter(self, topology: Topology) -> None:
+        """Go by a topology that was decided: at once, or, while there are clients to serve by the present one, once it
+        is known what follows from it. Until then this node is as one that has not heard of it yet."""
+        if self.view.topology is None:
+            self._install(topology)
+        elif topology.epoch > self._latest:
+            self._entering = topology
+            self._start(self._prepare(topology))
+
+    @property
+    def _latest(self) -> int:
+        """The epoch that it goes by, or is about to."""
+        return max(self.view.epoch, self._entering.epoch if self._entering is not None else 0)
+
+    def _prepare(self, topology: Topology) -> Operation:
+        slots = 0
+        for looked_at in topology.in_parts():
+            slots += looked_at
+            if slots > ENTERED_AT_ONCE:
+                slots = 0
+                yield Pause(ENTERING_PAUSE_S)  # others have their turn
+        if self._entering is topology:
+            self._entering = None
+            if topology.epoch > self.view.epoch and not doubt(self.view.topology, topology):
+                self._install(topology)
+
+    def _install(self, topology: Topology) -> None:
         self.home.flush()  # what was run in the epoch that ends
         number = self.view.me.number
         forgotten = self.view.install(topology)
@@ -560,6 +595,8 @@ class Node:
                 " it joins again",
             )
         self.replica.recent.forget(forgotten)
+        if forgotten:
+            self._start(self._free())
         self.steward.enter_epoch()
         self.swim.update(epoch=topology.epoch, cluster_id=topology.cluster_id, succeeds=topology.succeeds)
         self._swim_dirty = True
@@ -580,10 +617,16 @@ class Node:
             self._log("warning", f"{text}, and that holds")
         self.links.enter_epoch()
 
+    def _free(self) -> Operation:
+        while self.view.copies.free(FREED_AT_ONCE):
+            yield Pause(FREED_EVERY_S)
+
     def _forget_topology(self) -> None:
         """Be as if no cluster had ever been met: ours is no more."""
+        self._entering = None
         self.home.flush()
         self.replica.recent.forget(self.view.uninstall())
+        self._start(self._free())
         self.replica.journal.clear()
         self.steward.enter_epoch()
         self.swim.update(epoch=0, cluster_id=0, succeeds=())

@@ -109,8 +109,8 @@ class View:
                 if slots[number] is None:
                     self.copies.add(number)
             elif slots[number] is not None:
-                self.copies.remove(number)
                 forgotten.add(number)
+        self.copies.remove(forgotten)
         self.links_changed()
         return forgotten
 
@@ -136,8 +136,7 @@ class View:
 
     def _drop_copies(self) -> set[int]:
         held = {number for number, slot in enumerate(self.slots) if slot is not None}
-        for number in held:
-            self.copies.remove(number)
+        self.copies.remove(held)
         return held
 
     def mark(self, process: int, oldest: int) -> None:

@@ -7,6 +7,7 @@ finds nothing of it in the processor's caches, and every object that need not be
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -36,7 +37,8 @@ class Copies:
         """The last change accepted."""
         self.promised = [0] * count
         """The highest ballot promised."""
-        self.cells: list[dict[bytes, Cell]] = [{}] * count
+        self._nothing: dict[bytes, Cell] = {}
+        self.cells = [self._nothing] * count
         self.plain = bytearray(count)
         """1: there is a copy, its position is of the ballot that is promised, and it has no tombstones. A change to the
         next position that sets one key is then these two lines and nothing else, and the hot paths have them in line:
@@ -54,6 +56,8 @@ class Copies:
         """Of large slots that are being digested."""
         self.indexes: dict[int, ScanIndex] = {}
         """Of large slots that have been listed lately."""
+        self.dropped: list[tuple[Slot | None, dict[bytes, Cell]]] = []
+        """What copies were that are held no more; see `free`."""
 
     def add(self, number: int) -> Slot:
         """Begin an empty copy."""
@@ -63,17 +67,36 @@ class Copies:
         slot = self.slots[number] = Slot(self, number)
         return slot
 
-    def remove(self, number: int) -> None:
-        """Drop a copy; its `Slot` is no more."""
-        self.held -= self.slots[number] is not None
-        self.slots[number] = None
-        self.positions[number] = self.promised[number] = 0
-        self.cells[number] = {}
-        self.plain[number] = 0
-        self.buried.discard(number)
-        self.indexes.pop(number, None)
-        self.digesting.pop(number, None)
-        self.examine_anew(number)
+    def remove(self, numbers: AbstractSet[int]) -> None:
+        """Drop copies that are held; each `Slot` is no more. What they held keeps its memory until `free`."""
+        slots, cells = self.slots, self.cells
+        positions, promised, plain = self.positions, self.promised, self.plain
+        for number in numbers:
+            self.dropped.append((slots[number], cells[number]))
+            slots[number] = None
+            positions[number] = promised[number] = plain[number] = 0
+            cells[number] = self._nothing
+            self._examined[number] = 0
+        self.held -= len(numbers)
+        self.buried.difference_update(numbers)
+        for table in (self.indexes, self.digesting, self.marked):
+            for number in table.keys() & numbers:
+                del table[number]
+
+    def free(self, count: int) -> bool:
+        """Give back the memory of about so many cells of copies that were dropped; whether there are more. To give back
+        a million takes a third of a second."""
+        dropped = self.dropped
+        while dropped and count > 0:
+            _, cells = dropped[-1]
+            if len(cells) <= count:
+                dropped.pop()
+                count -= len(cells) + 1
+            else:
+                for _ in range(count):
+                    cells.popitem()
+                break
+        return bool(dropped)
 
     def patch(self, number: int, to: int, key: bytes, body: Patch, deadline: int) -> None:
         """A change to the next position that patches one key, where `plain` says so: as `Slot.apply`, at half the cost.

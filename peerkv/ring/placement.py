@@ -13,7 +13,7 @@ arithmetic, the same on every platform (-w/ln(h), the textbook's form, depends o
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import shake_128
@@ -23,6 +23,12 @@ from typing import Final
 from peerkv.ring.keys import SLOTS
 
 WEIGHT_MAX: Final = 16
+PART: Final = 1024
+"""Slots that are looked at in one go."""
+SCORED_AS_ONE: Final = 64
+"""A member's scores for so many slots take as long as it takes to choose the owners of one, ..."""
+MEMBERS_AS_ONE: Final = 16
+"""... of so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +62,59 @@ def owners(places: Sequence[Place], replicas: int, slots: int = SLOTS) -> list[t
     """For each slot the indexes into `places` of its owners, best score first; `replicas` of them as far as there are.
 
     With zones: the best member of each zone not yet represented, in order of score, until zones run out; then the best
-    of the rest. Ties (one in 2^64) go by name. The last few answers are kept: who returns changes nothing here.
+    of the rest. Ties (one in 2^64) go by name.
     """
-    return _owners(tuple(places), replicas, slots)
+    rows, row_of = rows_of_owners(places, replicas, slots)
+    return [rows[row] for row in row_of]
 
 
-@lru_cache(maxsize=8)
-def _owners(places: tuple[Place, ...], replicas: int, slots: int) -> list[tuple[int, ...]]:
+def rows_of_owners(
+    places: Sequence[Place], replicas: int, slots: int = SLOTS
+) -> tuple[list[tuple[int, ...]], list[int]]:
+    """The same as the distinct rows of owners, in order of their first slots, and for each slot its row."""
+    index: dict[tuple[int, ...], int] = {}
+    row_of: list[int] = []
+    for first in range(0, slots, PART):
+        rows, rows_here = _part(tuple(places), replicas, slots, first)
+        known = [index.setdefault(row, len(index)) for row in rows]
+        row_of += [known[row] for row in rows_here]
+    return list(index), row_of
+
+
+def in_parts(places: Sequence[Place], replicas: int, slots: int = SLOTS) -> Iterator[int]:
+    """Have `rows_of_owners` find everything computed, piece by piece; yields how many slots a piece was worth."""
+    for place in places:
+        scores(place.name, place.weight, slots)
+        yield slots * place.weight // SCORED_AS_ONE
+    for first in range(0, slots, PART):
+        _part(tuple(places), replicas, slots, first)
+        yield min(PART, slots - first) * max(1, len(places) // MEMBERS_AS_ONE)
+
+
+@lru_cache(maxsize=8 * SLOTS // PART)
+def _part(places: tuple[Place, ...], replicas: int, slots: int, first: int) -> tuple[list[tuple[int, ...]], list[int]]:
+    """`rows_of_owners` of `PART` slots. The last few answers are kept: who returns changes nothing here."""
     order = sorted(range(len(places)), key=lambda index: places[index].name)
     count = min(replicas, len(places))
     if count == 0:
-        return [()] * slots
-    vectors = [scores(places[index].name, places[index].weight, slots) for index in order]
+        return [()], [0] * min(PART, slots - first)
+    vectors = [scores(places[index].name, places[index].weight, slots)[first : first + PART] for index in order]
     zones = {place.zone for place in places}
     ranked = range(len(order))
-    table: list[tuple[int, ...]] = []
+    index: dict[tuple[int, ...], int] = {}
+    """By ranks."""
+    row_of: list[int] = []
     if len(zones) <= 1 or count == 1:
         for column in zip(*vectors, strict=True):
-            best = sorted(ranked, key=column.__getitem__, reverse=True)[
-                :count
-            ]  # half the time of heapq's for few members
-            table.append(tuple([order[rank] for rank in best]))
-        return table
+            # half the time of heapq's for few members
+            best = tuple(sorted(ranked, key=column.__getitem__, reverse=True)[:count])
+            row_of.append(index.setdefault(best, len(index)))
+        return [tuple([order[rank] for rank in row]) for row in index], row_of
     for column in zip(*vectors, strict=True):
         ranking = sorted(ranked, key=column.__getitem__, reverse=True)
-        table.append(_spread([order[rank] for rank in ranking], places, min(count, len(places)), len(zones)))
-    return table
+        chosen = _spread([order[rank] for rank in ranking], places, count, len(zones))
+        row_of.append(index.setdefault(chosen, len(index)))
+    return list(index), row_of
 
 
 def _spread(ranking: list[int], places: Sequence[Place], count: int, zones: int) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from peerkv.ring.placement import WEIGHT_MAX
 from peerkv.ring.topology import RECOVERY_BITS, Owner, Topology
 
 MEMBER_MAX: Final = (1 << 16) - 1
@@ -21,7 +22,6 @@ EPOCH_MAX: Final = (1 << 62) - 1
 ID_MAX: Final = (1 << 63) - 1
 REPLICAS_MAX: Final = 7
 NAME_CHARACTERS_MAX: Final = 64
-WEIGHT_MAX: Final = 1 << 16
 
 
 def doubt(ours: Topology | None, theirs: Topology) -> str:

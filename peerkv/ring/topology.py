@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from peerkv.ring.keys import SLOTS
-from peerkv.ring.placement import Place, owners
+from peerkv.ring.placement import Place, in_parts, rows_of_owners
 from peerkv.ring.quorum import Quorum, without
 
 RECOVERY_BITS: Final = 32
@@ -158,9 +158,9 @@ class Topology:
     def _keep(self, target: tuple[Owner, ...], lost: Collection[int]) -> Kept:
         """For each slot who has it: its owners, where a majority of them is left; whoever is left of the old and the
         new ones, where it is not; and where nobody is, those that begin it anew."""
-        beginners = _placed(target, self.replicas, self.slots)
+        beginning_rows, beginners = _indexed(target, self.replicas, self.slots)
         index: dict[tuple[tuple[int, ...], bool], int] = {}
-        found: dict[tuple[int, tuple[int, ...]], int] = {}
+        found: dict[tuple[int, int], int] = {}
         row_of = bytearray()
         kinds, rows = self.kinds
         parts = [self._part(old, whole, lost) for old, _, whole in rows]
@@ -173,7 +173,7 @@ class Topology:
                     row = old, False
                 else:
                     both = tuple([n for n in dict.fromkeys((*old, *new)) if n not in lost])
-                    row = (both, True) if both else (beginning, False)
+                    row = (both, True) if both else (beginning_rows[beginning], False)
                 place = found[kind, beginning] = index.setdefault(row, len(index))
             row_of += place.to_bytes(2, "little")
         return Kept(tuple([row for row, _ in index]), tuple([whole for _, whole in index]), bytes(row_of))
@@ -243,6 +243,14 @@ class Topology:
             for o, n in [divmod(pair, many) for pair in kinds]
         ]
         return list(map(kinds.__getitem__, pairs)), table
+
+    def in_parts(self) -> Iterator[int]:
+        """Have `kinds` computed piece by piece; yields how many slots a piece was worth."""
+        for members in (self.members, self.next_members) if self.kept is None else (self.next_members,):
+            yield from in_parts(_places(members), self.replicas, self.slots)
+            if members:
+                _indexed(members, self.replicas, self.slots)
+        assert self.kinds, "there are slots"
 
     @cached_property
     def orders(self) -> list[tuple[int, ...]]:
@@ -406,22 +414,14 @@ def _numbered(members: Sequence[Owner], first: int) -> tuple[Owner, ...]:
 
 @lru_cache(maxsize=8)
 def _indexed(members: tuple[Owner, ...], replicas: int, slots: int) -> tuple[list[tuple[int, ...]], list[int]]:
-    """The distinct rows of owners, and for each slot its row."""
-    placed = _placed(members, replicas, slots)
-    places = {row: place for place, row in enumerate(dict.fromkeys(placed))}
-    return list(places), list(map(places.__getitem__, placed))
+    """The distinct rows of owners, and for each slot its row. Cached, as two epochs in a row share much, and as the
+    nodes of a simulation share all."""
+    rows, row_of = rows_of_owners(_places(members), replicas, slots)
+    return [tuple([members[index].number for index in row]) for row in rows], row_of
 
 
-@lru_cache(maxsize=8)
-def _placed(members: tuple[Owner, ...], replicas: int, slots: int) -> list[tuple[int, ...]]:
-    """Cached, as two epochs in a row share much, and as the nodes of a simulation share all."""
-    if not members:
-        return [()] * slots
-    places = [Place(member.name, member.zone, member.weight) for member in members]
-    numbers = [member.number for member in members]
-    rows = owners(places, replicas, slots)
-    numbered = {row: tuple([numbers[index] for index in row]) for row in set(rows)}
-    return [numbered[row] for row in rows]
+def _places(members: Sequence[Owner]) -> list[Place]:
+    return [Place(member.name, member.zone, member.weight) for member in members]
 
 
 def _owner_to_wire(member: Owner) -> list[Any]:

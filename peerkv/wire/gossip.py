@@ -21,6 +21,7 @@ from peerkv.gossip.messages import (
     PingRequest,
     Purpose,
 )
+from peerkv.ring.placement import WEIGHT_MAX
 from peerkv.ring.topology import SUCCEEDED_MAX
 from peerkv.settings import Role
 from peerkv.wire.envelope import Kind, Refusal, integer, name_of, open_envelope, seal, text
@@ -179,6 +180,9 @@ def _claim_from_wire(fields: list[Any]) -> Claim:
     if not isinstance(fields, list) or len(fields) < 19:
         raise ValueError("a claim has 19 fields")
     host = text(fields[6], HOST_CHARACTERS_MAX)
+    weight = integer(fields[11], WEIGHT_MAX)
+    if not weight:
+        raise ValueError("a weight is 1 at least")
     member = Member(
         name=name_of(fields[0]),
         process=integer(fields[1]),
@@ -191,7 +195,7 @@ def _claim_from_wire(fields: list[Any]) -> Claim:
         client_host=text(fields[8], HOST_CHARACTERS_MAX) or host,
         client_port=integer(fields[9], 65535),
         zone=text(fields[10], NAME_CHARACTERS_MAX),
-        weight=integer(fields[11], 1 << 16),
+        weight=weight,
         epoch=integer(fields[12]),
         cluster_id=integer(fields[13]),
         load=integer(fields[14]),

@@ -9,8 +9,11 @@ import pytest
 from peerkv.agreement.epochs import Register, born_by, decided_by, next_topology, propose
 from peerkv.agreement.operation import Answers, EpochAccept, EpochPrepare, EpochPromise, Refused, Round
 from peerkv.agreement.peer import Peer
+from peerkv.node import Node
+from peerkv.ring.placement import PART
 from peerkv.ring.topology import Owner, Topology
 from tests.agreement.by_hand import SLOT, Got, Owners
+from tests.sim.world import World
 
 
 def owner(name: str, process: int) -> Owner:
@@ -228,3 +231,74 @@ def test_e2_a_joint_epoch_needs_both_majorities() -> None:
     owners.finish()
     assert newcomer.slot.cells[b"k"][1] == b"ab"
     assert home.view.slots[SLOT] is None
+
+
+# -- entering
+
+
+class Entering:
+    """Three nodes with more slots than are looked at in a turn, and the topologies that db1 has entered."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("peerkv.node.ENTERED_AT_ONCE", PART - 1)
+        self.world = World(3, 4 * PART)
+        self.world.cluster(3)
+        self.world.run(4.0)
+        found = self.world.hosts["db1"].node
+        assert found is not None
+        self.node = found
+        self.entered: list[Topology] = []
+        install = Node._install
+
+        def note(node: Node, topology: Topology) -> None:
+            if node is found:
+                self.entered.append(topology)
+            install(node, topology)
+
+        monkeypatch.setattr(Node, "_install", note)
+
+    def joint(self, name: str) -> Topology:
+        """What comes next if that one joins."""
+        present = self.node.topology
+        assert present is not None
+        return present.joined(present.members, [owner(name, 200)])
+
+
+def test_e1_a_new_epoch_is_worked_out_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was one turn: 50 ms on a busy machine, and more with each member."""
+    entering = Entering(monkeypatch)
+    turns: list[bool] = []
+    wake = Node.wake
+
+    def count(node: Node, now: float) -> None:
+        wake(node, now)
+        if node is entering.node:
+            turns.append(bool(entering.entered))
+
+    monkeypatch.setattr(Node, "wake", count)
+    entering.node._enter(entering.joint("e1"))
+    assert not entering.entered
+    entering.world.run(entering.world.now + 0.1)
+    assert turns.count(False) >= 4
+
+
+def test_e1_who_is_about_to_enter_an_epoch_and_hears_of_a_later_one_enters_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entering = Entering(monkeypatch)
+    first = entering.joint("first")
+    last = first.finished()
+    entering.node._enter(first)
+    peer = next(iter(entering.node.view.peers.values()))
+    entering.node._learn_topology(last, peer, 0)
+    entering.node._learn_topology(first, peer, 0)
+    entering.world.run(entering.world.now + 0.1)
+    assert entering.entered == [last]
+
+
+def test_e1_an_epoch_of_a_cluster_that_is_no_more_is_not_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    entering = Entering(monkeypatch)
+    entering.node._enter(entering.joint("late"))
+    entering.node._forget_topology()
+    entering.world.run(entering.world.now + 0.01)
+    assert not [topology for topology in entering.entered if topology.is_joint]

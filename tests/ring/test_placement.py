@@ -2,13 +2,15 @@
 
 import random
 from collections import Counter
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peerkv.ring import placement
 from peerkv.ring.keys import SLOTS
-from peerkv.ring.placement import Place, owners
+from peerkv.ring.placement import PART, Place, in_parts, owners, rows_of_owners, scores
 
 
 def _names(table: list[tuple[int, ...]], places: list[Place]) -> list[tuple[str, ...]]:
@@ -74,3 +76,40 @@ def test_owners_are_in_different_zones_as_far_as_there_are() -> None:
     assert all(len({places[index].zone for index in row}) == 3 for row in owners(places, 3))
     two_zones = [Place(f"n{index}", zone="ab"[index % 2]) for index in range(6)]
     assert all({two_zones[index].zone for index in row} == {"a", "b"} for row in owners(two_zones, 3))
+
+
+def plain(places: list[Place], replicas: int, slots: int) -> list[tuple[int, ...]]:
+    """The same in other words: one owner after the other is chosen."""
+    table: list[tuple[int, ...]] = []
+    for slot in range(slots):
+        ranking = sorted(range(len(places)), key=lambda n: -scores(places[n].name, places[n].weight, slots)[slot])
+        chosen: list[int] = []
+        while len(chosen) < min(replicas, len(places)):
+            zones = {places[n].zone for n in chosen}
+            left = [n for n in ranking if n not in chosen]
+            chosen.append(next((n for n in left if places[n].zone not in zones), left[0]))
+        table.append(tuple(sorted(chosen, key=ranking.index)))
+    return table
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["", "a", "b", "c"]), st.integers(1, 3)), max_size=7),
+    st.integers(1, 5),
+    st.sampled_from([256, PART + 256, 2 * PART]),
+)
+@settings(max_examples=20, deadline=None)
+def test_owners_are_those_that_the_rule_names(members: list[tuple[str, int]], replicas: int, slots: int) -> None:
+    places = [Place(f"n{index}", zone, weight) for index, (zone, weight) in enumerate(members)]
+    assert owners(places, replicas, slots) == plain(places, replicas, slots)
+    rows, row_of = rows_of_owners(places, replicas, slots)
+    assert len(set(rows)) == len(rows)
+    assert list(dict.fromkeys(row_of)) == list(range(len(rows))), "in order of their first slots"
+
+
+def test_what_is_computed_in_parts_is_found() -> None:
+    """All of it at once is a turn of 30 ms with four members, and more with each."""
+    places = [Place(f"part{index}") for index in range(4)]
+    most = max(in_parts(places, 3))
+    assert most == PART
+    with patch.object(placement, "sorted", side_effect=AssertionError("it is computed again"), create=True):
+        assert len(owners(places, 3)) == SLOTS

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from peerkv.ring.placement import _part
 from tests.sim.scenario import run_seed
 
 
@@ -24,6 +25,18 @@ def test_transactions_on_few_keys(seed: int) -> None:
 def test_a_seed_with_all_slots() -> None:
     """As many as ship; what takes time by the slot shows here alone."""
     assert run_seed(1, 8.0, 16384).problems == []
+
+
+@pytest.mark.parametrize("seed", [2, 1004])
+def test_epochs_that_nodes_enter_late(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all slots and many members it takes turns to work out who owns what; each node goes by the last epoch until
+    then, for up to 0.4 s here, and hears of later ones meanwhile."""
+    monkeypatch.setattr("peerkv.ring.placement.PART", 64)
+    monkeypatch.setattr("peerkv.node.ENTERED_AT_ONCE", 0)
+    monkeypatch.setattr("peerkv.node.ENTERING_PAUSE_S", 0.03)
+    _part.cache_clear()
+    assert run_seed(seed, 8.0, 256).problems == []
+    _part.cache_clear()
 
 
 def test_the_same_seed_is_the_same_run() -> None:
