@@ -1,5 +1,5 @@
-"""`python -m bench.turns`: how long a command on a collection of 100,000 elements keeps a node, run and applied, beside
-what a redis-server says of itself (SLOWLOG)."""
+"""`python -m bench.turns`: how long a command on a collection of 100,000 elements keeps its home (run, applied, packed
+for the others), and another owner (unpacked, applied), beside what a redis-server says of itself (SLOWLOG)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from time import perf_counter
 from typing import Final, cast
 
 from bench.processes import redis
+from peerkv.agreement.packing import pack_accepts, unpack_accepts
+from peerkv.agreement.turn import Accepts
+from peerkv.cbor import dump, load
 from peerkv.commands.table import CHANCE_BYTES, find, find_part
 from peerkv.kernel.slot import Copies, Slot
 from peerkv.resp import Replies, Reply, ReplyError, encode_request
@@ -91,19 +94,20 @@ def main() -> None:
     parser.add_argument("--only", default="", help="commands that begin so")
     only = parser.parse_args().only
     rng = random.Random(1)
-    slot = Copies(1).add(0)
+    home, other = Copies(1).add(0), Copies(1).add(0)
     with redis("--slowlog-log-slower-than", "0", "--slowlog-max-len", "1") as port, _connected(port) as theirs:
         for request in _filling(rng):
             theirs(*request)
-            _run(slot, rng, request)
+            _run(home, other, rng, request)
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        print(f"{'milliseconds':64}{'':16}{'peerkv':>10}{'longest':>10}{'Redis':>10}")
+        print(f"{'milliseconds':64}{'':16}{'home':>10}{'longest':>10}{'other':>10}{'longest':>10}{'Redis':>10}")
         for line, order in [case for case in CASES if case[0].startswith(only)]:
-            turns = sorted([_turn(slot, rng, line) for _ in range(TURNS)])
+            turns = [_turn(home, other, rng, line) for _ in range(TURNS)]
+            ours = [figure for side in zip(*turns, strict=True) for figure in (median(side), max(side))]
             beside = median([_their_turn(theirs, rng, line) for _ in range(TURNS)])
-            times = "".join([f"{seconds * 1000:10.3f}" for seconds in (median(turns), turns[-1], beside)])
+            times = "".join([f"{seconds * 1000:10.3f}" for seconds in (*ours, beside)])
             print(f"{line:64}{f'O({order})':16}{times}", flush=True)
 
 
@@ -135,12 +139,12 @@ def _prepared(ask: Callable[..., object], rng: random.Random, line: str) -> list
     return [word.replace(b"?", number) for word in line.encode().split()]
 
 
-def _turn(slot: Slot, rng: random.Random, line: str) -> float:
-    return _run(slot, rng, _prepared(lambda *words: _run(slot, rng, list(words)), rng, line))
+def _turn(home: Slot, other: Slot, rng: random.Random, line: str) -> tuple[float, float]:
+    return _run(home, other, rng, _prepared(lambda *words: _run(home, other, rng, list(words)), rng, line))
 
 
-def _run(slot: Slot, rng: random.Random, request: list[bytes]) -> float:
-    """Seconds."""
+def _run(home: Slot, other: Slot, rng: random.Random, request: list[bytes]) -> tuple[float, float]:
+    """Seconds, at the home and at another owner."""
     row = find(request[0])
     assert row is not None
     if row.spread is not None:
@@ -153,11 +157,19 @@ def _run(slot: Slot, rng: random.Random, request: list[bytes]) -> float:
     if row.chance:
         request = [*request, rng.randbytes(CHANCE_BYTES)]
     began = perf_counter()
-    changes, reply = row.run(slot.cells, request, NOW_MS)
+    changes, reply = row.run(home.cells, request, NOW_MS)
     assert not isinstance(reply, ReplyError), reply
-    if changes:
-        slot.apply(slot.position + 1, changes)
-    return perf_counter() - began
+    if not changes:
+        return perf_counter() - began, 0.0
+    to = home.position + 1
+    home.apply(to, changes)
+    change = changes[0] if len(changes) == 1 else ([item for change in changes for item in change], None, 0)
+    columns = [[item] for item in (0, to, *change, reply)]
+    payload = dump(pack_accepts(Accepts([(1, columns)], {}, {}, awaited=True)))
+    sent = perf_counter()
+    ((_, (_, (to,), (key,), (body,), (deadline,), _)),) = unpack_accepts(load(payload), 1).segments
+    other.apply(to, [(key, body, deadline)] if type(key) is bytes else list(zip(*[iter(key)] * 3, strict=True)))
+    return sent - began, perf_counter() - sent
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from peerkv.store.events import MISSED
 from peerkv.store.expiry import Expiry
 from peerkv.store.recent import TICKET_SLOT, OperationId
 from peerkv.store.scratch import Occupied, Overheard, Scratch
-from peerkv.store.values import OF_ANOTHER, size_of_body
+from peerkv.store.values import MOVE, OF_OTHERS, size_of, size_of_body
 from peerkv.store.values.held import HELD, Held
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ class Home:
         copies = self.view.copies
         if len(changes) == 1 and copies.plain[number]:
             ((key, body, deadline),) = changes
-            if type(body) is tuple and body[0] not in OF_ANOTHER:
+            if type(body) is tuple and body[0] not in OF_OTHERS:
                 copies.patch(number, to, key, body, deadline)
                 if deadline or self.timed[number]:
                     self.note_deadlines(number, changes, self.view.me, 0)
@@ -365,11 +365,13 @@ class Home:
         return self._work_of(home.slot, changes)
 
     def _work_of(self, slot: Slot, changes: Sequence[Change]) -> int:
-        """Bytes that have been written: a string that is patched is written anew."""
+        """Bytes that have been written: a string that is patched is written anew, and so is what is made of what other
+        keys hold."""
         work = 0
         for key, body, _ in changes:
             value = slot.cells[key][1]
-            work += len(value) if type(value) is bytes else size_of_body(body)
+            is_made = type(body) is tuple and body[0] in OF_OTHERS and body[0] != MOVE
+            work += size_of(value) if is_made or type(value) is bytes else size_of_body(body)
         return work
 
     def note_deadlines(self, number: int, changes: Sequence[Change], origin: Peer, ticket: int) -> None:

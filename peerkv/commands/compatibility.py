@@ -11,6 +11,7 @@ _SCRIPT: Final = f"500 million steps of Lua's machine (some seconds) and 256 MiB
 _WHOLE_CLUSTER: Final = "means the whole cluster, slot by slot, and is no snapshot"
 _LENGTH: Final = "a string is at most 64 MiB long"
 _STORED: Final = "a result of at most 64 MiB"
+_FOUND: Final = "with COUNT or STOREDIST a result of at most 64 MiB"
 _PARTS: Final = "atomic per slot, not over several"
 _PAGES: Final = "at most 4,096 elements a page, whatever COUNT says; the first pages of a large one may be empty"
 _DRAWS: Final = "at most 1,048,576 draws with repetitions, 256 MiB in all"
@@ -60,12 +61,12 @@ DIFFERS: Final[dict[str, str]] = {
     "function|restore": "what FUNCTION DUMP here has answered",
     "function|stats": "never tells of a script that runs",
     "geopos": "coordinates with as many digits as a double has, and not always 17",
-    "georadius": f"coordinates as by GEOPOS; {_STORED}",
+    "georadius": f"coordinates as by GEOPOS; {_FOUND}",
     "georadius_ro": "coordinates as by GEOPOS",
-    "georadiusbymember": f"coordinates as by GEOPOS; {_STORED}",
+    "georadiusbymember": f"coordinates as by GEOPOS; {_FOUND}",
     "georadiusbymember_ro": "coordinates as by GEOPOS",
     "geosearch": "coordinates as by GEOPOS",
-    "geosearchstore": _STORED,
+    "geosearchstore": _FOUND,
     "hello": "mode is `standalone`: no client need know of the cluster",
     "hrandfield": _DRAWS,
     "hscan": f"{_PAGES}; NOVALUES is that of Redis 7.4",
@@ -106,7 +107,7 @@ DIFFERS: Final[dict[str, str]] = {
     "sinterstore": _STORED,
     "srandmember": _DRAWS,
     "sscan": _PAGES,
-    "sunionstore": _STORED,
+    "sunionstore": "a result of up to 128 members is of at most 64 MiB",
     "slowlog|get": f"{_THIS_NODE}; what cannot take long (GET, SET, ...) is not measured; the client is not known",
     "time": "the time that the cluster agrees on, in milliseconds",
     "touch": _PARTS,
@@ -117,7 +118,6 @@ DIFFERS: Final[dict[str, str]] = {
     "zdiffstore": _STORED,
     "zinterstore": _STORED,
     "zrandmember": _DRAWS,
-    "zrangestore": _STORED,
     "zscan": _PAGES,
     "zunionstore": _STORED,
     "zadd": "there is one zero: a score of -0 is 0, by whatever command",

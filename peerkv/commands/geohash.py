@@ -216,14 +216,52 @@ def least_distance(shape: Shape, cell: Cell) -> float:
     return distance if distance <= shape.radius else inf
 
 
+def distances(center: Place, cell: Cell) -> tuple[float, float]:
+    """Metres from a place to the nearest and to the farthest one of a cell, not more and not less than they are: as far
+    as to its middle, and what is from there to its corners, at most. Wider than `least_distance`, in a fifth of the
+    time."""
+    cells = 1 << cell.step
+    right, up = LONGITUDE_MAX / cells, LATITUDE_MAX / cells
+    east, north = (2 * cell.x + 1) * right - LONGITUDE_MAX, (2 * cell.y + 1) * up - LATITUDE_MAX
+    # sin(x) < x, and no parallel of the cell is longer than the one that is nearest to the equator
+    u = up * _RADIANS / 2
+    v = cos(max(abs(north) - up, 0.0) * _RADIANS) * right * _RADIANS / 2
+    reach = 2.0 * EARTH_RADIUS * asin(min(1.0, sqrt(u * u + v * v))) + _MORE
+    latitude, north = center.latitude * _RADIANS, north * _RADIANS
+    u, v = sin((north - latitude) / 2), sin((east - center.longitude) * _RADIANS / 2)
+    away = 2.0 * EARTH_RADIUS * asin(min(1.0, sqrt(u * u + cos(latitude) * cos(north) * v * v)))
+    return away - reach, away + reach
+
+
 def most_distance(shape: Shape, cell: Cell) -> float:
-    """Metres from the center of a shape to the farthest place of a cell, not less than they are: half around the earth,
-    without the way from the other side of it."""
-    center = shape.center
-    antipode = Place(center.longitude + (LONGITUDE_MAX if center.longitude < 0 else -LONGITUDE_MAX), -center.latitude)
-    return pi * EARTH_RADIUS - _to_area(antipode, *cell.area()) * _LESS
+    """Metres from the center of a shape to what of it may be in a cell, not less than they are; negative and infinite:
+    nothing."""
+    nearest, farthest = distances(shape.center, cell)
+    if nearest > shape.radius or (shape.width >= 0 and least_distance(shape, cell) == inf):
+        return -inf
+    return farthest
 
 
+def is_within(shape: Shape, cell: Cell) -> bool | None:
+    """Whether all places of a cell are in a shape, or none of them; None: some may be."""
+    nearest, farthest = distances(shape.center, cell)
+    if nearest > shape.radius:
+        return False
+    if shape.width < 0:
+        return True if farthest <= shape.radius else None
+    if least_distance(shape, cell) == inf:
+        return False
+    west, south, east, north = cell.area()
+    longitude, latitude = shape.center
+    beside = max(north - latitude, latitude - south) * _RADIANS * EARTH_RADIUS
+    apart = 180.0 - _degrees_to(longitude + (180.0 if longitude < 0 else -180.0), west, east)
+    widest = Place(apart, 0.0 if south <= 0 <= north else min(abs(south), abs(north)))
+    across = distance_between(Place(0.0, widest.latitude), widest)
+    return True if beside + _MORE <= shape.height / 2 and across + _MORE <= shape.width / 2 else None
+
+
+_MORE: Final = 1.0
+"""Metres. Rounding costs 20 cm on the other side of the earth, and much less anywhere else."""
 _LESS: Final = 1 - 1e-6
 """More than what is lost to rounding, so that what is at the edge is not taken for being outside."""
 

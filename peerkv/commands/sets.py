@@ -13,7 +13,8 @@ from peerkv.commands.table import Effect, Kind, command
 from peerkv.resp import CommandError, Reply, ReplyError, Set
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values import sets
-from peerkv.store.values.sets import ADD, REMOVE, STORE
+from peerkv.store.values.keyed import SMALL_MAX
+from peerkv.store.values.sets import ADD, REMOVE, STORE, UNITE, united
 
 READ, WRITE = Kind.READ, Kind.WRITE
 
@@ -178,13 +179,6 @@ def _inter(found: Sequence[Members]) -> Iterable[bytes]:
     return common
 
 
-def _union(found: Sequence[Members]) -> Iterable[bytes]:
-    union: Members = {}
-    for members in found:
-        union.update(members)
-    return union
-
-
 def _diff(found: Sequence[Members]) -> Iterable[bytes]:
     first, *others = found
     rest: Iterable[bytes] = first
@@ -197,7 +191,8 @@ Combine: TypeAlias = Callable[[Sequence[Members]], Iterable[bytes]]
 
 
 def _combined(name: str, combine: Combine, summary: str) -> None:
-    """The two commands that answer and that store what becomes of several sets."""
+    """The two commands that answer and that store what becomes of several sets. A large union does not travel: it is
+    hardly smaller than the sets, which all owners have, and they unite them in less time than they would read it."""
 
     @command(name, READ, summary=f"Returns {summary}.")
     def read(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
@@ -207,6 +202,9 @@ def _combined(name: str, combine: Combine, summary: str) -> None:
     def store(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         target = request[1]
         members = list(combine(_all_of(cells, request[2:], now)))
+        if combine is united and len(members) > SMALL_MAX:
+            sources = [key for key in dict.fromkeys(request[2:]) if value_of(cells, key, now) is not None]
+            return ((target, (UNITE, *sources), 0),), len(members)
         if sum(map(len, members)) > STRING_BYTES_MAX:
             raise CommandError(TOO_LARGE)
         if members:
@@ -215,7 +213,7 @@ def _combined(name: str, combine: Combine, summary: str) -> None:
 
 
 _combined("sinter", _inter, "the members that several sets have in common")
-_combined("sunion", _union, "the members that any of several sets has")
+_combined("sunion", united, "the members that any of several sets has")
 _combined("sdiff", _diff, "the members of the first set that none of the others has")
 
 

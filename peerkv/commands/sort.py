@@ -14,9 +14,8 @@ from peerkv.commands.access import SYNTAX, WRONG_TYPE, integer, value_of
 from peerkv.commands.table import Effect, Kind, command
 from peerkv.resp import CommandError, ReplyError
 from peerkv.store.cell import Cells
-from peerkv.store.dumps import storing
 from peerkv.store.values.hashes import Hash
-from peerkv.store.values.lists import List
+from peerkv.store.values.lists import List, putting
 from peerkv.store.values.sets import Set
 from peerkv.store.values.sortedsets import SortedSet
 
@@ -224,7 +223,7 @@ def _sort(cells: Cells, request: Sequence[bytes], now: int, *, stores: bool) -> 
         items = list(found)
     if asked.target is None:
         return (), items  # type: ignore[return-value]
-    body = storing("list", [item or b"" for item in items])
+    body = putting([item or b"" for item in items]) if items else None
     changes = ((asked.target, body, 0),) if body is not None or value_of(cells, asked.target, now) is not None else ()
     return changes, len(items)
 

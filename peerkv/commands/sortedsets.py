@@ -1,16 +1,15 @@
-"""Commands on sorted sets that do not wait for a member."""
+"""Commands on a sorted set that do not wait for a member."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, filterfalse, islice
+from collections.abc import Callable, Sequence
+from itertools import chain
 from math import isnan
 from typing import Final, NamedTuple, TypeAlias
 
 from peerkv.commands.access import (
     INTEGER_MAX,
     SYNTAX,
-    WRONG_TYPE,
     collection_of,
     count_option,
     deadline_of,
@@ -29,8 +28,7 @@ from peerkv.databases import bare_key
 from peerkv.resp import NULL_ARRAY, CommandError, Pairs, Reply, ReplyError, text_of_double
 from peerkv.store.cell import Cells, Change
 from peerkv.store.values import size_of_body
-from peerkv.store.values.sets import Set
-from peerkv.store.values.sortedsets import Ordered, SortedSet, packed_score
+from peerkv.store.values.sortedsets import Ordered, SortedSet, packed_score, packed_scores
 
 READ, WRITE = Kind.READ, Kind.WRITE
 NOT_A_NUMBER: Final = ReplyError("ERR resulting score is not a number (NaN)")
@@ -58,14 +56,27 @@ def listed(found: Ordered, *, with_scores: bool, backwards: bool = False) -> Rep
 
 
 def stored(cells: Cells, key: bytes, found: Ordered, now: int) -> Effect:
-    """The effect of a command that puts its result where something else may be."""
+    """The effect of a command that puts its result, which is in order, where something else may be."""
     members, scores = found
-    if members:
-        body = ("znew", *chain.from_iterable(zip(map(packed_score, scores), members, strict=True)))
-        if size_of_body(body) > STRING_BYTES_MAX:
-            raise CommandError(TOO_LARGE)
-        return ((key, body, 0),), len(members)
-    return (((key, None, 0),) if value_of(cells, key, now) is not None else ()), 0
+    if not members:
+        return _dropped(cells, key, now), 0
+    body = ("zput", packed_scores(scores), *members)
+    if size_of_body(body) > STRING_BYTES_MAX:
+        raise CommandError(TOO_LARGE)
+    return ((key, body, 0),), len(members)
+
+
+def stored_part(cells: Cells, key: bytes, source: bytes, ranges: Sequence[Ranks], now: int) -> Effect:
+    """Likewise, where the result are some ranks of what another key holds, ascending. Only these travel: all owners
+    hold the members."""
+    if not ranges:
+        return _dropped(cells, key, now), 0
+    body = ("zpart", source, *chain.from_iterable(ranges))
+    return ((key, body, 0),), sum([stop - start for start, stop in ranges])
+
+
+def _dropped(cells: Cells, key: bytes, now: int) -> Sequence[Change]:
+    return ((key, None, 0),) if value_of(cells, key, now) is not None else ()
 
 
 # -- scores
@@ -120,7 +131,7 @@ def add(
     reply: Reply = last if options.increments else added + updated if options.counts_changed else added
     if not changed:
         return (), reply
-    arguments = chain.from_iterable((packed_score(score), member) for member, score in changed.items())
+    arguments = chain.from_iterable(zip(map(packed_score, changed.values()), changed, strict=True))
     return ((key, ("zset", *arguments), deadline_of(cells, key, now)),), reply
 
 
@@ -317,17 +328,14 @@ def _wanted(
     return _Wanted(_KINDS.get(by, by_rank)(least, most), backwards, with_scores, not by, offset, limit)
 
 
-def _range(cells: Cells, key: bytes, wanted: _Wanted, now: int) -> Ordered:
-    """In ascending order, whatever is wanted."""
-    found = sorted_set_of(cells, key, now)
-    if found is None:
-        return (), ()
+def _ranks(found: SortedSet, wanted: _Wanted) -> Ranks:
+    """Those that are wanted, ascending, whatever is wanted; none: two that are the same."""
     start, stop = wanted.ranks(found)
     if wanted.by_rank:
         if wanted.backwards:
             start, stop = len(found) - stop, len(found) - start
     elif wanted.offset < 0:
-        return (), ()
+        return 0, 0
     else:
         most = wanted.limit if wanted.limit >= 0 else len(found)
         if wanted.backwards:
@@ -336,13 +344,15 @@ def _range(cells: Cells, key: bytes, wanted: _Wanted, now: int) -> Ordered:
         else:
             start += wanted.offset
             stop = min(stop, start + most)
-    return found.between(start, stop) if start < stop else ((), ())
+    return start, max(start, stop)
 
 
 def _ranged(cells: Cells, request: Sequence[bytes], now: int, by: bytes | None, backwards: bool | None) -> Effect:
     wanted = _wanted(request[2:], by=by, backwards=backwards)
-    found = _range(cells, request[1], wanted, now)
-    return (), listed(found, with_scores=wanted.with_scores, backwards=wanted.backwards)
+    found = sorted_set_of(cells, request[1], now)
+    start, stop = _ranks(found, wanted) if found is not None else (0, 0)
+    some = found.between(start, stop) if found is not None and start < stop else ((), ())
+    return (), listed(some, with_scores=wanted.with_scores, backwards=wanted.backwards)
 
 
 @command("zrange", READ, summary="Returns a range of the members of a sorted set.")
@@ -353,7 +363,9 @@ def zrange(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 @command("zrangestore", WRITE, summary="Stores a range of the members of a sorted set.")
 def zrangestore(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     wanted = _wanted(request[3:], stores=True)
-    return stored(cells, request[1], _range(cells, request[2], wanted, now), now)
+    found = sorted_set_of(cells, request[2], now)
+    start, stop = _ranks(found, wanted) if found is not None else (0, 0)
+    return stored_part(cells, request[1], request[2], [(start, stop)] if start < stop else [], now)
 
 
 @command("zrevrange", READ, summary="Returns a range of the members of a sorted set, the highest score first.")
@@ -551,156 +563,3 @@ def zscan(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
     for member in filter(options.matches, members) if options.matches is not None else members:
         page += (member, text_of_double(scores[member]))
     return (), [b"%d" % cursor, page]
-
-
-# -- several at once
-
-Scores: TypeAlias = dict[bytes, float]
-
-
-class _Operands(NamedTuple):
-    """What ZUNION and its like work on."""
-
-    sets: list[Scores]
-    weights: list[float]
-    aggregate: bytes
-    with_scores: bool
-    limit: int
-
-
-def _scores_of(cells: Cells, keys: Sequence[bytes], now: int) -> list[Scores]:
-    """What sorted sets hold, and sets, whose members have the score 1."""
-    found: list[Scores] = []
-    for key in keys:
-        value = value_of(cells, key, now)
-        if value is None:
-            found.append({})
-        elif isinstance(value, SortedSet):
-            found.append(value.scores())
-        elif isinstance(value, Set):
-            found.append(dict.fromkeys(value.names(), 1.0))
-        else:
-            raise CommandError(WRONG_TYPE)
-    return found
-
-
-def _operands(cells: Cells, request: Sequence[bytes], now: int, at: int) -> _Operands:
-    """`numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM | MIN | MAX] [WITHSCORES] [LIMIT limit]`, as far as a
-    command has it; `numkeys` stands at a place. Raises CommandError."""
-    name = request[0].decode("ascii").lower()
-    count = integer(request[at])
-    if count < 1:
-        raise CommandError(ReplyError(f"ERR at least 1 input key is needed for '{name}' command"))
-    words = request[at + 1 :]
-    if count > len(words):
-        raise CommandError(SYNTAX)
-    sets = _scores_of(cells, words[:count], now)
-    weights, aggregate, with_scores, limit = [1.0] * count, b"SUM", False, 0
-    combines = "card" not in name and "diff" not in name
-    options = iter(range(count, len(words)))
-    for place in options:
-        option, left = words[place].upper(), len(words) - place - 1
-        if option == b"WEIGHTS" and combines and left >= count:
-            weights = [
-                double(words[next(options)], ReplyError("ERR weight value is not a float")) for _ in range(count)
-            ]
-        elif option == b"AGGREGATE" and combines and left:
-            aggregate = words[next(options)].upper()
-            if aggregate not in (b"SUM", b"MIN", b"MAX"):
-                raise CommandError(SYNTAX)
-        elif option == b"WITHSCORES" and "store" not in name and "card" not in name:
-            with_scores = True
-        elif option == b"LIMIT" and "card" in name and left:
-            limit = integer_between(words[next(options)], 0, INTEGER_MAX, "LIMIT can't be negative")
-        else:
-            raise CommandError(SYNTAX)
-    return _Operands(sets, weights, aggregate, with_scores, limit)
-
-
-def _number(score: float) -> float:
-    """What is no number counts as 0: infinity without a weight, or infinity less infinity."""
-    return 0.0 if isnan(score) else score
-
-
-def _sum(one: float, other: float) -> float:
-    return _number(one + other)
-
-
-_AGGREGATES: Final[dict[bytes, Callable[[float, float], float]]] = {
-    b"SUM": _sum,
-    b"MIN": min,
-    b"MAX": max,
-}
-
-
-def _by_size(operands: _Operands) -> list[tuple[Scores, float]]:
-    """The sets with their weights, the smallest first."""
-    return sorted(zip(operands.sets, operands.weights, strict=True), key=lambda pair: len(pair[0]))
-
-
-def _common(sets: Sequence[Scores]) -> Iterator[bytes]:
-    """The members of the first that all others have, too."""
-    members: Iterator[bytes] = iter(sets[0])
-    for other in sets[1:]:
-        members = filter(other.__contains__, members)
-    return members
-
-
-def _ordered(scores: Scores) -> Ordered:
-    order = sorted([(score + 0.0, member) for member, score in scores.items()])
-    return [member for _, member in order], [score for score, _ in order]
-
-
-def _union(operands: _Operands) -> Ordered:
-    combined = _AGGREGATES[operands.aggregate]
-    scores: Scores = {}
-    for found, weight in _by_size(operands):
-        for member, score in found.items():
-            weighted = _number(score * weight)
-            scores[member] = combined(scores[member], weighted) if member in scores else weighted
-    return _ordered(scores)
-
-
-def _intersection(operands: _Operands) -> Ordered:
-    combined = _AGGREGATES[operands.aggregate]
-    (first, first_weight), *others = _by_size(operands)
-    scores: Scores = {}
-    for member in _common([first, *[found for found, _ in others]]):
-        score = _number(first[member] * first_weight)
-        for found, weight in others:
-            score = combined(score, found[member] * weight)
-        scores[member] = score
-    return _ordered(scores)
-
-
-def _difference(operands: _Operands) -> Ordered:
-    first, *others = operands.sets
-    members: Iterator[bytes] = iter(first)
-    for other in others:
-        members = filterfalse(other.__contains__, members)
-    return _ordered({member: first[member] for member in members})
-
-
-def _combined(name: str, combine: Callable[[_Operands], Ordered], summary: str) -> None:
-    """The two commands that answer and that store what becomes of several sorted sets."""
-
-    @command(name, READ, summary=f"Returns {summary}.")
-    def read(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-        operands = _operands(cells, request, now, 1)
-        return (), listed(combine(operands), with_scores=operands.with_scores)
-
-    @command(f"{name}store", WRITE, summary=f"Stores {summary}.")
-    def store(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-        return stored(cells, request[1], combine(_operands(cells, request, now, 2)), now)
-
-
-_combined("zunion", _union, "the members that any of several sorted sets has")
-_combined("zinter", _intersection, "the members that several sorted sets have in common")
-_combined("zdiff", _difference, "the members of the first sorted set that none of the others has")
-
-
-@command("zintercard", READ, summary="Returns how many members several sorted sets have in common.")
-def zintercard(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    operands = _operands(cells, request, now, 1)
-    members = _common(sorted(operands.sets, key=len))
-    return (), len(list(islice(members, operands.limit or None)))

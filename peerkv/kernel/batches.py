@@ -17,7 +17,7 @@ from peerkv.ring.keys import slot_of
 from peerkv.store.cell import Cells, Change
 from peerkv.store.recent import TICKET_SLOT
 from peerkv.store.scratch import Occupied
-from peerkv.store.values import OF_ANOTHER, Body, size_of_body
+from peerkv.store.values import OF_OTHERS, Body, size_of_body
 
 Run: TypeAlias = Callable[[Cells, Sequence[bytes], int], tuple[Sequence[Change] | None, Reply]]
 """Runs a request on a slot's cells at a cluster time: its changes (None: it is one that never has any) and its reply.
@@ -192,7 +192,7 @@ def _is_usual(body: Body, reply: Reply) -> bool:
     """Whether a change puts or patches its key and is far from being too much."""
     if type(body) is bytes:
         return True
-    if type(body) is not tuple or body[0] in OF_ANOTHER:
+    if type(body) is not tuple or body[0] in OF_OTHERS:
         return False
     return type(reply) is int or size_of_body(body) + size_of_reply(reply) < USUAL_BYTES
 
@@ -228,7 +228,7 @@ def accept(
         if type(value) is bytes and plain[number] and positions[number] == to - 1:
             positions[number] = to
             cells_of[number][key] = (to, value, deadline)
-        elif type(value) is tuple and plain[number] and positions[number] == to - 1 and value[0] not in OF_ANOTHER:
+        elif type(value) is tuple and plain[number] and positions[number] == to - 1 and value[0] not in OF_OTHERS:
             try:
                 copies.patch(number, to, key, value, deadline)
             except Exception:

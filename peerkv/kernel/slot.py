@@ -16,7 +16,7 @@ from peerkv.databases import database_of
 from peerkv.store.cell import SEQUENCE_BITS, Cell, Change, position_ballot
 from peerkv.store.large import LARGE_FROM, Digesting, digest_of, newer_than
 from peerkv.store.scan import IDLE_MAX, INDEX_FROM, ScanIndex, page_of
-from peerkv.store.values import COPY, OF_ANOTHER, Collection, Patch, Value, patched
+from peerkv.store.values import OF_OTHERS, Patch, Value, derived, patched
 from peerkv.store.values.held import Held
 
 PURGED_AT_ONCE: Final = 1024
@@ -100,7 +100,7 @@ class Copies:
 
     def patch(self, number: int, to: int, key: bytes, body: Patch, deadline: int) -> None:
         """A change to the next position that patches one key, where `plain` says so: as `Slot.apply`, at half the cost.
-        Not for `OF_ANOTHER`."""
+        Not for `OF_OTHERS`."""
         self.positions[number] = to
         cells = self.cells[number]
         cell = cells.get(key)
@@ -249,10 +249,9 @@ class Slot:
         self._note_plain()
 
     def _patched(self, key: bytes, body: Patch) -> Value | None:
-        """What becomes of a key; two patches take what another key of the slot holds."""
-        if body[0] in OF_ANOTHER:
-            value = self.cells[body[1]][1]
-            return value.copy() if body[0] == COPY and isinstance(value, Collection) else value
+        """What becomes of a key; some patches are made of what other keys of the slot hold."""
+        if body[0] in OF_OTHERS:
+            return derived(lambda other: self.cells[other][1], body)
         cell = self.cells.get(key)
         return patched(cell[1] if cell is not None else None, body)
 

@@ -101,11 +101,6 @@ def restoring(payload: bytes) -> Body:
     return ("restore", payload)
 
 
-def storing(kind: str, items: Sequence[Any]) -> Body:
-    """The body for a new collection, whatever was there before; for no items, none."""
-    return ("restore", payload_of(Content(kind, list(items), []))) if items else None
-
-
 def in_time_of_cluster(payload: bytes, skew: int) -> bytes:
     """A payload with the deadlines that are in it on the cluster's clock, if there are any."""
     try:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 from peerkv.store.cell import Cell, Cells, Change
 from peerkv.store.events import KeyEvent, expired
-from peerkv.store.values import MOVE, OF_ANOTHER, Body, Collection, Patch, Value, patched
+from peerkv.store.values import MOVE, OF_OTHERS, Body, Collection, Patch, Value, derived, patched
 from peerkv.store.values.held import Held
 
 _Default = TypeVar("_Default")
@@ -195,7 +195,7 @@ class Scratch(Mapping[bytes, Cell]):
     def _apply(self, key: bytes, body: Body, deadline: int) -> None:
         if key not in self._own and key not in self._patches:
             self._first_look(key)
-        if type(body) is tuple and body[0] in OF_ANOTHER:
+        if type(body) is tuple and body[0] in OF_OTHERS:
             self._patches.pop(key, None)
             self._own[key] = 0, self._taken(body), deadline
         elif isinstance(body, tuple):
@@ -205,20 +205,22 @@ class Scratch(Mapping[bytes, Cell]):
             self._own[key] = 0, body, deadline
 
     def _taken(self, body: Patch) -> Value | None:
-        source = body[1]
-        cell = self.get(source)
-        value = cell[1] if cell is not None else None
-        is_ours = source in self._own and body[0] == MOVE
-        return value.copy() if isinstance(value, Collection) and not is_ours else value
+        value = derived(self._value, body)
+        is_theirs = body[0] == MOVE and body[1] not in self._own
+        return value.copy() if is_theirs and isinstance(value, Collection) else value
+
+    def _value(self, key: bytes) -> Value | None:
+        cell = self.get(key)
+        return cell[1] if cell is not None else None
 
     def travelling(self) -> list[Change]:
         """The changes so that none of them takes what another key holds, which may be in another slot."""
-        if not any(type(body) is tuple and body[0] in OF_ANOTHER for _, body, _ in self.changes):
+        if not any(type(body) is tuple and body[0] in OF_OTHERS for _, body, _ in self.changes):
             return self.changes
         replay = Scratch(self._cells, self._now)
         found: list[Change] = []
         for key, body, deadline in self.changes:
-            if type(body) is tuple and body[0] in OF_ANOTHER:
+            if type(body) is tuple and body[0] in OF_OTHERS:
                 found += _as_parts(key, replay._taken(body), deadline)
             else:
                 found.append((key, body, deadline))

@@ -158,6 +158,26 @@ def test_a_turn_ends_once_its_operations_have_made_some_mib() -> None:
     assert [got.replies[index] for index in range(32)] == [b"x" * (1 << 20)] * 32
 
 
+def test_a_turn_ends_once_its_copies_are_of_some_mib() -> None:
+    """They are a few bytes each when they travel; a thousand COPYs of a large set were one turn."""
+    owners = Owners()
+    assert ask(owners, 0, b"APPEND", b"k", b"a") == b"a"
+    home = owners.members[0]
+    members = [b"%d" % number for number in range(20_000)]
+    home.home._runs[b"FILL"] = lambda _cells, request, _now: (((request[1], ("sadd", *members), 0),), 1)  # type: ignore[index]
+    home.home._runs[b"COPY"] = lambda _cells, request, _now: (((request[1], ("copy", request[2]), 0),), 1)  # type: ignore[index]
+    assert ask(owners, 0, b"FILL", TAG + b"s") == 1
+    got = Got()
+    for index in range(64):
+        home.coordinator.write(SLOT, (b"COPY", b"%b%d" % (TAG, index), TAG + b"s"), got, index)
+    home.home.flush()
+    assert home.home.has_more
+    assert 2 <= len(home.slot.cells) - 2 <= 12
+    owners.deliver(rounds=80)
+    assert len(got.replies) == 64
+    assert owners.members[1].slot.digest == home.slot.digest
+
+
 def test_operations_of_others_do_not_overtake_those_that_were_put_off() -> None:
     owners = Owners()
     assert ask(owners, 0, b"APPEND", b"k", b"a") == b"a"

@@ -18,11 +18,14 @@ from peerkv.commands.geohash import (
     circle,
     decoded,
     distance_between,
+    distances,
     encoded,
+    is_within,
     least_distance,
     most_distance,
 )
-from peerkv.resp import Reply
+from peerkv.commands.sortedsets import sorted_set_of
+from peerkv.resp import Pairs, Reply
 from tests.commands.keyspace import Ours, Theirs, requests_of, sequences
 from tests.commands.test_sortedsets import numeric
 
@@ -104,7 +107,7 @@ def places(rng: random.Random, count: int, spread: float) -> list[bytes]:
     return words
 
 
-def distances(reply: Reply) -> Reply:
+def distances_in(reply: Reply) -> Reply:
     """Of what is found WITHDIST: which of equally near ones comes first is not said."""
     assert isinstance(reply, list)
     return [item[1] for item in reply]  # type: ignore[index]
@@ -133,7 +136,7 @@ def test_searches_find_what_redis_finds(theirs: Theirs, seed: int) -> None:
             assert numeric(mine, other), f"{found}: {mine!r}, Redis says {other!r}"
             some = [b"COUNT", b"%d" % rng.choice((1, 3, 20, 200)), rng.choice((b"ASC", b"DESC")), b"WITHDIST"]
             mine, other = ours.ask(*found, *some), theirs.ask(*found, *some)
-            assert distances(mine) == distances(other), f"{found} {some}"
+            assert distances_in(mine) == distances_in(other), f"{found} {some}"
             any_ = [*found, b"COUNT", b"7", b"ANY"]
             assert ours.ask(*any_) == theirs.ask(*any_)
     positions = [b"GEOPOS", b"g", *members]
@@ -191,7 +194,10 @@ def test_cells_hold_every_place_of_a_shape(seed: int) -> None:
             number = encoded(place)
             (cell,) = [cell for cell in cells if cell.numbers[0] <= number < cell.numbers[1]]
             while cell.step < 26:
-                assert least_distance(shape, cell) <= distance <= most_distance(shape, cell) + 0.01
+                assert least_distance(shape, cell) <= distance
+                nearest, farthest = distances(center, cell)
+                assert nearest <= distance <= farthest == most_distance(shape, cell)
+                assert is_within(shape, cell) is not False
                 (cell,) = [part for part in cell.quarters() if part.numbers[0] <= number < part.numbers[1]]
 
 
@@ -209,10 +215,74 @@ def test_distances_to_cells_are_those_to_their_places(seed: int) -> None:
         west, south, east, north = cell.area()
         steps = [number / 40 for number in range(41)]
         grid = [Place(west + (east - west) * x, south + (north - south) * y) for x in steps for y in steps]
-        distances = [distance_between(center, place) for place in grid]
+        found = [distance_between(center, place) for place in grid]
         slack = distance_between(grid[0], grid[42])
-        assert min(distances) - slack <= least_distance(shape, cell) <= min(distances)
-        assert max(distances) <= most_distance(shape, cell) + 0.01 <= max(distances) + slack + 25
+        assert min(found) - slack <= least_distance(shape, cell) <= min(found)
+        nearest, farthest = distances(center, cell)
+        assert nearest <= min(found) <= max(found) <= farthest
+        if step > 2:
+            across = (
+                1.5 * max(distance_between(grid[0], grid[-1]), distance_between(grid[0], grid[40]), slack * 40) + 10
+            )
+            assert farthest - nearest <= across
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_a_cell_that_is_held_every_place_is_inside(seed: int) -> None:
+    """They are not looked at one by one: at its corners and edges, where the date line is, and next to the poles."""
+    rng = random.Random(seed)
+    held = 0
+    for _ in range(1500):
+        center = Place(rng.uniform(-180, 180), rng.choice((rng.uniform(-85, 85), 85.0, -85.0, 0.0)))
+        size = 10 ** rng.uniform(0, 7.5)
+        shape = rng.choice([circle(center, size), box(center, size, size * rng.uniform(0.2, 2), 1.0)])
+        number = encoded(Place((center.longitude + rng.gauss(0, size / 4e5) + 540) % 360 - 180, center.latitude))
+        cell = Cell(0, 0, 0, 0)
+        for _ in range(rng.randint(1, 25)):
+            (cell,) = [part for part in cell.quarters() if part.numbers[0] <= number < part.numbers[1]]
+        cell = rng.choice(cell.quarters())
+        if not is_within(shape, cell):
+            continue
+        held += 1
+        west, south, east, north = cell.area()
+        steps = [0.0, 1.0, 0.5, *(rng.random() for _ in range(6))]
+        for x in steps:
+            for y in steps:
+                assert shape.distance(Place(west + (east - west) * x, south + (north - south) * y)) is not None
+        first, behind = cell.numbers
+        for number in (first, behind - 1, *(rng.randrange(first, behind) for _ in range(5))):
+            assert shape.distance(decoded(float(number))) is not None
+    assert held > 100
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_stored_is_what_is_found(seed: int) -> None:
+    """Of circles and boxes of all sizes, everywhere: ranks stored, places looked at one by one."""
+    rng = random.Random(seed)
+    ours = Ours()
+    for _ in range(3):
+        ours.ask(b"DEL", b"g")
+        ours.ask(b"GEOADD", b"g", *places(rng, rng.choice((5, 300, 3000)), rng.choice((0.01, 1, 10, 90))))
+        found = sorted_set_of(ours.cells, b"g", ours.now)
+        assert found is not None
+        members, scores = found.between(0, len(found))
+        for _ in range(12):
+            center = rng.choice([decoded(rng.choice(scores)), Place(rng.uniform(-180, 180), rng.uniform(-85, 85))])
+            size = [10 ** rng.uniform(2, 7.5) for _ in range(2)]
+            shape = rng.choice([circle(center, size[0]), box(center, *size, 1.0)])
+            around = [b"FROMLONLAT", b"%r" % center.longitude, b"%r" % center.latitude]
+            said = [b"BYRADIUS", b"%r" % size[0]] if shape.width < 0 else [b"BYBOX", *[b"%r" % side for side in size]]
+            cells = [cell.numbers for cell in cells_of(shape)]  # Redis looks into no others
+            inside = [
+                (member, score)
+                for member, score in zip(members, scores, strict=True)
+                if any(first <= score < behind for first, behind in cells)
+                and shape.distance(decoded(score)) is not None
+            ]
+            reply = ours.ask(b"GEOSEARCHSTORE", b"d", b"g", *around, *said, b"m")
+            assert reply == len(inside)
+            stored = ours.ask(b"ZRANGE", b"d", b"0", b"-1", b"WITHSCORES")
+            assert (stored.items if isinstance(stored, Pairs) else stored) == [item for pair in inside for item in pair]
 
 
 def test_a_place_is_where_its_number_says() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from peerkv.commands.table import find
 from peerkv.resp import ReplyError
-from peerkv.store.values import PART_BYTES, size_of_body
-from peerkv.store.values.lists import NODE_ITEMS, LargeList, List, SmallList
+from peerkv.store.values import PART_BYTES, patched, size_of_body
+from peerkv.store.values.lists import NODE_ITEMS, LargeList, List, SmallList, putting
 from tests.commands.keyspace import NOW, Ours, Theirs, held, rebuilt, requests_of, same, sequences
 
 SEQUENCES = """
@@ -297,3 +297,26 @@ def test_a_list_of_one_row_is_that_row() -> None:
     assert isinstance(ours.cells[b"l"][1], LargeList)
     ours.ask(b"LSET", b"l", b"5", b"5")
     assert isinstance(ours.cells[b"l"][1], SmallList)
+
+
+@pytest.mark.parametrize("long", [0, 1, 40])
+def test_what_is_put_stands_as_if_it_had_been_pushed(long: int) -> None:
+    """It comes as the rows that it is going to be, of short elements and of long ones in turns."""
+    rng = random.Random(long)
+    for count in (1, 100, 128, 129, 5000):
+        items = [b"%d" % rng.randrange(1 << 60) * rng.choice((1, 1, 1, long or 1)) for _ in range(count)] + [b""]
+        body = putting(items)
+        found = patched(b"whatever was there", body)
+        assert held(found) == held(patched(None, ("rpush", *items)))
+        assert held(rebuilt(found)) == held(found)  # type: ignore[arg-type]
+        assert size_of_body(body) < sum(map(len, items)) + 2 * (len(items) + 10)
+        assert not isinstance(found, LargeList) or len(found._nodes) < 3 + count / 60
+        if isinstance(found, LargeList):
+            found.set(0, b"other")
+            assert body == putting(items), "what travels is shared with what is changed"
+
+
+def test_rows_that_are_none_are_refused() -> None:
+    for rows in [(b"\1\1", b"a"), (b"\1", b"ab"), (b"\0" * (NODE_ITEMS + 1), b""), (b"\xff" * 17, b"x" * 255 * 17)]:
+        with pytest.raises(ValueError, match="row"):
+            patched(None, ("lput", *rows))

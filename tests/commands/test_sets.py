@@ -11,6 +11,7 @@ import pytest
 from peerkv.commands.elements import DRAWS_MAX, numbers_from
 from peerkv.commands.table import find, keys_of
 from peerkv.resp import Reply, ReplyError, Set
+from peerkv.store.values import derived
 from peerkv.store.values.keyed import SMALL_MAX
 from tests.commands.keyspace import Ours, Theirs, same, same_items
 
@@ -368,3 +369,25 @@ def test_a_result_that_cannot_be_shipped_is_refused() -> None:
     assert isinstance(ours.ask(b"SUNIONSTORE", b"d", *keys), ReplyError)
     assert ours.ask(b"SUNIONSTORE", b"d", *keys[:4]) == 4
     assert not same(ours.ask(b"EXISTS", b"d"), 0)
+
+
+def test_a_large_union_is_made_by_every_owner_of_its_own_sets() -> None:
+    """It does not travel; whoever applies it later must not look at sets that have changed since."""
+    ours = filled(1000)
+    ours.ask(b"SADD", b"t", *[b"t%d" % number for number in range(500)], b"m1")
+    row = find(b"SUNIONSTORE")
+    assert row is not None
+    assert row.run is not None
+    changes, reply = row.run(ours.cells, [b"SUNIONSTORE", b"d", b"s", b"none", b"t", b"s"], ours.now)
+    assert (changes, reply) == (((b"d", ("sunite", b"s", b"t"), 0),), 1500)
+    union = ours.ask(b"SUNION", b"s", b"t")
+    for target in (b"d", b"t"):
+        ours.ask(b"SUNIONSTORE", target, b"s", b"t")
+        assert ours.ask(b"SMEMBERS", target) == union
+    ours.ask(b"SREM", b"s", b"m5")
+    ours.ask(b"SADD", b"d", b"new")
+    assert ours.ask(b"SISMEMBER", b"d", b"m5") == ours.ask(b"SISMEMBER", b"t", b"m5") == 1
+    assert ours.ask(b"SISMEMBER", b"s", b"new") == ours.ask(b"SISMEMBER", b"t", b"new") == 0
+    for value in (None, b"text"):
+        with pytest.raises(TypeError):
+            derived({b"s": value}.get, ("sunite", b"s"))

@@ -5,16 +5,24 @@ Redis 7.0 prints scores with 17 digits, 7.2 as short as it can: they are compare
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
-from math import isclose
 
 import pytest
 
 from peerkv.commands.table import find
 from peerkv.resp import NULL_ARRAY, Pairs, Reply, ReplyError, encode, text_of_double
-from peerkv.store.values import PART_BYTES, patched, size_of_body
-from peerkv.store.values.sortedsets import CHUNK_MAX, LargeSortedSet, SmallSortedSet, SortedSet, sorted_set_of
+from peerkv.store.values import PART_BYTES, derived, patched, size_of_body
+from peerkv.store.values.sortedsets import (
+    CHUNK_MAX,
+    LargeSortedSet,
+    SmallSortedSet,
+    SortedSet,
+    in_order,
+    packed_scores,
+    sorted_set_of,
+)
 from tests.commands.keyspace import NOW, Ours, Theirs, held, rebuilt, requests_of, same, sequences
 
 SEQUENCES = """
@@ -147,7 +155,7 @@ zadd z 5 c 6 d | zpopmin z | zremrangebyrank z 0 0 | expiretime z | zpopmin z | 
 def numeric(ours: Reply, theirs: Reply, tolerance: float = 0.0) -> bool:
     """As `same`, but that a double is a number, however it is printed."""
     if isinstance(ours, float):
-        return isinstance(theirs, bytes) and isclose(float(theirs), ours, rel_tol=0.0, abs_tol=tolerance)
+        return isinstance(theirs, bytes) and math.isclose(float(theirs), ours, rel_tol=0.0, abs_tol=tolerance)
     items = ours if isinstance(ours, list) else ours.items if isinstance(ours, Pairs) else None
     if isinstance(items, list):
         alike = isinstance(theirs, list) and len(items) == len(theirs)
@@ -316,6 +324,11 @@ def test_a_sorted_set_is_a_dict_that_is_sorted(seed: int) -> None:
                 found = found.without(members)
                 for name in members:
                     del model[name]
+            case 4 if step % 40 == 0:  # so many that the others are fewer
+                stop = len(order) - 1 - len(order) // 5
+                found = found.without_ranks(stop // 9, stop)
+                for _, name in order[stop // 9 : stop]:
+                    del model[name]
             case 4 if step % 4 == 0 and stop - start < len(order):
                 found = found.without_ranks(start, stop)
                 for _, name in order[start:stop]:
@@ -361,6 +374,68 @@ def test_what_is_removed_must_be_there() -> None:
             patched(found, ("zset", b"\x7f\xf8" + bytes(6), b"m"))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_that_are_the_same_do_not_hide_the_order_of_members(seed: int) -> None:
+    """Places are sorted by scores alone; members of one score must come in their order all the same."""
+    rng = random.Random(seed)
+    for count in (0, 1, 2, 10, 300, 3000):
+        for different in (1, 2, 50, 100_000):
+            members = [b"%d" % number for number in range(count)]
+            rng.shuffle(members)
+            scores = [rng.choice((-0.0, float(rng.randrange(different)))) for _ in members]
+            ordered = in_order(members, scores)
+            assert [*zip(*ordered, strict=True)] == sorted(
+                zip(members, scores, strict=True), key=lambda p: (p[1], p[0])
+            )
+            assert [*map(str, ordered[1])] == [*map(str, map(dict(zip(members, scores, strict=True)).get, ordered[0]))]
+
+
+@pytest.mark.parametrize("count", [3, 1000])
+def test_what_is_put_must_be_in_order(count: int) -> None:
+    """It is believed to be when ranks are looked up."""
+    members, scores = in_order([b"%d" % number for number in range(count)], [float(n // 2) for n in range(count)])
+    body = ("zput", packed_scores(scores), *members)
+    assert held(patched(None, body)) == held(sorted_set_of(dict(zip(members, scores, strict=True))))
+    wrong = [
+        (scores[:1] + scores[:0:-1], members),
+        (scores, [members[1], members[0], *members[2:]]),
+        (scores, [*members[:-1], members[0]]),
+        (scores, [members[0], *members[:-1]]),
+        (scores[1:], members),
+        ([*scores[:-1], math.nan], members),
+        ([math.nan, *scores[1:]], members),
+    ]
+    for bad, of in wrong:
+        with pytest.raises(Exception, match=r"."):
+            patched(None, ("zput", packed_scores(bad), *of))
+
+
+@pytest.mark.parametrize("count", [10, 100, 3000])
+def test_a_part_of_another_is_what_its_ranks_say(count: int) -> None:
+    rng = random.Random(count)
+    found = sorted_set_of({b"%d" % number: float(rng.randrange(50)) for number in range(count)})
+    before = held(found)
+    members, scores = found.between(0, count)
+    for _ in range(30):
+        ends = sorted(rng.sample(range(count + 1), 2 * rng.randint(1, min(count // 2, 200))))
+        made = derived({b"a": found}.get, ("zpart", b"a", *ends))
+        assert isinstance(made, SortedSet)
+        ranks = [rank for start, stop in zip(ends[::2], ends[1::2], strict=True) for rank in range(start, stop)]
+        assert held(made) == held(sorted_set_of({members[rank]: scores[rank] for rank in ranks}))
+        assert [made.rank(members[rank]) for rank in ranks] == list(range(len(ranks)))
+        made.with_scores([(b"new", 1.0), (members[0], 7.0)])
+    whole = derived({b"a": found}.get, ("zpart", b"a", 0, count))
+    assert held(whole) == before  # type: ignore[arg-type]
+    whole.with_scores([(b"new", 1.0)])  # type: ignore[union-attr]
+    assert held(found) == before, "they share what is changed"
+    for ranks in [(0, 0), (3, 2), (0, count + 1), (-1, 2), (0, 5, 4, 6), (5, 6, 1, 2), (0, 2, 2, 2)]:
+        with pytest.raises(ValueError, match="ranks"):
+            derived({b"a": found}.get, ("zpart", b"a", *ranks))
+    for other in (None, b"string"):
+        with pytest.raises(ValueError, match="sorted set"):
+            derived({b"a": other}.get, ("zpart", b"a", 0, 1))
+
+
 def test_parts_are_of_one_moment() -> None:
     """A sorted set that is being sent goes on changing; who is sent it must have it as it was."""
     found = sorted_set_of({b"%d" % number: float(number) for number in range(20_000)})
@@ -391,7 +466,8 @@ def changes_of(ours: Ours, *request: bytes) -> int:
 @pytest.mark.parametrize(
     "request_",
     ["ZADD z 5 x", "ZADD z 7 m5", "ZINCRBY z 1 m5", "ZREM z m5", "ZPOPMIN z", "ZPOPMAX z 3", "ZREMRANGEBYRANK z 1 4",
-     "ZREMRANGEBYSCORE z 1 4", "ZMPOP 1 z MIN"],
+     "ZREMRANGEBYSCORE z 1 4", "ZMPOP 1 z MIN", "ZREMRANGEBYRANK z 1 -1", "ZRANGESTORE d z 0 -1",
+     "ZRANGESTORE d z 3 inf BYSCORE"],
 )  # fmt: skip
 def test_a_change_of_a_large_one_is_as_small_as_one_of_a_small_one(request_: str) -> None:
     """Or every score of a leaderboard would send the leaderboard."""
@@ -450,6 +526,9 @@ def test_pages_list_every_member_that_stays(count: int) -> None:
         ours.ask(b"ZADD", b"z", b"%d" % step, b"new%d" % step)
         ours.ask(b"ZREM", b"z", b"new%d" % (step // 2))
         ours.ask(b"ZINCRBY", b"z", b"1", b"m7")
+        if step == 2:  # more than stay, none of which counts
+            ours.ask(b"ZADD", b"z", *[word for at in range(3 * count) for word in (b"-%d" % (at + 9), b"new-%d" % at)])
+            ours.ask(b"ZREMRANGEBYSCORE", b"z", b"-inf", b"-9")
         step += 1
     assert {name: score for name, score in seen.items() if name[:1] == b"m" and name != b"m7"} == {
         b"m%d" % number: b"%d.5" % number for number in range(count) if number != 7

@@ -26,7 +26,7 @@ from peerkv.ring.quorum import Quorum
 from peerkv.ring.topology import Topology
 from peerkv.steward import Steward
 from peerkv.store.recent import TICKET_SLOT
-from peerkv.store.values import COPY, MOVE, patched
+from peerkv.store.values import OF_OTHERS, patched
 from tests.sim.burst import run_burst
 from tests.sim.loss import run_loss
 from tests.sim.scenario import run_seed
@@ -71,7 +71,7 @@ def apply_a_patch_twice(patch: pytest.MonkeyPatch) -> None:
     whole = Replica._apply
 
     def apply(self: Replica, slot: Slot, to: int, key: Any, body: Any, deadline: int) -> None:
-        if type(body) is tuple and body[0] not in (COPY, MOVE) and key in slot.cells:
+        if type(body) is tuple and body[0] not in OF_OTHERS and key in slot.cells:
             patched(slot.cells[key][1], body)
         whole(self, slot, to, key, body, deadline)
 

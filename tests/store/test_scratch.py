@@ -15,7 +15,7 @@ from peerkv.kernel.slot import Copies, Slot
 from peerkv.resp import ReplyError
 from peerkv.store.cell import Change
 from peerkv.store.scratch import Scratch
-from peerkv.store.values import OF_ANOTHER
+from peerkv.store.values import OF_OTHERS, Collection
 from tests.commands.keyspace import NOW, Ours, held
 from tests.differential.requests import DATA_GROUPS, Requests
 
@@ -80,7 +80,7 @@ def test_many_on_a_scratch_are_as_one_after_another(seed: int, group: str, count
     made.apply(made.position + 1, scratch.changes)
     assert live(made) == after
     travelling = scratch.travelling()
-    assert not [body for _, body, _ in travelling if isinstance(body, tuple) and body[0] in OF_ANOTHER]
+    assert not [body for _, body, _ in travelling if isinstance(body, tuple) and body[0] in OF_OTHERS]
     bodies = bodies_of(load(dump([list(b) if isinstance(b, tuple) else b for _, b, _ in travelling])))
     there = [(key, body, at) for (key, _, at), body in zip(travelling, bodies, strict=True)]
     elsewhere.apply(elsewhere.position + 1, there)
@@ -94,3 +94,27 @@ def _said_by(slot: Slot, request: list[bytes], chance: bytes) -> object:
     ours.slot, ours.other, ours.now, ours._rng, ours.chance = slot, copy_of(slot), NOW, random.Random(0), chance
     ours._compare = lambda _key: None  # type: ignore[method-assign]
     return ours.ask(*request)
+
+
+def test_what_is_made_of_other_keys_travels_as_what_it_is() -> None:
+    """In a transaction the other keys may be in slots whose owners are others."""
+    before = Once()
+    before.ask(b"SADD", b"s", *[b"%d" % number for number in range(300)])
+    before.ask(b"ZADD", b"z", *[word for number in range(300) for word in (b"%d" % number, b"m%d" % number)])
+    scratch = Scratch(before.slot.cells, NOW)
+    for line in (b"SREM s 7", b"SUNIONSTORE d s s", b"SADD d x", b"SADD s y"):
+        run_on(scratch, line.split(), NOW)
+    for line in (b"ZREM z m7", b"ZRANGESTORE e z 5 250", b"ZREM e m9"):
+        run_on(scratch, line.split(), NOW)
+    assert {"sunite", "zpart"} < {body[0] for _, body, _ in scratch.changes if isinstance(body, tuple)}
+    travelling = scratch.travelling()
+    for key in (b"d", b"e"):  # each by itself, as in a slot where the others are not
+        alone = Copies(1).add(0)
+        alone.apply(1, [change for change in travelling if change[0] == key])
+        assert isinstance(scratch[key][1], Collection)
+        assert live(alone)[key][0] == held(scratch[key][1])
+    before.slot.apply(before.slot.position + 1, scratch.changes)
+    assert before.ask(b"SCARD", b"d") == 300
+    assert before.ask(b"SISMEMBER", b"d", b"7") == 0
+    assert before.ask(b"SISMEMBER", b"d", b"y") == 0
+    assert before.ask(b"ZCARD", b"e") == 245

@@ -129,6 +129,11 @@ def size_of(value: Value | None) -> int:
 def size_of_body(body: Body) -> int:
     """Bytes that a body takes to travel, about."""
     if type(body) is tuple:
+        if len(body) > _SHAPE_MAX and type(body[-1]) is bytes:
+            try:  # of nothing but bytes in a third of the time
+                return sum(map(len, body))
+            except TypeError:
+                pass
         return sum([len(argument) if type(argument) is bytes else 8 for argument in body])
     return 0 if body is None else len(body)
 
@@ -147,18 +152,54 @@ def each_of(name: str, items: Iterable[Sequence[Any]], first: str = "") -> Itera
         yield tuple(arguments)
 
 
+# -- patches that are made of what other keys hold
+
+Look: TypeAlias = Callable[[bytes], Value | None]
+"""What a key of the slot holds."""
+Derive: TypeAlias = Callable[[Look, Sequence[Any]], Value | None]
+"""(what keys hold, arguments) -> the value, which shares nothing with theirs that is ever changed."""
+
+OF_OTHERS: Final[dict[str, Derive]] = {}
+"""By name those patches that put what becomes of what other keys of the slot hold, whatever was there. (See `Slot`: all
+others know of one key only.) As all owners hold the same where a change is applied (A2), it need not travel."""
+
+
+def patch_of_others(name: str, *fixed: type, each: tuple[type, ...] = ()) -> Callable[[Derive], Derive]:
+    """As `patch`, for one of those."""
+
+    def add(derive: Derive) -> Derive:
+        patch(name, *fixed, each=each)(_of_others)
+        OF_OTHERS[name] = derive
+        return derive
+
+    return add
+
+
+def _of_others(_value: Value | None, _arguments: Sequence[Any]) -> Value | None:
+    raise ValueError("only a slot knows what its keys hold")
+
+
+def derived(look: Look, body: Patch) -> Value | None:
+    """What a patch of `OF_OTHERS` puts. Raises ValueError, TypeError or the like if they do not hold what it is for."""
+    return OF_OTHERS[body[0]](look, body[1:])
+
+
 COPY: Final = "copy"
-"""A patch: hold what another key of the slot holds. (See `Slot`: all others know of one key only.)"""
+"""Hold what another key holds."""
 MOVE: Final = "move"
-"""Likewise, where the other key is dropped by the same operation."""
-OF_ANOTHER: Final = frozenset({COPY, MOVE})
+"""Likewise, where the other key is dropped by the same operation, so that it is the very same value."""
 KEEP: Final[Patch] = ("keep",)
 
 
-@patch(COPY, bytes)
-@patch(MOVE, bytes)
-def _of_another(_value: Value | None, _arguments: Sequence[Any]) -> Value | None:
-    raise ValueError("only a slot knows what its keys hold")
+@patch_of_others(COPY, bytes)
+def _copy(look: Look, arguments: Sequence[Any]) -> Value | None:
+    value = look(arguments[0])
+    return value.copy() if isinstance(value, Collection) else value
+
+
+@patch_of_others(MOVE, bytes)
+def _move(look: Look, arguments: Sequence[Any]) -> Value | None:
+    return look(arguments[0])
 
 
 @patch("keep")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, ClassVar, Final, TypeAlias
 
 from peerkv.store.values import Collection, Patch, each_of, patch
@@ -410,6 +410,31 @@ def _row_or_list(items: Sequence[bytes]) -> Node:
 
 
 # -- patches
+
+
+def putting(items: Sequence[bytes]) -> Patch:
+    """The patch that puts a list of these elements, whatever was there: its rows, as they are going to stand in it, and
+    what stands in none behind an empty string each."""
+    nodes = _nodes_of(items)
+    rows = [node if type(node) is tuple else [part for item in node for part in (b"", item)] for node in nodes]
+    return ("lput", *chain.from_iterable(rows))
+
+
+@patch("lput", each=(bytes, bytes))
+def _lput(_value: Any, arguments: Sequence[bytes]) -> List:
+    nodes: list[Node] = []
+    for lengths, text in zip(arguments[::2], arguments[1::2], strict=True):
+        if not lengths:
+            last = nodes[-1] if nodes else ()
+            if type(last) is list and len(last) < NODE_ITEMS:
+                last.append(text)
+            else:
+                nodes.append([text])
+        elif len(lengths) > NODE_ITEMS or len(text) > ROW_BYTES or sum(lengths) != len(text):
+            raise ValueError("not a row")
+        else:
+            nodes.append((lengths, text))
+    return LargeList(nodes).smallest()
 
 
 def _list(value: Any) -> LargeList:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection as Elements
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from peerkv.store.values import Patch, Value, each_of, patch
+from peerkv.store.values import Look, Patch, Value, each_of, patch, patch_of_others
 from peerkv.store.values.keyed import Keyed, Large, Small, fits, marshalled
 
 ADD: Final = "sadd"
 REMOVE: Final = "srem"
 STORE: Final = "sstore"
+UNITE: Final = "sunite"
 
 
 class Set(Keyed):
@@ -110,3 +111,22 @@ def _store(_value: Value | None, arguments: Sequence[Any]) -> Set | None:
     """A set of these, whatever was there."""
     members = dict.fromkeys(arguments)
     return _made(members) if fits(arguments) else LargeSet(members)
+
+
+def united(sets: Iterable[dict[bytes, None]]) -> dict[bytes, None]:
+    """The members that any of these sets has, those of the first one first."""
+    members: dict[bytes, None] = {}
+    for found in sets:
+        members.update(found)
+    return members
+
+
+@patch_of_others(UNITE, bytes, each=(bytes,))
+def _unite(look: Look, keys: Sequence[Any]) -> Set:
+    """A set, a large one, of the members that any of those has which these keys hold."""
+    sets: list[dict[bytes, None]] = []
+    for found in map(look, keys):
+        if not isinstance(found, Set):
+            raise TypeError("not a set")
+        sets.append(found.members)
+    return LargeSet(united(sets))
