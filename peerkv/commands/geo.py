@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from itertools import count, islice
 from math import inf
-from operator import attrgetter
-from typing import Final, NamedTuple, TypeAlias
+from operator import itemgetter
+from typing import Final, TypeAlias
 
 from peerkv.commands.access import SYNTAX, double, integer
 from peerkv.commands.geohash import (
@@ -117,13 +117,8 @@ def geodist(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
 # -- searches
 
 
-class Hit(NamedTuple):
-    """A member that is in the shape that is searched."""
-
-    distance: float
-    member: bytes
-    score: float
-    place: Place
+Hit: TypeAlias = tuple[float, bytes, float, Place]
+"""A member that is in the shape that is searched: distance, member, score, place."""
 
 
 @dataclass(slots=True)
@@ -151,7 +146,7 @@ def _inside(found: SortedSet, shape: Shape, start: int, stop: int) -> Iterator[H
         place = decoded(score)
         distance = shape.distance(place)
         if distance is not None:
-            yield Hit(distance, member, score, place)
+            yield distance, member, score, place
 
 
 Within: TypeAlias = tuple[Cell, int, int]
@@ -167,7 +162,7 @@ def _quarters(found: SortedSet, within: Within) -> list[Within]:
     """Where one ends the next begins."""
     cell, start, stop = within
     first, second, third, last = cell.quarters()
-    to_second, to_third, to_last = (found.below(quarter.numbers[0]) for quarter in (second, third, last))
+    to_second, to_third, to_last = map(found.below, cell.crossings)
     return [(first, start, to_second), (second, to_second, to_third), (third, to_third, to_last), (last, to_last, stop)]
 
 
@@ -212,30 +207,39 @@ def _ranks(found: SortedSet, shape: Shape) -> list[Ranks]:
     return ranges
 
 
-def _sorted_hits(found: SortedSet, shape: Shape, *, farthest: bool) -> Iterator[Hit]:
-    """Those that are nearest first, or farthest, each as it is asked for: of all cells and members that have been met
-    the next, by the least (or most) distance that it may have, is a member, or a cell to be looked into."""
-    met: list[tuple[float, int, Hit | Within]] = []
+def _first_hits(found: SortedSet, shape: Shape, most: int, *, farthest: bool) -> list[Hit]:
+    """So many of those that are nearest, or farthest, in that order. Of all cells that have been met the one is looked
+    into next that may have the first one; those that have none before the last one so far are left out. (Distances are
+    negative here where the nearest are wanted.)"""
+    hits: list[tuple[float, int, Hit]] = []
+    met: list[tuple[float, int, Within]] = []
     numbers = count()
+    last = -inf
     looked_into = _searched(found, shape)
     while True:
         for within in looked_into:
             cell, start, stop = within
-            bound = (-most_distance(shape, cell) if farthest else least_distance(shape, cell)) if start < stop else inf
-            if bound == inf:
+            if start == stop:
                 continue
-            if stop - start <= LEAF or cell.step == STEPS:
-                for hit in _inside(found, shape, start, stop):
-                    heappush(met, (-hit.distance if farthest else hit.distance, next(numbers), hit))
-            else:
-                heappush(met, (bound, next(numbers), within))
-        while met and isinstance(met[0][2], Hit):
-            yield heappop(met)[2]  # type: ignore[misc]
-        if not met:
-            return
-        nearest = heappop(met)[2]
-        assert not isinstance(nearest, Hit)
-        looked_into = _quarters(found, nearest)
+            bound = most_distance(shape, cell) if farthest else -least_distance(shape, cell)
+            if bound <= last:
+                continue
+            if stop - start > LEAF and cell.step < STEPS:
+                heappush(met, (-bound, next(numbers), within))
+                continue
+            for hit in _inside(found, shape, start, stop):
+                distance = hit[0] if farthest else -hit[0]
+                if len(hits) < most:
+                    heappush(hits, (distance, next(numbers), hit))
+                elif distance > last:
+                    heapreplace(hits, (distance, next(numbers), hit))
+                else:
+                    continue
+                if len(hits) == most:
+                    last = hits[0][0]
+        if not met or -met[0][0] <= last:
+            return [hit for _, _, hit in sorted(hits, reverse=True)]
+        looked_into = _quarters(found, heappop(met)[2])
 
 
 def _run(cells: Cells, source: bytes, found: SortedSet | None, search: _Search, now: int) -> Effect:
@@ -246,27 +250,29 @@ def _run(cells: Cells, source: bytes, found: SortedSet | None, search: _Search, 
     hits: list[Hit] = []
     if found is not None and search.shape is not None:
         if search.count and not search.any_will_do:
-            hits = list(islice(_sorted_hits(found, search.shape, farthest=order == b"DESC"), search.count))
+            hits = _first_hits(found, search.shape, search.count, farthest=order == b"DESC")
         else:
             hits = list(islice(_hits(found, search.shape), search.count or None))
             if order:
-                hits.sort(key=attrgetter("distance"), reverse=order == b"DESC")
+                hits.sort(key=itemgetter(0), reverse=order == b"DESC")
     if search.target is not None:
-        scores = [hit.distance / search.unit if search.stores_distance else hit.score for hit in hits]
-        return stored(cells, search.target, in_order([hit.member for hit in hits], scores), now)
+        members = [member for _, member, _, _ in hits]
+        scores = [distance / search.unit if search.stores_distance else score for distance, _, score, _ in hits]
+        return stored(cells, search.target, in_order(members, scores), now)
     if not (search.with_distance or search.with_hash or search.with_place):
-        return (), [hit.member for hit in hits]
+        return (), [member for _, member, _, _ in hits]
     return (), [_described(hit, search) for hit in hits]
 
 
 def _described(hit: Hit, search: _Search) -> Reply:
-    described: list[Reply] = [hit.member]
+    distance, member, score, place = hit
+    described: list[Reply] = [member]
     if search.with_distance:
-        described.append(_printed(hit.distance / search.unit))
+        described.append(_printed(distance / search.unit))
     if search.with_hash:
-        described.append(int(hit.score))
+        described.append(int(score))
     if search.with_place:
-        described.append([*hit.place])
+        described.append([*place])
     return described
 
 

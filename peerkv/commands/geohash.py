@@ -148,6 +148,13 @@ class Cell(NamedTuple):
         shift = 2 * (STEPS - self.step)
         return self.bits << shift, self.bits + 1 << shift
 
+    @property
+    def crossings(self) -> tuple[float, float, float]:
+        """Where the second, the third and the last quarter begin."""
+        first = self.bits << 2
+        size = 1 << 2 * (STEPS - self.step - 1)
+        return float((first + 1) * size), float((first + 2) * size), float((first + 3) * size)
+
     def quarters(self) -> list[Cell]:
         """In order of their numbers."""
         bits, step, x, y = self.bits << 2, self.step + 1, self.x << 1, self.y << 1

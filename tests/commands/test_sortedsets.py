@@ -416,12 +416,17 @@ def test_a_part_of_another_is_what_its_ranks_say(count: int) -> None:
     found = sorted_set_of({b"%d" % number: float(rng.randrange(50)) for number in range(count)})
     before = held(found)
     members, scores = found.between(0, count)
-    for _ in range(30):
+    for step in range(40):
         ends = sorted(rng.sample(range(count + 1), 2 * rng.randint(1, min(count // 2, 200))))
+        if step % 4 == 0:  # nearly all
+            ends = []
+            for rank in sorted(rng.sample(range(count), count - count // 10)):
+                ends[-1:] = [rank + 1] if ends and ends[-1] == rank else [*ends[-1:], rank, rank + 1]
         made = derived({b"a": found}.get, ("zpart", b"a", *ends))
         assert isinstance(made, SortedSet)
         ranks = [rank for start, stop in zip(ends[::2], ends[1::2], strict=True) for rank in range(start, stop)]
         assert held(made) == held(sorted_set_of({members[rank]: scores[rank] for rank in ranks}))
+        assert dict(made.scores()) == {members[rank]: scores[rank] for rank in ranks}
         assert [made.rank(members[rank]) for rank in ranks] == list(range(len(ranks)))
         made.with_scores([(b"new", 1.0), (members[0], 7.0)])
     whole = derived({b"a": found}.get, ("zpart", b"a", 0, count))
