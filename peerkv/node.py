@@ -42,7 +42,8 @@ from peerkv.agreement.turn import Accepts
 from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
 from peerkv.clients.keyspace import Keyspace
-from peerkv.clients.pipeline import UNREAD_MAX, Dispatcher
+from peerkv.clients.outgoing import UNREAD_MAX
+from peerkv.clients.pipeline import Dispatcher
 from peerkv.clients.session import Session
 from peerkv.clock import SKEW_MOST_MS, Clock
 from peerkv.commands import catalogue
@@ -269,7 +270,7 @@ class Node:
         limits = self.settings.request_bytes_max, self.settings.inline_bytes_max
         session = Session(self._session_id, address, local, now, Requests(*limits), fd=fd, last_active=now)
         self.sessions[session.id] = session
-        self.dispatcher.opened(session)
+        self.dispatcher.pausing.opened(session)
         self._statistics.connections += 1
         return session
 
@@ -284,9 +285,9 @@ class Node:
         session.last_active = now
         requests = session.requests.feed(data)
         if requests:
-            self.dispatcher.receive(session, requests)
+            self.dispatcher.shares.receive(session, requests)
         if session.requests.error is not None:
-            self.dispatcher.break_off(session, session.requests.error)
+            self.dispatcher.shares.break_off(session, session.requests.error)
         return requests
 
     def took(self, requests: Sequence[Sequence[bytes]], nanoseconds: int) -> None:
@@ -300,13 +301,13 @@ class Node:
         session.unread = unread
         if held_back and unread <= UNREAD_MAX:
             self.clock.at(now)
-            self.dispatcher.wrote(session)
+            self.dispatcher.outgoing.answer(session)
 
     @property
     def more(self) -> bool:
         """Whether there is something to do at once: the next `take` must not wait for any input."""
         dispatcher = self.dispatcher
-        return dispatcher.waits or bool(dispatcher.replies) or self.home.has_more
+        return dispatcher.waits or dispatcher.outgoing.waits or self.home.has_more
 
     def close(self, now: float, session: Session) -> None:
         """A client is gone; what it asked for goes on, its replies go nowhere."""
@@ -341,11 +342,11 @@ class Node:
 
     def pause(self, milliseconds: int, writes_only: bool) -> None:
         """CLIENT PAUSE."""
-        self.dispatcher.pause(milliseconds, writes_only)
+        self.dispatcher.pausing.begin(milliseconds, writes_only)
 
     def unpause(self) -> None:
         """CLIENT UNPAUSE."""
-        self.dispatcher.unpause()
+        self.dispatcher.pausing.end()
 
     # -- links between peers
 
@@ -844,12 +845,9 @@ class Node:
             self.replica.recent.trim(view.marks)
         self.home.end_turn()
         outbox.jobs, self.transactions.jobs = self.transactions.jobs, []
-        if dispatcher.pushed:
-            dispatcher.replies, dispatcher.pushed = dispatcher.joined(), False
-        outbox.replies, dispatcher.replies = dispatcher.replies, []
+        outbox.replies, outbox.closing = dispatcher.outgoing.take()
         self._statistics.output_bytes += sum([len(data) for _, data in outbox.replies])
-        outbox.closing, dispatcher.closing = dispatcher.closing, []
-        outbox.holds, dispatcher.holds = dispatcher.holds, []
+        outbox.holds = dispatcher.shares.take()
         crowded = self.coordinator.crowded
         if crowded is not self._crowded:
             self._crowded = outbox.pause_clients = crowded
@@ -901,7 +899,7 @@ class Node:
             uptime_s=int(self.clock.now - self.started_at),
             clients=len(self.sessions),
             commands=self.dispatcher.commands,
-            errors=self.dispatcher.errors,
+            errors=self.dispatcher.outgoing.errors,
             observed=tuple(self.dispatcher.observed.told()),
             tracking=self.dispatcher.tracking.sizes,
             blocked=sum([session.blocked for session in self.sessions.values()]),
@@ -943,7 +941,7 @@ class Node:
         self._statistics = Statistics()
         self._weighed_at = inf
         self.dispatcher.commands = 0
-        self.dispatcher.errors.clear()
+        self.dispatcher.outgoing.errors.clear()
         self.dispatcher.observed.clear()
         self._rates.clear()
 

@@ -15,6 +15,7 @@ from typing import Final
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.view import View
+from peerkv.clients.outgoing import Outgoing
 from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Services, Session
 from peerkv.commands.patterns import PATTERN_BYTES_MAX, matcher
 from peerkv.resp import Prepared, Reply, ReplyError, encode_all
@@ -70,18 +71,10 @@ class _Sent:
 class Channels:
     """Of a node."""
 
-    def __init__(
-        self,
-        services: Services,
-        view: View,
-        send: Callable[[Session, bytes], None],
-        cut_off: Callable[[Session, str], None],
-    ) -> None:
-        """`send` sends a client bytes that it has not asked for; `cut_off` closes its connection, and says why."""
+    def __init__(self, services: Services, view: View, outgoing: Outgoing) -> None:
         self._services = services
         self._view = view
-        self._send = send
-        self._cut_off = cut_off
+        self._outgoing = outgoing
         self._subscribers: tuple[dict[bytes, dict[Session, None]], ...] = ({}, {}, {})
         """By kind, then by name."""
         self._matchers: dict[bytes, Matches] = {}
@@ -263,15 +256,11 @@ class Channels:
 
     def _push_to(self, sessions: dict[Session, None], message: list[Reply]) -> int:
         encoded: dict[int, bytes] = {}
-        most = self._services.settings.pubsub_output_bytes_max
         for session in list(sessions):
             data = encoded.get(session.protocol)
             if data is None:
                 data = encoded[session.protocol] = _push(session.protocol, message)
-            if session.unread + len(data) > most:
-                self._cut_off(session, f"it has more than {most} bytes of messages to read")
-            else:
-                self._send(session, data)
+            self._outgoing.push(session, data, "messages")
         return len(sessions)
 
     # -- PUBSUB

@@ -8,11 +8,12 @@ what is too much for a turn is left out, and a line says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
+from peerkv.clients.outgoing import Outgoing
 from peerkv.clients.session import Queue, Services, Session
 from peerkv.commands.catalogue import named
 from peerkv.commands.table import find, fits
@@ -23,6 +24,7 @@ LINE_BYTES_MAX: Final = 1 << 16
 """... of each; a client of this node gets all of it."""
 HIDDEN: Final = "admin"
 """Commands of that flag are not shown."""
+NEVER_QUEUED: Final = frozenset(map(find, (b"WATCH", b"QUIT")))
 _UNPRINTABLE: Final = re.compile(rb"[^ !#-\[\]-~]")
 _ESCAPES: Final = {bytes((code,)): b"\\x%02x" % code for code in range(256)} | {
     b'"': b'\\"',
@@ -38,18 +40,10 @@ _ESCAPES: Final = {bytes((code,)): b"\\x%02x" % code for code in range(256)} | {
 class Monitors:
     """Of a node."""
 
-    def __init__(
-        self,
-        services: Services,
-        view: View,
-        send: Callable[[Session, bytes], None],
-        cut_off: Callable[[Session, str], None],
-    ) -> None:
-        """`send` sends a client bytes that it has not asked for; `cut_off` closes its connection, and says why."""
+    def __init__(self, services: Services, view: View, outgoing: Outgoing) -> None:
         self._services = services
         self._view = view
-        self._send = send
-        self._cut_off = cut_off
+        self._outgoing = outgoing
         self._here: dict[Session, bool] = {}
         """Who monitors, and whether that is the whole cluster."""
         self._elsewhere: set[int] = set()
@@ -106,12 +100,17 @@ class Monitors:
 
     # -- lines
 
-    def show(self, session: Session, request: Sequence[bytes]) -> None:
-        """A client of this node has had a command run."""
-        self._show(session, request, session.database)
+    def show(self, session: Session, request: Sequence[bytes], queue: Queue | None = None) -> None:
+        """A client of this node has had a command run, or has queued it, if it has that `queue` still: then it is shown
+        when all of that is run."""
+        if queue is None or queue is not session.queue:
+            if queue is not None and not queue.failed and request[0].upper() == b"EXEC":
+                self._show_all(session, queue)
+            self._show(session, request, session.database)
+        elif find(request[0]) in NEVER_QUEUED:
+            self._show(session, request, session.database)
 
-    def show_all(self, session: Session, queue: Queue) -> None:
-        """... or all that it had queued."""
+    def _show_all(self, session: Session, queue: Queue) -> None:
         after = [*[database for _, _, database in queue.commands[1:]], session.database]
         for (_, request, _), database in zip(queue.commands, after, strict=False):
             self._show(session, request, database)
@@ -148,13 +147,9 @@ class Monitors:
                 self._lines.append(line)
 
     def _push(self, session: Session, line: bytes) -> None:
-        most = self._services.settings.pubsub_output_bytes_max
-        if session.unread + len(line) > most:
+        if not self._outgoing.push(session, b"+%b\r\n" % line, "what it monitors"):
             self._here.pop(session, None)
             self.watched = bool(self._here or self._elsewhere)
-            self._cut_off(session, f"it has more than {most} bytes of what it monitors to read")
-        else:
-            self._send(session, b"+%b\r\n" % line)
 
     def end_turn(self) -> None:
         """Send peers what they want to see of this turn."""

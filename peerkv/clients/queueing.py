@@ -42,7 +42,7 @@ class Queueing:
         transactions: Transactions,
         rng: Random,
         operations: Operations,
-        run_session: Callable[[Session, Command, Sequence[bytes]], Reply],
+        run_session: Callable[[Session, Command, list[bytes]], Reply],
     ) -> None:
         """`run_session` runs a command of a connection."""
         self.publish: Callable[[int, bytes, bytes, Sink | None, int], None] = lambda *_: None

@@ -11,7 +11,7 @@ The table has a limit (`tracking_table_max_keys`): beyond it clients are told to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +21,7 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.view import View
 from peerkv.clients.broadcasting import Broadcasting
+from peerkv.clients.outgoing import Outgoing
 from peerkv.clients.session import Services, Session
 from peerkv.databases import bare_key
 from peerkv.resp import OK, Reply, ReplyError, Set, encode_all, parse_integer
@@ -157,16 +158,13 @@ class Tracking:
         view: View,
         home: Home,
         coordinator: Coordinator,
-        send: Callable[[Session, bytes], None],
-        cut_off: Callable[[Session, str], None],
+        outgoing: Outgoing,
     ) -> None:
-        """`send` sends a client bytes that it has not asked for; `cut_off` closes its connection, and says why."""
         self._services = services
         self._view = view
         self._tracked = home.tracked
         self._coordinator = coordinator
-        self._send = send
-        self._cut_off = cut_off
+        self._outgoing = outgoing
         self._sessions: dict[Session, None] = {}
         """Those that track."""
         self._slots: dict[int, _OfSlot] = {}
@@ -499,12 +497,7 @@ class Tracking:
             self._push(target, b"*3\r\n", [b"message", REDIRECTED, what])
 
     def _push(self, session: Session, head: bytes, message: list[Reply]) -> None:
-        data = head + encode_all(message, session.protocol)
-        most = self._services.settings.pubsub_output_bytes_max
-        if session.unread + len(data) > most:
-            self._cut_off(session, f"it has more than {most} bytes of what it is to forget to read")
-        else:
-            self._send(session, data)
+        self._outgoing.push(session, head + encode_all(message, session.protocol), "what it is to forget")
 
     # -- now and then
 

@@ -14,7 +14,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import Final
 
-from peerkv.clients.pipeline import UNREAD_MAX
+from peerkv.clients.outgoing import UNREAD_MAX
 from peerkv.clients.session import Session
 from peerkv.node import Outbox
 from peerkv.settings import address_text

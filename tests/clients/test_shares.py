@@ -9,7 +9,9 @@ import pytest
 
 from peerkv.clients import pipeline
 from peerkv.clients.connection import run as run_session
-from peerkv.clients.pipeline import PIECE_ARGUMENTS, SHARE_UNITS, SMALL, TURN_UNITS, UNREAD_MAX
+from peerkv.clients.outgoing import UNREAD_MAX
+from peerkv.clients.shares import SHARE_UNITS, SMALL, TURN_UNITS
+from peerkv.clients.spreading import PIECE_ARGUMENTS
 from peerkv.commands.table import AT_ONCE, COMMANDS, SPELLED
 from peerkv.resp import Prepared, Reply, ReplyError, Requests
 from peerkv.ring.keys import slot_of

@@ -18,7 +18,7 @@ from peerkv.agreement.takeover import Takeover
 from peerkv.agreement.view import View
 from peerkv.cbor import FORMER
 from peerkv.clients.blocking import Blocking
-from peerkv.clients.pipeline import Dispatcher
+from peerkv.clients.underway import UnderWay
 from peerkv.kernel.slot import Slot
 from peerkv.resp import Reply
 from peerkv.ring.keys import slot_of
@@ -178,7 +178,7 @@ def take_any_position_for_history(patch: pytest.MonkeyPatch) -> None:
 def let_writes_pass_reads(patch: pytest.MonkeyPatch) -> None:
     """A write does not wait for a read that the same connection sent before it (O3): a read that is sent again sees
     it."""
-    patch.setattr(Dispatcher, "_is_read", lambda _self, _session, _number: False)
+    patch.setattr(UnderWay, "is_read", lambda _self, _session, _number: False)
 
 
 def send_again_what_is_merely_late(patch: pytest.MonkeyPatch) -> None:
