@@ -14,7 +14,8 @@ from peerkv.agreement.reads import Sink
 from peerkv.agreement.view import View
 from peerkv.clients.outgoing import Batch, Outgoing
 from peerkv.clients.session import Session
-from peerkv.clients.tracking import Reading, Tracker, Tracking
+from peerkv.clients.tracker import Reading, Tracker
+from peerkv.clients.tracking import Tracking
 from peerkv.clients.underway import OPERATION, UnderWay
 from peerkv.commands.table import Command, Kind, find, keys_of, placed
 from peerkv.commands.tracking import tracked_request

@@ -10,7 +10,7 @@ import pytest
 from peerkv.agreement.columns import TELLS
 from peerkv.clients.broadcasting import PREFIXES_MAX as NODE_MAX
 from peerkv.clients.broadcasting import _Prefixes
-from peerkv.clients.tracking import PREFIXES_MAX
+from peerkv.clients.tracker import PREFIXES_MAX
 from peerkv.resp import Replies, Reply, ReplyError, Verbatim, encode_request
 from peerkv.ring.keys import SLOTS
 from tests.clients.alone import Alone, Client
