@@ -6,6 +6,7 @@ when somebody asks for it. The names are part of what users see: they stay.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -29,6 +30,30 @@ class Metric:
 def counter(name: str, meaning: str, unit: str = "") -> Any:
     """A field of a dataclass that counts."""
     return field(default=0, metadata={METRIC: Metric(name, meaning, unit, grows=True)})
+
+
+class Rate:
+    """How fast a number grows, over the last times that it was looked at."""
+
+    def __init__(self, looks: int) -> None:
+        self._seen: deque[tuple[float, int]] = deque(maxlen=looks)
+        """When, and what it was."""
+
+    def look(self, now: float, number: int) -> None:
+        """It is so large now."""
+        self._seen.append((now, number))
+
+    def clear(self) -> None:
+        """It begins anew."""
+        self._seen.clear()
+
+    @property
+    def per_second(self) -> int:
+        """0: not known yet."""
+        if len(self._seen) < 2:
+            return 0
+        (began, before), (ended, after) = self._seen[0], self._seen[-1]
+        return round((after - before) / (ended - began)) if ended > began else 0
 
 
 class Metrics:

@@ -9,7 +9,6 @@ It opens no socket, reads no clock and draws no chance; `shell` does, and the si
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -41,6 +40,7 @@ from peerkv.agreement.replica import Replica
 from peerkv.agreement.turn import Accepts
 from peerkv.agreement.upkeep import Upkeep
 from peerkv.agreement.view import View
+from peerkv.clients.eviction import Eviction
 from peerkv.clients.keyspace import Keyspace
 from peerkv.clients.outgoing import UNREAD_MAX
 from peerkv.clients.pipeline import Dispatcher
@@ -63,7 +63,7 @@ from peerkv.gossip.member import (
 from peerkv.gossip.messages import Unspoken
 from peerkv.gossip.swim import Swim
 from peerkv.links import Links
-from peerkv.metrics import Metrics
+from peerkv.metrics import Metrics, Rate
 from peerkv.reports import Statistics, Usage
 from peerkv.resp import NULL_ARRAY, Requests
 from peerkv.ring.succession import doubt
@@ -76,9 +76,6 @@ from peerkv.transactions import Job, Settling, Transactions
 if TYPE_CHECKING:
     from random import Random
 
-INPUT_WORTH_MAX: Final = 11
-"""A byte that is read takes so many at most until its request is complete: an empty argument is six bytes, and an
-object of 56."""
 WATCH_INTERVAL_S: Final = 0.25
 """How often links, births and takeovers are looked at; what is urgent comes as an event."""
 TAKEOVER_AFTER_S: Final = 1.0
@@ -209,6 +206,7 @@ class Node:
         self.dispatcher = Dispatcher(
             self, self.view, self.operations, self.replica, self.home, self.coordinator, self.transactions, rng
         )
+        self._eviction = Eviction(self)
         self._keyspace = Keyspace(self.view, self.home, self.operations, clock)
         self.links = Links(
             settings, clock, self.view, rng, self._log, self._link_up, self._link_down, self._ask_again, versions
@@ -229,16 +227,12 @@ class Node:
         self._swim_wake_at = -inf
         self._outbox = Outbox()
         self._crowded = False
-        self._rates: deque[tuple[float, int]] = deque(maxlen=RATE_LOOKS)
-        """When it was looked at, and how many commands there had been."""
         """Whether clients are not read from."""
         self._entering: Topology | None = None
         """The topology that it is about to go by."""
+        self._rate = Rate(RATE_LOOKS)
+        """Of commands."""
         self._statistics = Statistics()
-        self._weight = 0
-        """Bytes of unfinished requests and unread replies of all clients when they were looked at last, and ..."""
-        self._weighed_at = 0.0
-        """... how much had been read and written then: there is no more than what has come since."""
         self.metrics = self._metrics()
         if settings.role is Role.DATA and not settings.seeds and settings.expect <= 1:
             self.steward.found()
@@ -774,41 +768,8 @@ class Node:
             self.takeover.want(self.upkeep.orphans())
         self.replica.recent.trim(self.view.marks, self.links.gone(), at_leisure=True)
         self.links.watch()
-        self._relieve()
-        if self.settings.client_timeout:
-            self._close_silent()
-        self._rates.append((now, self.dispatcher.commands))
-
-    def _relieve(self) -> None:
-        """Close connections of clients that have the most unread and unfinished where all of them together have more
-        than they may."""
-        most = self.settings.clients_bytes_max
-        moved = INPUT_WORTH_MAX * self._statistics.input_bytes + self._statistics.output_bytes
-        if 0 <= moved - self._weighed_at <= most - self._weight:
-            return
-        sizes = [(session.unread + session.requests.unfinished, session) for session in self.sessions.values()]
-        total = self._weight = sum([size for size, _ in sizes])
-        self._weighed_at = moved
-        if total <= most:
-            return
-        for size, session in sorted(sizes, key=_worth, reverse=True):
-            if total <= most:
-                break
-            total -= size
-            self._log(
-                "warning",
-                f"client {session.address} is closed: {size} bytes of what it asked for are unfinished or unread, and"
-                f" those of all clients are more than {most}",
-            )
-            self.kill(session)
-
-    def _close_silent(self) -> None:
-        """Close connections of clients that have said nothing for too long, and wait for nothing."""
-        since = self.clock.now - self.settings.client_timeout
-        silent = [session for session in self.sessions.values() if session.last_active < since]
-        for session in silent:
-            if not session.batches and not session.held:
-                self.kill(session)
+        self._eviction.look(self._statistics.input_bytes, self._statistics.output_bytes)
+        self._rate.look(now, self.dispatcher.commands)
 
     def take(self, now: float) -> Outbox:
         """End of a turn: everything that is to be done because of the inputs since the last one."""
@@ -903,7 +864,7 @@ class Node:
             observed=tuple(self.dispatcher.observed.told()),
             tracking=self.dispatcher.tracking.sizes,
             blocked=sum([session.blocked for session in self.sessions.values()]),
-            operations_a_second=self._rate(),
+            operations_a_second=self._rate.per_second,
             keyspace=self._keyspace.counts(),
             measured=tuple(self.metrics),
             usage=self.usage,
@@ -939,18 +900,11 @@ class Node:
     def reset_statistics(self) -> None:
         """CONFIG RESETSTAT."""
         self._statistics = Statistics()
-        self._weighed_at = inf
+        self._eviction.begin_anew()
         self.dispatcher.commands = 0
         self.dispatcher.outgoing.errors.clear()
         self.dispatcher.observed.clear()
-        self._rates.clear()
-
-    def _rate(self) -> int:
-        """Commands a second, lately."""
-        if len(self._rates) < 2:
-            return 0
-        (began, before), (ended, after) = self._rates[0], self._rates[-1]
-        return round((after - before) / (ended - began)) if ended > began else 0
+        self._rate.clear()
 
     def slots_state(self) -> dict[int, tuple[int, int, int]]:
         """Of each copy held here: position, digest, tombstones."""
@@ -993,8 +947,3 @@ def _myself(settings: Settings, process: int, wall: float, versions: tuple[int, 
         weight=settings.weight,
         versions=versions,
     )
-
-
-def _worth(entry: tuple[int, Session]) -> tuple[bool, int]:
-    """How much is won by closing it; who asked not to be closed (CLIENT NO-EVICT) comes last."""
-    return not entry[1].no_evict, entry[0]
