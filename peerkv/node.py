@@ -2,7 +2,7 @@
 
     client's bytes -> clients -> coordinator --- frames ----> home, replica of other nodes
     peers' frames  -> replica, home, coordinator, operations
-    datagrams      -> swim -> who is alive -> links -> whom the coordinator asks
+    datagrams      -> gossip -> who is alive -> links -> whom the coordinator asks
 
 It opens no socket, reads no clock and draws no chance; `shell` does, and the simulator of the tests in its place.
 """
@@ -60,15 +60,14 @@ from peerkv.gossip.member import (
     NameTaken,
     Succeeded,
 )
-from peerkv.gossip.messages import Unspoken
-from peerkv.gossip.swim import Swim
+from peerkv.gossiping import Gossiping
 from peerkv.links import Links
 from peerkv.metrics import Metrics, Rate
 from peerkv.reports import Statistics, Usage
 from peerkv.resp import NULL_ARRAY, Requests
 from peerkv.ring.succession import doubt
 from peerkv.ring.topology import Topology, describe_epoch
-from peerkv.settings import Role, Settings, peer_address
+from peerkv.settings import Role, Settings
 from peerkv.steward import Steward
 from peerkv.store.cell import MEMBER_MASK
 from peerkv.transactions import Job, Settling, Transactions
@@ -150,15 +149,7 @@ class Node:
         self.usage = Usage()
         """For INFO; kept up to date from outside."""
         self.sessions: dict[int, Session] = {}
-        self.swim = Swim(
-            settings.gossip,
-            settings.cluster,
-            _myself(settings, self.process, wall, versions),
-            [peer_address(seed) for seed in settings.seeds],
-            rng,
-            now,
-            wire.measure,
-        )
+        self.gossip = Gossiping(settings, clock, self.process, wall, versions, rng, self._log)
         self.view = View(self.process, settings.name, settings.slots)
         self.operations = Operations()
         self.coordinator = Coordinator(settings, clock, self.view, self.operations, rng, RUNS, KEYS)
@@ -189,7 +180,7 @@ class Node:
             settings,
             clock,
             self.process,
-            self.swim.members,
+            self.gossip.members,
             self.view,
             self.operations,
             self.replica,
@@ -223,8 +214,6 @@ class Node:
         """It has been said that our setting is not what the cluster was born with."""
         self._session_id = 0
         self._watch_at = now
-        self._swim_dirty = True
-        self._swim_wake_at = -inf
         self._outbox = Outbox()
         self._crowded = False
         """Whether clients are not read from."""
@@ -348,24 +337,13 @@ class Node:
         """The first frame on a connection to our peer port: what to answer (nothing: close), and whose link it is
         (None: nobody's, close after the answer)."""
         self.clock.at(now)
-        cluster = self.settings.cluster
-        self._swim_dirty = True
-        if wire.kind_of(payload) == wire.Kind.HELLO:
-            answer = self.links.accept(payload)
-            if isinstance(answer, wire.Refusal):
-                self.swim.refuse(now, source, answer.reason)
-                return (wire.encode_versions(self.versions) if answer.unspoken else b""), None
-            return answer
-        request = wire.decode_request(cluster, self.versions, payload)
-        if not isinstance(request, wire.Refusal):
-            answer_sent = self.swim.request(now, source, request)
-        elif request.unspoken:
-            return wire.encode_versions(self.versions), None
-        else:
-            answer_sent = self.swim.refuse(now, source, request.reason)
-            if wire.kind_of(payload) != wire.Kind.EXCHANGE_REQUEST:
-                return b"", None
-        return wire.encode_answer(cluster, wire.version_of(payload), answer_sent), None
+        if wire.kind_of(payload) != wire.Kind.HELLO:
+            return self.gossip.exchange(source, payload), None
+        answer = self.links.accept(payload)
+        if isinstance(answer, wire.Refusal):
+            self.gossip.refuse(source, answer.reason)
+            return (wire.encode_versions(self.versions) if answer.unspoken else b""), None
+        return answer
 
     def hello(self, process: int) -> bytes:
         """The first frame to send on a link that was dialled to that process."""
@@ -405,8 +383,7 @@ class Node:
         self.dispatcher.tracking.lose(peer)
         self.replica.link_down(peer)
         self.progress.give_up_turns(peer, self.home.turn)
-        self.swim.link_lost(now, peer.name)
-        self._swim_dirty = True
+        self.gossip.engine.link_lost(now, peer.name)
 
     def link_moves(self, now: float, process: int) -> None:
         """That process has taken more of what waited to be sent to it: it reads, however long the frame is."""
@@ -436,8 +413,7 @@ class Node:
             peer.silent = False
             self.view.links_changed()
         if self.links.heard(process):
-            self.swim.heard(now, peer.name, process)
-            self._swim_dirty = True
+            self.gossip.engine.heard(now, peer.name, process)
         if frame.epoch != self.view.epoch:
             self._other_epoch(peer, frame)
             peer.epoch = frame.epoch
@@ -593,8 +569,7 @@ class Node:
         if forgotten:
             self._start(self._free())
         self.steward.enter_epoch()
-        self.swim.update(epoch=topology.epoch, cluster_id=topology.cluster_id, succeeds=topology.succeeds)
-        self._swim_dirty = True
+        self.gossip.engine.update(epoch=topology.epoch, cluster_id=topology.cluster_id, succeeds=topology.succeeds)
         self.home.enter_epoch()
         self.upkeep.enter_epoch()
         self.coordinator.enter_epoch()
@@ -624,8 +599,7 @@ class Node:
         self._start(self._free())
         self.replica.journal.clear()
         self.steward.enter_epoch()
-        self.swim.update(epoch=0, cluster_id=0, succeeds=())
-        self._swim_dirty = True
+        self.gossip.engine.update(epoch=0, cluster_id=0, succeeds=())
         self.home.enter_epoch()
         self.upkeep.enter_epoch()
         self.coordinator.enter_epoch()
@@ -636,8 +610,7 @@ class Node:
         """PEERKV FORGET: see `Steward.give_up`. Everybody hears of it."""
         wrong = self.steward.give_up(name)
         if not wrong and self.steward.has_given_up(name):
-            self.swim.forget(self.clock.now, name)
-            self._swim_dirty = True
+            self.gossip.engine.forget(self.clock.now, name)
         return wrong
 
     def notify(self, letters: str) -> None:
@@ -649,8 +622,7 @@ class Node:
         self.clock.at(now)
         if not self.leaving:
             self._log("info", "leaving: handing our share back")
-            self.swim.update(leaving=True)
-            self._swim_dirty = True
+            self.gossip.engine.update(leaving=True)
 
     def job_done(self, now: float, job: Job) -> None:
         """A job has been run."""
@@ -660,58 +632,29 @@ class Node:
     @property
     def leaving(self) -> bool:
         """Whether it was told to go."""
-        return self.swim.me.leaving
+        return self.gossip.me.leaving
 
     # -- gossip
 
     def datagram(self, now: float, source: Address, payload: bytes) -> None:
         """A UDP datagram at the peer port."""
         self.clock.at(now)
-        self._swim_dirty = True
-        most = self.settings.gossip.datagram_bytes_max
-        if len(payload) > most:
-            self.swim.refuse(now, source, f"sent a datagram of {len(payload)} bytes; {most} are allowed")
-            return
-        message = wire.decode_datagram(self.settings.cluster, self.versions, payload)
-        if isinstance(message, wire.Refusal):
-            self.swim.refuse(now, source, message.reason)
-        else:
-            self.swim.receive(now, source, message)
+        self.gossip.datagram(source, payload)
 
     def exchange_answer(self, now: float, ticket: int, payload: bytes | None) -> None:
         """How an exchange ended: with these bytes, or (None) without an answer."""
         self.clock.at(now)
-        self._swim_dirty = True
-        answer = wire.decode_answer(self.settings.cluster, self.versions, payload) if payload is not None else None
-        if not isinstance(answer, wire.Refusal):
-            self.swim.answer(now, ticket, answer)
-        elif answer.versions is not None:
-            self.swim.answer(now, ticket, Unspoken(answer.versions))
-        else:
-            self._log("warning", f"the answer to an exchange was refused: it {answer.reason}")
-            self.swim.answer(now, ticket, None)
+        self.gossip.exchange_answer(ticket, payload)
 
     def leave(self, now: float) -> None:
         """Say goodbye; `take` and send once more."""
         self.clock.at(now)
-        self.swim.leave()
-        self._swim_dirty = True
+        self.gossip.engine.leave()
 
     def _take_gossip(self) -> None:
-        taken = self.swim.take(self.clock.now)
-        self._swim_dirty = False
-        self._swim_wake_at = taken.wake_at
         outbox = self._outbox
-        cluster = self.settings.cluster
-        outbox.datagrams += [
-            (address, wire.encode_datagram(cluster, version, message)) for address, version, message in taken.datagrams
-        ]
-        outbox.exchanges += [
-            (ticket, address, wire.encode_request(cluster, version, request))
-            for ticket, address, version, request in taken.exchanges
-        ]
-        outbox.log += taken.log
-        for event in taken.events:
+        outbox.datagrams, outbox.exchanges, events = self.gossip.take()
+        for event in events:
             match event:
                 case NameTaken(name, holder):
                     outbox.stop = f"the name {name} is taken by {holder}"
@@ -719,9 +662,9 @@ class Node:
                     self.links.part(member)
                 case Missed(member):
                     if self.steward.missed_by(member.name):
-                        self.swim.meet(self.clock.now, member.address)
+                        self.gossip.engine.meet(self.clock.now, member.address)
                 case Succeeded(member):
-                    self.swim.begin_anew()
+                    self.gossip.engine.begin_anew()
                     self.steward.succeeded_by(member.name, member.cluster_id)
                 case _:
                     if event.member.process != self.process:
@@ -732,9 +675,7 @@ class Node:
     def wake(self, now: float) -> None:
         """The time that `take` named has come."""
         self.clock.at(now)
-        if now >= self._swim_wake_at:
-            self.swim.wake(now)
-            self._swim_dirty = True
+        self.gossip.wake()
         self.operations.wake(now)
         self.coordinator.wake()
         self.dispatcher.blocking.wake(now)
@@ -774,7 +715,7 @@ class Node:
     def take(self, now: float) -> Outbox:
         """End of a turn: everything that is to be done because of the inputs since the last one."""
         self.clock.at(now)
-        if self._swim_dirty:
+        if self.gossip.at_hand:
             self._take_gossip()
         dispatcher = self.dispatcher
         self.view.mark(self.process, self.coordinator.mark)
@@ -827,7 +768,7 @@ class Node:
     def _wake_at(self) -> float:
         if self.dispatcher.waits or self.home.has_more:
             return self.clock.now
-        at = min(self._swim_wake_at, self._watch_at, self.links.redial_at, self.coordinator.wake_at)
+        at = min(self.gossip.wake_at, self._watch_at, self.links.redial_at, self.coordinator.wake_at)
         at = min(at, self.dispatcher.blocking.wake_at)
         operations = self.operations.wake_at
         if operations is not None and operations < at:
@@ -851,7 +792,7 @@ class Node:
     def members(self) -> list[Member]:
         """Everybody known, this node included; who is down or has left and owns nothing, for a while only."""
         owners = self.view.topology.by_process.keys() if self.view.topology is not None else ()
-        return self.swim.shown(self.clock.now, owners)
+        return self.gossip.shown(owners)
 
     def statistics(self) -> Statistics:
         """What INFO tells; the counts of keys are made when asked for."""
@@ -895,7 +836,7 @@ class Node:
         return found
 
     def _alive(self) -> int:
-        return sum([member.live for member in self.swim.members.values()])
+        return sum([member.live for member in self.gossip.members.values()])
 
     def reset_statistics(self) -> None:
         """CONFIG RESETSTAT."""
@@ -929,21 +870,3 @@ def _topology(fields: list[Any]) -> Topology:
         return Topology.from_wire(fields)
     except TypeError as error:
         raise ValueError(f"not a topology: {error}") from None
-
-
-def _myself(settings: Settings, process: int, wall: float, versions: tuple[int, int]) -> Member:
-    host = settings.announce_host or ("" if settings.host in ("0.0.0.0", "::") else settings.host)
-    _, peer_port = peer_address(settings.announced)
-    return Member(
-        name=settings.name,
-        process=process,
-        generation=int(wall * 1000),
-        role=settings.role,
-        host=host,
-        peer_port=peer_port,
-        client_host=host,
-        client_port=settings.announce_port or settings.port,
-        zone=settings.zone,
-        weight=settings.weight,
-        versions=versions,
-    )

@@ -57,7 +57,7 @@ class Cluster:
         for node in self.nodes:
             for other in self.nodes:
                 if other is not node:
-                    node.links.meet(other.swim.me)
+                    node.links.meet(other.gossip.me)
         for node in self.nodes:
             for other in self.nodes:
                 if other is not node:

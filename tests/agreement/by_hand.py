@@ -113,10 +113,10 @@ class Member(Node):
     def meet(self, other: Member) -> None:
         """Both know each other, and dial each other."""
         for here, there in ((self, other), (other, self)):
-            here.links.meet(there.swim.me)
+            here.links.meet(there.gossip.me)
         for here, there in ((self, other), (other, self)):
             hello = here.hello(there.process)
-            answer, whose = there.accept(here.clock.now, here.swim.me.address, hello)
+            answer, whose = there.accept(here.clock.now, here.gossip.me.address, hello)
             assert whose == here.process
             assert here.welcome(here.clock.now, there.process, answer)
 

@@ -192,8 +192,8 @@ def test_what_a_cluster_looks_like_is_made_once_and_not_for_every_client_that_as
 
 def test_another_member_is_seen_in_what_was_made_before(alone: Alone) -> None:
     before = Client(alone).ask((b"CLUSTER", b"NODES"))
-    me = alone.node.swim.members[alone.node.settings.name]
-    alone.node.swim.members["other"] = replace(me, name="other", process=7, client_port=7777)
+    me = alone.node.gossip.members[alone.node.settings.name]
+    alone.node.gossip.members["other"] = replace(me, name="other", process=7, client_port=7777)
     after = Client(alone).ask((b"CLUSTER", b"NODES"))
     assert before != after
     assert isinstance(after[0], bytes)

@@ -340,13 +340,13 @@ def test_everybody_meets_everybody_through_the_master_which_is_not_needed_then()
     world.run(5.0)
     nodes = [host.node for host in world.hosts.values() if host.node is not None]
     for node in nodes:
-        assert set(node.swim.members) == set(world.hosts)
+        assert set(node.gossip.members) == set(world.hosts)
         assert node.ready
     world.hosts["master"].kill()
     world.run(20.0)
     for host in world.hosts.values():
         if host.node is not None:
-            assert host.node.swim.members["master"].liveness is DOWN
+            assert host.node.gossip.members["master"].liveness is DOWN
             assert host.node.ready
 
 
