@@ -116,33 +116,21 @@ def _changed(
     changes: Sequence[Change],
     _reply: Reply,
     now: int,
+    *,
+    stores: bool = False,
 ) -> Iterator[KeyEvent]:
-    """One key is changed, perhaps to nothing."""
+    """One key is changed, perhaps to nothing. `stores`: a result is put there, and nothing is one that is not told."""
     for change in changes:
+        key, body, _ = change
         if _is_new(cells, change, now):
-            yield made(change[0])
-        yield class_, name, change[0]
-        if change[1] is None:
-            yield deleted(change[0])
+            yield made(key)
+        if body is not None or not stores:
+            yield class_, name, key
+        if body is None:
+            yield deleted(key)
 
 
-def _stored(
-    class_: int,
-    name: bytes,
-    cells: Cells,
-    _request: Sequence[bytes],
-    changes: Sequence[Change],
-    _reply: Reply,
-    now: int,
-) -> Iterator[KeyEvent]:
-    """A result is put at a key, or nothing is, as there is none."""
-    for change in changes:
-        if change[1] is None:
-            yield deleted(change[0])
-            continue
-        if _is_new(cells, change, now):
-            yield made(change[0])
-        yield class_, name, change[0]
+_stored: Final = partial(_changed, stores=True)
 
 
 def _deleted(
