@@ -11,9 +11,8 @@ from peerkv.clients import pipeline
 from peerkv.clients.connection import run as run_session
 from peerkv.clients.outgoing import UNREAD_MAX
 from peerkv.clients.shares import SHARE_UNITS, SMALL, TURN_UNITS
-from peerkv.clients.spreading import PIECE_ARGUMENTS
 from peerkv.commands.table import AT_ONCE, COMMANDS, SPELLED
-from peerkv.resp import Prepared, Reply, ReplyError, Requests
+from peerkv.resp import Prepared, Reply, ReplyError
 from peerkv.ring.keys import slot_of
 from peerkv.store.cell import Cells
 from tests.clients.alone import Alone, Client
@@ -123,52 +122,6 @@ def test_a_faulty_command_costs_its_client_an_error_on_a_node_by_itself(
     assert client.ask(deadline, request, (b"GET", b"k")) == ["OK", error, b"v"]
 
 
-# -- commands of many keys
-
-
-def keys(count: int) -> list[bytes]:
-    return [b"key:%d" % number for number in range(count)]
-
-
-def test_a_command_of_many_keys_is_run_piece_by_piece(alone: Alone) -> None:
-    count = 10 * PIECE_ARGUMENTS + 7
-    client, other = Client(alone), Client(alone)
-    pairs = [part for key in keys(count) for part in (key, b"of " + key)]
-    client.send((b"SET", b"before", b"1"), (b"MSET", *pairs), (b"GET", keys(count)[-1]))
-    other.send((b"PING",))
-    alone.turn()
-    assert other.replies == ["PONG"]
-    assert len(client.replies) < 3
-    alone.turns()
-    assert client.replies == ["OK", "OK", b"of " + keys(count)[-1]]
-    assert client.ask((b"MGET", *keys(count), b"none"))[0] == [*[b"of " + key for key in keys(count)], None]
-    assert client.ask((b"EXISTS", *keys(count), b"none")) == [count]
-    assert client.ask((b"DEL", *keys(count), *keys(10)), (b"DBSIZE",)) == [count, 1]
-
-
-def test_the_last_of_a_key_that_is_named_twice_counts_in_a_command_of_many_keys(alone: Alone) -> None:
-    client = Client(alone)
-    pairs = [part for key in keys(2000) for part in (key, b"x")]
-    assert client.ask((b"MSET", b"twice", b"first", *pairs, b"twice", b"last"), (b"GET", b"twice")) == ["OK", b"last"]
-
-
-def test_an_argument_too_few_in_a_command_of_many_keys_changes_nothing(alone: Alone) -> None:
-    client = Client(alone)
-    (reply,) = client.ask((b"MSET", *keys(2001)))
-    assert reply == ReplyError("ERR wrong number of arguments for 'mset' command")
-    assert client.ask((b"DBSIZE",)) == [0]
-
-
-def test_a_client_that_goes_in_the_middle_of_a_command_of_many_keys_leaves_nothing_behind(alone: Alone) -> None:
-    client = Client(alone)
-    client.send((b"MGET", *keys(20_000)), (b"PING",))
-    alone.turn()
-    alone.node.close(alone.now, client.session)
-    alone.turns()
-    assert not alone.node.dispatcher.waits
-    assert client.session.spreading is None
-
-
 # -- what is asked for often is made once
 
 
@@ -200,78 +153,11 @@ def test_another_member_is_seen_in_what_was_made_before(alone: Alone) -> None:
     assert b":7777@" in after[0]
 
 
-# -- all clients together
-
-
-def test_unfinished_requests_of_all_clients_together_have_a_bound() -> None:
-    """25 connections with 60 MiB each were 1.5 GB."""
-    alone = Alone(clients_bytes_max=1 << 20)
-    clients = [Client(alone) for _ in range(8)]
-    part = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$10000000\r\n"
-    for number, client in enumerate(clients):
-        alone.node.receive(alone.now, client.session, part + bytes(200_000 + 1000 * number))
-    alone.now += 1
-    alone.turn()
-    killed = [client for client in clients if client.session.closing]
-    assert killed == clients[-3:], "those that have the most"
-    assert Client(alone).ask((b"PING",)) == ["PONG"]
-
-
-def test_clients_are_weighed_when_enough_has_come_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """10,000 idle connections took 3 % of a processor: four times a second each of them was."""
-    alone = Alone(clients_bytes_max=1 << 20)
-    clients = [Client(alone) for _ in range(4)]
-    weighed: list[Requests] = []
-    unfinished = Requests.unfinished.fget
-    assert unfinished is not None
-    monkeypatch.setattr(Requests, "unfinished", property(lambda own: weighed.append(own) or unfinished(own)))
-    clients[0].ask((b"SET", b"k", b"x" * 50_000))
-
-    def look() -> int:
-        weighed.clear()
-        alone.now += 1
-        alone.turns()
-        return len(weighed)
-
-    assert look() == 0
-    clients[0].ask((b"SET", b"k", b"x" * 50_000))
-    assert look() == 4, "as far as is known there is more than 1 MiB"
-    assert look() == 0
-    clients[1].ask((b"CONFIG", b"RESETSTAT"))
-    assert look() == 4
-    part = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$10000000\r\n" + bytes((1 << 20) - 200)
-    alone.node.receive(alone.now, clients[2].session, part)
-    assert look() == 4
-    assert not clients[2].session.closing
-    alone.node.receive(alone.now, clients[3].session, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100\r\n" + bytes(90))
-    assert look() == 4
-    assert clients[2].session.closing
-
-
-def test_what_all_clients_together_have_not_read_has_a_bound() -> None:
-    alone = Alone(clients_bytes_max=5 << 20)
-    writer = Client(alone)
-    writer.ask((b"SET", b"k", b"x" * 900_000))
-    clients = [Client(alone) for _ in range(8)]
-    for client in clients:
-        client.reads = False
-        client.send((b"GET", b"k"))
-    alone.turn()
-    alone.now += 1
-    alone.turn()
-    assert sum(client.session.closing for client in clients) == 3
-    assert writer.ask((b"PING",)) == ["PONG"]
-
-
-def test_many_small_arguments_of_an_unfinished_request_count_as_what_they_take(alone: Alone) -> None:
-    session = Client(alone).session
-    alone.node.receive(alone.now, session, b"*100000\r\n" + b"$2\r\nab\r\n" * 50_000)
-    assert session.requests.unfinished > 50_000 * 50
-    alone.node.receive(alone.now, session, b"$2\r\nab\r\n" * 50_000)
-    assert session.requests.unfinished == 0
-
-
 # -- commands that concern every slot
+
+
+def keys(count: int) -> list[bytes]:
+    return [b"key:%d" % number for number in range(count)]
 
 
 def fill(alone: Alone, count: int) -> Client:
