@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from peerkv.agreement.peer import Peer
@@ -117,6 +118,13 @@ class View:
     def slot_of(self, key: bytes) -> int:
         """The slot of a key."""
         return slot_of(key, self.mask)
+
+    def by_slot(self, keys: Iterable[bytes]) -> dict[int, list[bytes]]:
+        """Keys by their slots, each once, in their order."""
+        found: dict[int, list[bytes]] = {}
+        for key in dict.fromkeys(keys):
+            found.setdefault(self.slot_of(key), []).append(key)
+        return found
 
     def uninstall(self) -> set[int]:
         """Be in no epoch, as if no cluster had ever been met; returns the numbers of slots whose copies are dropped."""

@@ -86,18 +86,15 @@ class Noting:
     def keys_read(self, session: Session, row: Command, request: list[bytes]) -> dict[int, list[bytes]]:
         """The keys that a request reads, or what is queued if it is EXEC, by slot."""
         if row.name != "exec" or session.queue is None:
-            keys = dict.fromkeys(keys_of(row, placed(request, session.database)))
-        else:
-            keys = {
-                key: None
+            return self._view.by_slot(keys_of(row, placed(request, session.database)))
+        return self._view.by_slot(
+            [
+                key
                 for queued, asked, database in session.queue.commands
                 if _reads_keys(queued)
                 for key in keys_of(queued, placed(asked, database))
-            }
-        slots: dict[int, list[bytes]] = {}
-        for key in keys:
-            slots.setdefault(self._view.slot_of(key), []).append(key)
-        return slots
+            ]
+        )
 
     def note(self, session: Session, request: list[bytes], slots: dict[int, list[bytes]]) -> None:
         """Have homes note keys of a request that is to be run behind that; see `attach`."""

@@ -129,10 +129,7 @@ class Queueing:
         if len(session.watched) + len(keys) > WATCHED_MAX:
             sink.deliver(index, ReplyError(f"ERR a connection watches at most {WATCHED_MAX} keys"))
             return
-        by_slot: dict[int, list[bytes]] = {}
-        for key in dict.fromkeys(keys):
-            if key not in session.watched:
-                by_slot.setdefault(self._view.slot_of(key), []).append(key)
+        by_slot = self._view.by_slot([key for key in keys if key not in session.watched])
         if not by_slot:
             sink.deliver(index, OK)
             return

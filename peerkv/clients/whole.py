@@ -225,9 +225,7 @@ class Whole:
         row = find_part(b"PEERKV.TYPES")
         assert row is not None
         assert row.run is not None
-        of_slot: dict[int, list[bytes]] = {}
-        for key in keys:
-            of_slot.setdefault(self._view.slot_of(key), []).append(key)
+        of_slot = self._view.by_slot(keys)
         told = Told(len(of_slot))
         for index, (number, group) in enumerate(of_slot.items()):
             now = self._services.clock.cluster_ms

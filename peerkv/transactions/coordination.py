@@ -276,7 +276,7 @@ class Transactions:
         """Have something take effect at one moment; `answer` is told its commands' replies, or one error."""
         if self._alone(work, answer):
             return
-        by_slot = self._by_slot([*work.keys, *work.seen])
+        by_slot = self._view.by_slot([*work.keys, *work.seen])
         if len(by_slot) == 1:
             ((number, keys),) = by_slot.items()
             request = asked.exec_request(keys, self._view.mask, work.seen, work.requests)
@@ -424,7 +424,7 @@ class Transactions:
 
     def _confirm(self, looking: _Looking, *, own: bool) -> Operation:
         """Raises _Again unless all that was looked at was as it was seen at one moment."""
-        by_slot = self._by_slot(looking.seen)
+        by_slot = self._view.by_slot(looking.seen)
         for _ in range(2 if own else 1):
             found = yield from self._look(by_slot)
             for number, keys in by_slot.items():
@@ -479,7 +479,7 @@ class Transactions:
             raise _Over(TOO_MANY_KEYS)
 
     def _fetch(self, keys: Collection[bytes], handed: dict[bytes, tuple[int, Cell]]) -> Operation:
-        by_slot = self._by_slot(keys)
+        by_slot = self._view.by_slot(keys)
         replies = yield from self._read_all(
             [(n, asked.hand_out_request(of_slot), of_slot) for n, of_slot in by_slot.items()]
         )
@@ -527,7 +527,7 @@ class Transactions:
                     waits=False,
                     events=work.events,
                 )
-                for number, keys in self._by_slot([*seen, *then]).items()
+                for number, keys in self._view.by_slot([*seen, *then]).items()
             },
         )
         self._give_way(attempt, outcomes, work)
@@ -539,9 +539,9 @@ class Transactions:
         for index, request in enumerate(work.requests):
             row = find_part(request[0])
             assert row is not None, "commands are of the table"
-            for number in self._by_slot(keys_of(row, request)):
+            for number in self._view.by_slot(keys_of(row, request)):
                 places.setdefault(number, []).append(index)
-        by_slot = self._by_slot([*work.keys, *work.seen])
+        by_slot = self._view.by_slot([*work.keys, *work.seen])
         attempt = self._begin(work, [*work.keys, *work.seen])
         asks = {
             number: asked.hold_and_run_request(
@@ -587,7 +587,7 @@ class Transactions:
             number: asked.hold_request(
                 keys, attempt.id, {}, {key: then.get(key, ()) for key in keys}, waits=False, events=work.events
             )
-            for number, keys in self._by_slot([*then, *work.events]).items()
+            for number, keys in self._view.by_slot([*then, *work.events]).items()
         }
         outcomes = yield from self._hold(attempt, asks)
         self._give_way(attempt, outcomes, work)
@@ -602,7 +602,7 @@ class Transactions:
         *,
         waits: bool,
     ) -> Operation:
-        by_slot = self._by_slot(keys)
+        by_slot = self._view.by_slot(keys)
         asks = {
             number: asked.hold_request(
                 of_slot, attempt.id, {key: work.seen[key] for key in of_slot if key in work.seen}, {}, waits=waits
@@ -627,7 +627,7 @@ class Transactions:
     def _begin(self, work: Work, keys: Collection[bytes]) -> _Attempt:
         """A new attempt; its decision will be in one of its slots, one that we are home of if there is such."""
         targets, me = self._view.targets, self._view.me
-        number = min(self._by_slot(keys), key=lambda slot: (targets[slot] is not me, slot))
+        number = min(self._view.by_slot(keys), key=lambda slot: (targets[slot] is not me, slot))
         ticket = self._coordinator.reserve(number)
         self.active.add(ticket)
         work.attempt = _Attempt(ticket, self._view.me.process)
@@ -724,12 +724,6 @@ class Transactions:
         yield gathered.event
         self.active.discard(attempt.id[1])
         return not any(isinstance(reply, ReplyError) for reply in gathered.replies)
-
-    def _by_slot(self, keys: Collection[bytes]) -> dict[int, list[bytes]]:
-        found: dict[int, list[bytes]] = {}
-        for key in dict.fromkeys(keys):
-            found.setdefault(self._view.slot_of(key), []).append(key)
-        return found
 
 
 def _run_on(looking: _Looking, work: Work, now: int) -> tuple[list[Reply], list[Change]]:

@@ -88,3 +88,14 @@ def test_whoever_asked_not_to_be_closed_is_closed_last() -> None:
     alone.now += 1
     alone.turns()
     assert [client.cut_off for client in clients] == [False, True, False]
+
+
+def test_who_says_nothing_for_too_long_is_closed_unless_it_waits() -> None:
+    alone = Alone(client_timeout=10)
+    silent, waits, speaks = (Client(alone) for _ in range(3))
+    waits.send((b"BLPOP", b"l", b"0"))
+    alone.now += 8
+    assert speaks.ask((b"PING",)) == ["PONG"]
+    alone.now += 4
+    alone.turns()
+    assert [client.cut_off for client in (silent, waits, speaks)] == [True, False, False]
