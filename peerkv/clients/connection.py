@@ -9,14 +9,12 @@ from peerkv import reports
 from peerkv.clients import server
 from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Services, Session, Voice
 from peerkv.commands import catalogue
-from peerkv.commands.access import INTEGER_MAX, database
+from peerkv.commands.access import INTEGER_MAX, NOT_AN_INTEGER, SYNTAX, database
 from peerkv.commands.table import Command, arity_error
 from peerkv.resp import OK, CommandError, Reply, ReplyError, Verbatim, as_said, parse_integer
 
-SYNTAX: Final = ReplyError("ERR syntax error")
 NO_REPLY: Final = ReplyError("no reply")
 """CLIENT REPLY OFF and SKIP answer nothing, not even this."""
-NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
 CLIENT_TYPES: Final = (b"NORMAL", b"MASTER", b"REPLICA", b"SLAVE", b"PUBSUB")
 WRONG_PASSWORD: Final = ReplyError("WRONGPASS invalid username-password pair or user is disabled.")
 NAME_BYTES_MAX: Final = 512

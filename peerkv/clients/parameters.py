@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, TypeAlias
 
 from peerkv.clients.session import Services
-from peerkv.commands.access import INTEGER_MAX
+from peerkv.commands.access import INTEGER_MAX, SYNTAX
 from peerkv.commands.events import flags_of
 from peerkv.commands.patterns import matcher
 from peerkv.commands.slowlog import ENTRIES_MAX, SLOWLOG
@@ -69,7 +69,7 @@ def _shown(services: Services, name: str) -> bytes:
 def set_(services: Services, arguments: Sequence[bytes]) -> Reply:
     """CONFIG SET parameter value [parameter value ...]: all of them, or none."""
     if len(arguments) % 2:
-        return ReplyError("ERR syntax error")
+        return SYNTAX
     texts = [argument.decode("utf-8", "surrogateescape") for argument in arguments]
     said = list(zip(texts[::2], texts[1::2], strict=True))
     for name, _ in said:

@@ -16,6 +16,7 @@ from peerkv.agreement.survey import Asking
 from peerkv.agreement.view import View
 from peerkv.cbor import dump, load
 from peerkv.clients.session import Services
+from peerkv.commands.access import SYNTAX
 from peerkv.commands.patterns import PATTERN_BYTES_MAX, PATTERN_TOO_LONG, matcher
 from peerkv.commands.scripts import (
     AT_LEISURE,
@@ -38,7 +39,6 @@ from peerkv.transactions import Gathered, Transactions
 if TYPE_CHECKING:
     from random import Random
 
-SYNTAX: Final = ReplyError("ERR syntax error")
 NOT_BUSY: Final = ReplyError("NOTBUSY No scripts in execution right now.")
 BAD_PAYLOAD: Final = ReplyError("ERR payload version or checksum are wrong")
 PAYLOAD: Final = b"PKV1"

@@ -10,12 +10,12 @@ from peerkv import reports
 from peerkv.clients import parameters
 from peerkv.clients.session import Services
 from peerkv.commands import catalogue
+from peerkv.commands.access import SYNTAX
 from peerkv.commands.slowlog import SLOWLOG
 from peerkv.resp import OK, Reply, ReplyError, Verbatim, as_said, parse_integer
 from peerkv.ring.keys import slot_of
 
 SLOWLOG_COUNT: Final = 10
-SYNTAX: Final = ReplyError("ERR syntax error")
 
 
 def config(services: Services, request: Sequence[bytes]) -> Reply:

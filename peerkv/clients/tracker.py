@@ -8,6 +8,7 @@ from typing import Final
 
 from peerkv.agreement.reads import Sink
 from peerkv.clients.session import Session
+from peerkv.commands.access import NOT_AN_INTEGER, SYNTAX
 from peerkv.resp import OK, Reply, ReplyError, Set, parse_integer
 
 TICKETS_MAX: Final = 1024
@@ -16,7 +17,6 @@ had made them."""
 PREFIXES_MAX: Final = 1024
 PREFIX_BYTES_MAX: Final = 1 << 16
 """Of a client, all together."""
-SYNTAX: Final = ReplyError("ERR syntax error")
 NO_CACHING: Final = ReplyError(
     "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
 )
@@ -141,7 +141,7 @@ def asked_for(options: Sequence[bytes], sessions: Container[int]) -> Tracker | R
                     return ReplyError("ERR A client can only redirect to a single other client")
                 number = parse_integer(value)
                 if number is None:
-                    return ReplyError("ERR value is not an integer or out of range")
+                    return NOT_AN_INTEGER
                 if number not in sessions:
                     return ReplyError("ERR The client ID you want redirect to does not exist")
                 asked.redirect = number

@@ -23,7 +23,8 @@ from peerkv.agreement.view import View
 from peerkv.clients.broadcasting import Broadcasting
 from peerkv.clients.outgoing import Outgoing
 from peerkv.clients.session import Services, Session
-from peerkv.clients.tracker import SYNTAX, Reading, Tracker, asked_for, caching, described
+from peerkv.clients.tracker import Reading, Tracker, asked_for, caching, described
+from peerkv.commands.access import SYNTAX
 from peerkv.databases import bare_key
 from peerkv.resp import OK, Reply, ReplyError, encode_all
 from peerkv.store.recent import TICKET_SLOT_BITS

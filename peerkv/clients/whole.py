@@ -23,10 +23,12 @@ from peerkv.agreement.survey import (
     list_keys,
 )
 from peerkv.agreement.view import View
+from peerkv.clients.blocking import UNBLOCKED
 from peerkv.clients.channels import Channels
 from peerkv.clients.monitoring import Monitors
 from peerkv.clients.scripts import Scripts
 from peerkv.clients.session import CHANNELS, PATTERNS, SHARDS, Services, Session
+from peerkv.commands.access import NOT_AN_INTEGER, SYNTAX
 from peerkv.commands.patterns import PATTERN_BYTES_MAX, PATTERN_TOO_LONG, matcher
 from peerkv.commands.table import COMMANDS, find_part, help_of, subcommand_of
 from peerkv.databases import bare_key, database_of, in_database
@@ -61,10 +63,6 @@ RANGES_MAX: Final = 16
 """So many ranges of slots are told; there may be thousands."""
 WAIT_MAX_S: Final = 3600.0
 """What WAIT's `0`, for ever, means here: a client that is gone must not be waited for."""
-
-SYNTAX: Final = ReplyError("ERR syntax error")
-NOT_AN_INTEGER: Final = ReplyError("ERR value is not an integer or out of range")
-UNBLOCKED: Final = ReplyError("UNBLOCKED client unblocked via CLIENT UNBLOCK")
 
 
 class Told(Sink):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
+from peerkv.commands.access import SYNTAX
 from peerkv.commands.facts import FACTS, Argument, Facts, KeySpec, located
 from peerkv.commands.patterns import matcher
 from peerkv.commands.table import COMMANDS, find, fits
@@ -15,7 +16,6 @@ _INVALID: Final = ReplyError("ERR Invalid command specified")
 _NO_KEYS: Final = ReplyError("ERR The command has no key arguments")
 _ARITY: Final = ReplyError("ERR Invalid number of arguments specified for command")
 _ARGUMENTS: Final = ReplyError("ERR Invalid arguments specified for command")
-_SYNTAX: Final = ReplyError("ERR syntax error")
 
 
 def command(request: Sequence[bytes]) -> Reply:
@@ -175,7 +175,7 @@ def _listed(options: Sequence[bytes]) -> Reply:
         case [b"FILTERBY", by] if len(options) == 3 and by in _FILTERS:
             chosen = filter(_FILTERS[by](options[2]), served())
         case _:
-            return _SYNTAX
+            return SYNTAX
     return [facts.name.encode() for facts in chosen]
 
 
