@@ -26,6 +26,7 @@ from peerkv.clients.monitoring import Monitors
 from peerkv.clients.notifications import Notifications
 from peerkv.clients.noting import Noting
 from peerkv.clients.observed import Observed
+from peerkv.clients.operating import Operating
 from peerkv.clients.outgoing import Batch, Outgoing
 from peerkv.clients.pausing import Pausing
 from peerkv.clients.queueing import Queueing
@@ -137,7 +138,7 @@ class Dispatcher:
             rng,
             self.queueing.scripts,
             self.channels,
-            self.monitors,
+            Operating(services, view, replica, self.monitors),
             transactions.all_shown,
             self.tracking.flush,
         )
