@@ -202,7 +202,7 @@ class Node:
         self.links = Links(
             settings, clock, self.view, rng, self._log, self._link_up, self._link_down, self._ask_again, versions
         )
-        self.links.on_cluster = self.steward.hear_of_cluster
+        self.links.on_cluster = self.steward.birth.hear_of_cluster
         takes = [column.takes for column in COLUMNS] + [tell.takes for tell in TELLS.values()]
         self._takers: dict[str, Callable[..., None]] = {path: attrgetter(path)(self) for path in takes if path}
         """Who takes in what comes with frames, by the names in the tables of columns and of what is told."""
@@ -224,7 +224,7 @@ class Node:
         self._statistics = Statistics()
         self.metrics = self._metrics()
         if settings.role is Role.DATA and not settings.seeds and settings.expect <= 1:
-            self.steward.found()
+            self.steward.birth.found()
 
     # -- time
 

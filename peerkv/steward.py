@@ -1,4 +1,4 @@
-"""Who belongs to the cluster: has it born, proposes what its topology should be next, and goes on after losses.
+"""Who belongs to the cluster: proposes what its topology should be next, and goes on after losses.
 
 Gossip says who lives; here that becomes a proposal, and the members decide it (`agreement/epochs.py`). Every node
 looks, the first living member acts. Should two think that it is them, agreement decides between them.
@@ -39,6 +39,7 @@ from peerkv.agreement.operation import (
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.view import View
+from peerkv.birth import Birth, Void, owner_of
 from peerkv.clock import Clock
 from peerkv.gossip.member import Liveness, Member
 from peerkv.ring.topology import Owner, Topology
@@ -53,33 +54,9 @@ SURVEY_INTERVAL_S: Final = 0.5
 """How often members are asked how far a change is."""
 SUCCESSOR_WITHIN_S: Final = 5.0
 """A new life that gossip has told of is waited for so long before its share is given to others."""
-BIRTH_TURN_S: Final = 2.0
-"""Without a master the first data node by name has a cluster born, and if it does not, after so long the next one."""
-MISSING_AFTER_S: Final = 5.0
-"""A node without a cluster says what is missing once it has waited for so long, and then ..."""
-MISSING_AGAIN_S: Final = 600.0
-"""... so often."""
-HEARD_HOLDS_S: Final = 10.0
-"""Who belongs to a cluster and looks for this node will have met it within so long."""
-ALONE_AGAIN_S: Final = 30.0
-"""A node that has dropped its cluster of one for another cluster, which then does not take it in, begins anew."""
 RECOVER_AGAIN_S: Final = 1.0
 """A recovery that was begun and not decided is proposed again so often."""
 DEAD_CLUSTERS_MAX: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Void:
-    """A cluster of which nobody has any data left."""
-
-    cluster_id: int
-    at: int
-    """When that was seen, in milliseconds of cluster time."""
-    data_nodes: int
-    """How many it had."""
-    since: float
-    succeeds: tuple[int, ...]
-    """Clusters in whose place it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,23 +99,12 @@ class Steward:
         self._operations = operations
         self._replica = replica
         self._home = home
-        self._rng = rng
         self._enter = enter
         self._forget = forget
         self._log = log
-        self.void: Void | None = None
-        """The last cluster that this node has seen lose all its data."""
-        self.waits_for = ""
-        """Without a cluster: what is missing for one, as text for people."""
+        self.birth = Birth(settings, clock, process, members, view, rng, self._propose_birth, enter, log)
         self._dead: dict[int, bool] = {}
         """Ids of clusters that are no more; True: whoever says otherwise, False: unless a member of it does."""
-        self._started = clock.now
-        self._heard_of = "", -inf
-        """Who of a cluster has looked for us last, and when."""
-        self._dissolved_at = inf
-        """When a cluster of one was dropped in favour of another."""
-        self._said_missing = -inf
-        self._can_be_born_since = inf
         self._register = Register(1)
         self._recovery = Register(0)
         """Of the epoch that a recovery would begin; it stays the same until there was one."""
@@ -174,8 +140,7 @@ class Steward:
         self._progress = {}
         self._settled = 0
         if topology is not None:
-            self.waits_for = ""
-            self._can_be_born_since = inf
+            self.birth.entered()
 
     # -- as a voter
 
@@ -210,96 +175,14 @@ class Steward:
 
     # -- birth
 
-    def found(self) -> None:
-        """Be born as a cluster of one."""
-        settings = self._settings
-        alone = Owner(
-            0, settings.name, self._process, settings.zone, settings.weight, self._members[settings.name].generation
-        )
-        self._enter(Topology.birth(self._new_id(), settings.replicas, [alone], settings.slots))
-
-    def _new_id(self) -> int:
-        return self._rng.getrandbits(62) | 1
-
     def consider_birth(self) -> None:
-        """Have a cluster born once the data members that are expected have met and none knows of any: as master, or,
-        where there is none, as the first data member by name of those that know how many are expected."""
-        if self._proposing or self._view.topology is not None:
-            return
-        settings, now = self._settings, self._clock.now
-        if now - self._dissolved_at >= ALONE_AGAIN_S and not any(member.epoch for member in self._members.values()):
-            self._dissolved_at = inf
-            self.found()
-            return
-        live = [member for member in self._members.values() if member.live]
-        found = [m for m in live if m.role is Role.DATA and m.liveness is Liveness.ALIVE and not m.leaving]
-        masters = [m.name for m in live if m.role is Role.MASTER and m.liveness is Liveness.ALIVE]
-        expected = self._expected()
-        self.waits_for = self._what_is_missing(live, found, masters, expected)
-        if self.waits_for:
-            self._can_be_born_since = inf
-            self._say_missing()
-            return
-        self._can_be_born_since = min(self._can_be_born_since, now)
-        names = masters or sorted(member.name for member in found)
-        if masters and settings.name != min(masters):
-            return
-        if not masters and now - self._can_be_born_since < BIRTH_TURN_S * names.index(settings.name):
-            return
-        others = [member.process for member in found if member.process != self._process]
-        known = self._view.peers
-        peers = [peer for process in others if (peer := known.get(process)) is not None and peer.up]
-        if len(peers) < len(others):
-            return
-        members = [_owner(member) for member in found]
-        void = self.void
-        succeeds = (void.cluster_id, *void.succeeds) if void is not None else ()
-        topology = Topology.birth(self._new_id(), settings.replicas, members, settings.slots, succeeds)
-        own = (self._process, self._register.answer) if settings.role is Role.DATA else None
+        """Have a cluster born where there is none, if it is for this node to do that now."""
+        if not self._proposing and self._view.topology is None:
+            self.birth.consider()
+
+    def _propose_birth(self, peers: list[Peer], topology: Topology, members: list[Owner]) -> None:
+        own = (self._process, self._register.answer) if self._settings.role is Role.DATA else None
         self._propose(peers, own, topology, born_by(members))
-
-    def hear_of_cluster(self, name: str) -> None:
-        """Somebody who belongs to a cluster looks for us, or for who was here before: it may hold what we have lost."""
-        self._heard_of = name, self._clock.now
-
-    def _expected(self) -> int:
-        """How many data members begin a cluster; 0: it is not for this node to know."""
-        settings, void = self._settings, self.void
-        if settings.expect:
-            return settings.expect
-        if void is not None:
-            late = self._clock.now - void.since >= settings.forget_after
-            return 1 if late else void.data_nodes
-        return 1 if settings.role is Role.MASTER else 0
-
-    def _what_is_missing(self, live: list[Member], found: list[Member], masters: list[str], expected: int) -> str:
-        settings = self._settings
-        knowing = [member.name for member in live if member.epoch]
-        if not knowing and self._clock.now - self._heard_of[1] < HEARD_HOLDS_S:
-            knowing = [self._heard_of[0]]
-        met = ", ".join(sorted(member.name for member in found if member.process != self._process)) or "nobody"
-        if knowing:
-            return f"waiting to be taken in by the cluster of {', '.join(sorted(knowing))}"
-        if masters and settings.role is Role.DATA:
-            return f"waiting for the master {min(masters)} to have a cluster born; data nodes met: {met}"
-        if not expected:
-            return (
-                f"no master and nobody who knows of a cluster has been met, but {met}. Nodes that are to begin one"
-                " together are told how many they are (--expect N, the same for all of them); one that begins it alone"
-                " is started without --join"
-            )
-        if len(found) < expected:
-            text = f"waiting for {expected} data nodes to begin a cluster together: {len(found)} of them have met"
-            return f"{text}; others met: {met}"
-        if settings.role is Role.DATA and all(member.process != self._process for member in found):
-            return "this node is leaving"
-        return ""
-
-    def _say_missing(self) -> None:
-        now = self._clock.now
-        if now - self._started >= MISSING_AFTER_S and now - self._said_missing >= MISSING_AGAIN_S:
-            self._said_missing = now
-            self._log("warning", f"no cluster yet: {self.waits_for}")
 
     # -- losses
 
@@ -331,7 +214,7 @@ class Steward:
     def missed_by(self, name: str) -> bool:
         """Another cluster holds an earlier life of this node for a member, says a member of it. Whether to join that:
         yes, if this node, told of nobody, has begun a cluster of one in which there is nothing yet."""
-        topology, now = self._view.topology, self._clock.now
+        topology = self._view.topology
         if topology is None:
             return False
         if topology.epoch == 1 and len(topology.members) == 1 and not any(self._view.copies.cells):
@@ -340,11 +223,10 @@ class Steward:
                 f"{name} belongs to a cluster of which a former life of this node was a member: the empty cluster that"
                 " this node has begun is dropped, it joins that one",
             )
-            self._dissolved_at = now
+            self.birth.dissolved()
             self._bury(topology, for_ever=True)
             return True
-        if now - self._said_missing >= MISSING_AGAIN_S:
-            self._said_missing = now
+        if self.birth.may_say():
             self._log(
                 "error",
                 f"{name} belongs to another cluster, of which a former life of this node was a member; but this node"
@@ -373,8 +255,7 @@ class Steward:
         self._down_since.clear()
         self._lost_since.clear()
         self._bereft_since = inf
-        self._started = self._clock.now
-        self._said_missing = -inf
+        self.birth.begin_anew()
         self._forget()
 
     def _consider_void(self, topology: Topology, lost: frozenset[int]) -> bool:
@@ -382,7 +263,8 @@ class Steward:
         if topology.survivors(lost):
             return False
         data_nodes = len(topology.next_members or topology.members)
-        self.void = Void(topology.cluster_id, self._clock.cluster_ms, data_nodes, self._clock.now, topology.succeeds)
+        clock = self._clock
+        self.birth.void = Void(topology.cluster_id, clock.cluster_ms, data_nodes, clock.now, topology.succeeds)
         names = ", ".join(sorted({owner.name for owner in topology.by_number.values()}))
         self._log(
             "error",
@@ -659,7 +541,7 @@ class Steward:
         for member in members.values():
             peer = self._view.me if member.process == self._process else self._view.peers.get(member.process)
             if member.role is Role.DATA and member.live and not member.leaving and peer is not None and peer.up:
-                candidates.append(_owner(member))
+                candidates.append(owner_of(member))
         gone: set[int] = set()
         for owner in topology.by_process.values():
             known = members.get(owner.name)
@@ -701,10 +583,6 @@ def _filled(progress: dict[int, Progressed]) -> int:
     for progressed in progress.values():
         bits |= int.from_bytes(progressed.filled, "little")
     return bits
-
-
-def _owner(member: Member) -> Owner:
-    return Owner(0, member.name, member.process, member.zone, member.weight, member.generation)
 
 
 def _listed(names: Collection[str]) -> str:

@@ -122,6 +122,7 @@ class Operating:
         loss = yield from self._loss()
         view = self._view
         steward = self._services.steward
+        void = steward.birth.void
         topology = view.topology
         listed: list[dict[str, Any]] = []
         for member in self._services.members():
@@ -167,10 +168,10 @@ class Operating:
                 and not entry["leaving"]
                 and entry["liveness"] in ("alive", "suspect")
             ],
-            "waits_for": steward.waits_for,
+            "waits_for": steward.birth.waits_for,
             "loss": loss,
             "succeeds": [f"{cluster_id:016x}" for cluster_id in (topology.succeeds if topology is not None else ())],
-            "data_lost_at": steward.void.at if steward.void is not None else 0,
+            "data_lost_at": void.at if void is not None else 0,
             "members": listed,
         }
         return json.dumps(status).encode()
