@@ -78,8 +78,9 @@ class Batch(Sink):
 
     def end_at(self, count: int) -> None:
         """What is behind that is not asked for with this batch; the client is answered, if that was all."""
-        self.left -= len(self.replies) - count
-        del self.replies[count:]
+        if self.left:  # or nothing is behind that, and some of it may be sent
+            self.left -= len(self.replies) - count
+            del self.replies[count:]
         if not self.left:
             self.complete()
 

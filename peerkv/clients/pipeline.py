@@ -350,7 +350,7 @@ class Dispatcher:
 
     def _stands(self, batch: Batch, index: int) -> bool:
         """Whether what is behind a command must wait, as that has not ended."""
-        if batch.left <= len(batch.replies) - index - 1:
+        if not batch.left or batch.left <= len(batch.replies) - index - 1:
             return False
         self._stall(batch, index + 1)
         return True
