@@ -749,7 +749,9 @@ class Node:
         outbox.jobs, self.transactions.jobs = self.transactions.jobs, []
         outbox.replies, outbox.closing = dispatcher.outgoing.take()
         self._statistics.output_bytes += sum([len(data) for _, data in outbox.replies])
-        outbox.holds = dispatcher.shares.take()
+        shares = dispatcher.shares
+        if shares.holds:
+            outbox.holds, shares.holds = shares.holds, []
         crowded = self.coordinator.crowded
         if crowded is not self._crowded:
             self._crowded = outbox.pause_clients = crowded

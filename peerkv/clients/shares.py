@@ -24,7 +24,7 @@ SMALL: Final = 16
 
 
 class Shares:
-    """Of all clients of a node."""
+    """Of all clients of a node; `holds` is for the node to take: of whom to read no more (True), until False."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Shares:
     ) -> None:
         """`run` runs requests of a client, and returns what is left of them; or it has put that into the backlog, and
         the session is `held`."""
-        self._holds: list[tuple[Session, bool]] = []
+        self.holds: list[tuple[Session, bool]] = []
         self._coordinator = coordinator
         self._outgoing = outgoing
         self._run = run
@@ -46,11 +46,6 @@ class Shares:
         self._units = TURN_UNITS
         """Left in this turn."""
 
-    def take(self) -> list[tuple[Session, bool]]:
-        """Of whom no more is to be read (True), until it is again (False)."""
-        holds, self._holds = self._holds, []
-        return holds
-
     # -- what comes
 
     def receive(self, session: Session, requests: list[list[bytes]]) -> None:
@@ -59,7 +54,7 @@ class Shares:
             session.backlog += requests
             if not session.paused:
                 session.paused = True
-                self._holds.append((session, True))
+                self.holds.append((session, True))
         elif requests and not session.closing:
             if len(requests) > SMALL or session.batches:
                 if self._resumable:
@@ -186,7 +181,7 @@ class Shares:
             if not session.held:
                 if session.paused:
                     session.paused = False
-                    self._holds.append((session, False))
+                    self.holds.append((session, False))
                 if session.fault:
                     self.break_off(session, session.fault)
         return resumed
