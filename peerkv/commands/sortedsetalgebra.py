@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import filterfalse, islice, repeat
+from itertools import compress, filterfalse, islice, repeat
 from math import inf, isnan
 from operator import add, mul
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from peerkv.commands.access import INTEGER_MAX, SYNTAX, WRONG_TYPE, double, integer, integer_between, value_of
 from peerkv.commands.sortedsets import listed, stored
@@ -111,39 +112,48 @@ def _common(sets: Sequence[Scores]) -> Iterator[bytes]:
 
 
 def _ordered(members: Iterable[bytes], scores: Iterable[float]) -> Ordered:
-    return in_order(list(members), [score + 0.0 for score in scores])  # there is one zero
+    found, of_found = in_order(list(members), list(scores))
+    start, stop = bisect_left(of_found, 0.0), bisect_right(of_found, 0.0)
+    of_found[start:stop] = [0.0] * (stop - start)  # there is one zero
+    return found, of_found
 
 
 def _union(operands: _Operands) -> Ordered:
     combined, neutral = _AGGREGATES[operands.aggregate]
     scores: Scores = {}
-    *several, last = _by_size(operands)
 
-    def added(found: Scores, weight: float) -> list[float]:
-        """What the members of one have with those before it."""
+    def added(found: Scores, weight: float) -> tuple[list[float], int]:
+        """What the members of one have with those before it, and how many of them were there."""
         weighted = _numbers(list(_weighted(found.values(), weight)))
         if not scores:
-            return weighted
-        return _numbers(list(map(combined, map(scores.get, found, repeat(neutral)), weighted)))
+            return weighted, 0
+        before = list(map(scores.get, found))
+        new = before.count(None)
+        olds = before if not new else [old if old is not None else neutral for old in before]
+        return _numbers(list(map(combined, olds, weighted))), len(found) - new  # type: ignore[arg-type]
 
+    *several, (last, its_weight) = _by_size(operands)
     for found, weight in several:
         if scores or weight != 1.0:
-            scores.update(zip(found, added(found, weight), strict=True))
+            scores.update(zip(found, added(found, weight)[0], strict=True))
         else:
             scores.update(found)
-    found, weight = last
-    rest = [member for member in scores if member not in found]
-    return _ordered([*found, *rest], [*added(found, weight), *map(scores.__getitem__, rest)])
+    both, common = added(last, its_weight)
+    rest = list(filterfalse(last.__contains__, scores)) if common < len(scores) else []
+    return _ordered([*last, *rest], [*both, *map(scores.__getitem__, rest)])
 
 
 def _intersection(operands: _Operands) -> Ordered:
     combined, _ = _AGGREGATES[operands.aggregate]
     (first, first_weight), *others = _by_size(operands)
-    members = list(_common([first, *[found for found, _ in others]]))
-    scores = _numbers(list(_weighted(map(first.__getitem__, members), first_weight)))
+    members: Sequence[bytes] = list(first)
+    scores = _numbers(list(_weighted(first.values(), first_weight)))
     for found, weight in others:
-        weighted = _weighted(map(found.__getitem__, members), weight)
-        scores = _numbers(list(map(combined, scores, weighted)))
+        theirs: Sequence[Any] = list(map(found.get, members))
+        if None in theirs:
+            are_there = [score is not None for score in theirs]
+            members, scores, theirs = (list(compress(items, are_there)) for items in (members, scores, theirs))
+        scores = _numbers(list(map(combined, scores, _weighted(theirs, weight))))
     return _ordered(members, scores)
 
 

@@ -18,7 +18,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, compress, count, islice
 from math import isnan
-from operator import eq, itemgetter, le, lt
+from operator import eq, ge, itemgetter, le, lt
 from struct import Struct
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -64,7 +64,7 @@ def in_order(members: Sequence[bytes], scores: Sequence[float]) -> tuple[list[by
         order = sorted(zip(scores, members, strict=True))
         return list(map(_member, order)), list(map(_score, order))
     places = sorted(range(len(scores)), key=scores.__getitem__)
-    members, scores = list(map(members.__getitem__, places)), list(map(scores.__getitem__, places))
+    members, scores = [members[place] for place in places], [scores[place] for place in places]
     stop = 0
     for place in list(compress(count(), map(eq, scores, islice(scores, 1, None)))):
         if place < stop:
@@ -87,10 +87,8 @@ def _are_in_order(members: Sequence[bytes], scores: list[float]) -> bool:
     """Whether they are numbers, and (score, member) of each is greater than of the one before."""
     if isnan(sum(scores)) and any(map(isnan, scores)):
         return False
-    if scores != sorted(scores):
-        return False
-    same = compress(count(1), map(eq, scores, islice(scores, 1, None)))
-    return all(members[place - 1] < members[place] for place in same)
+    doubtful = compress(count(1), map(ge, scores, islice(scores, 1, None)))
+    return all(scores[place - 1] == scores[place] and members[place - 1] < members[place] for place in doubtful)
 
 
 class SortedSet(Keyed):
