@@ -718,11 +718,15 @@ class Node:
         if self.gossip.at_hand:
             self._take_gossip()
         dispatcher = self.dispatcher
-        self.view.mark(self.process, self.coordinator.mark)
+        coordinator = self.coordinator
+        self.view.mark(self.process, coordinator.mark)
         while True:
+            if coordinator.later_at <= now or (coordinator.later_at < inf and self.view.has_outgoing):
+                coordinator.send_later_writes()
             self.home.flush()
             went_on = self.operations.go_on(now)
-            if not dispatcher.resume() and not went_on:
+            has_more = dispatcher.resume() or went_on
+            if not (has_more or (coordinator.later_at < inf and self.view.has_outgoing)):
                 break
         dispatcher.end_turn()
         view = self.view

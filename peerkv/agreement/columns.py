@@ -389,6 +389,11 @@ def _any_numbers(values: Any, _slots: int) -> list[int]:
     return numbers(values)
 
 
+def _any_tickets(values: Any, slots: int) -> list[int]:
+    tickets_of(found := numbers(values), slots)
+    return found
+
+
 def _flags(values: Any, _slots: int) -> list[int]:
     return numbers(values, most=1)
 
@@ -464,6 +469,7 @@ TELLS: Final[dict[str, Tell]] = {
     "notifies": Tell(
         "classes, since", "dispatcher.notifications.hear", (number(0, CLASSES_MAX), natural), in_any_epoch=True
     ),
+    "over": Tell("[ticket]", "settling.over", (_any_tickets,)),
     "scripts": Tell("", "dispatcher.queueing.scripts.forget", ()),
     "topology": Tell("topology", "", (_any_list,)),
 }

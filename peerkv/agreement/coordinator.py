@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from peerkv.agreement.operation import Operations
 from peerkv.agreement.peer import Peer
@@ -36,6 +36,9 @@ ASKED_AGAIN: Final = 2
 """So often the same owner is asked before another one is."""
 TOLD_MAX: Final = 5
 """An operation follows so many words of where the home is; then it waits between its attempts."""
+LATER_S: Final = 0.001
+"""What nobody waits for is sent with the next frame, or after so long: who asks for one thing after another, over the
+loopback or a local network, has sent the next by then."""
 CROWDED_LOOK: Final = 64
 """Operations looked at to find the oldest that is merely under way."""
 FAILED_LEAST: Final = 256
@@ -132,6 +135,10 @@ class Coordinator:
         """How many there were when those were dropped last that say nothing any more."""
         self._reserved: set[int] = set()
         """Tickets of operations that have not been asked for yet, and perhaps never are."""
+        self._later_writes: list[tuple[int, int, Sequence[bytes]]] = []
+        """Operations that are sent when something else is: ticket, ticket before, request."""
+        self.later_at = inf
+        """When they are sent otherwise."""
         self._budget = Budget()
         self._earned = 0
         self.reads = Reads(
@@ -176,9 +183,39 @@ class Coordinator:
             self._later(ticket, pursuit, RETRY_FIRST_S)
         return ticket
 
+    def write_later(self, number: int, request: Sequence[bytes], sink: Sink, index: int, after: int) -> int:
+        """As `write`, of what nobody waits for: it goes with what is sent next, before that, or a little later."""
+        target = self.view.targets[number]
+        if target is None or self._given_up:
+            return self.write(number, request, sink, index, after)
+        self._counter += 1
+        ticket = self._counter << TICKET_SLOT_BITS | number
+        now = self._clock.now
+        if after and after not in self.pending:
+            after = self._still_before(after)
+        self.pending[ticket] = (request, sink, index, after, target, now)
+        if self._hedge_at == inf:
+            self._hedge_at = now + self._settings.write_hedge / 2
+        if not self._later_writes:
+            self.later_at = now + LATER_S
+        self._later_writes.append((ticket, after, request))
+        return ticket
+
+    def send_later_writes(self) -> None:
+        """Send what `write_later` has kept, before all else of this turn."""
+        self.later_at = inf
+        writes, self._later_writes = self._later_writes, []
+        columns: dict[Peer, list[Any]] = {}
+        for ticket, after, request in writes:
+            write = self.pending.get(ticket)
+            if write is not None and ticket not in self._pursued and write[4] is not None:
+                columns.setdefault(write[4], []).extend((ticket, after, request))
+        for target, column in columns.items():
+            target.forwards[:0] = column
+
     def reserve(self, number: int) -> int:
         """The ticket of an operation that is still to come. Our mark does not pass it before `release`: so an owner
-        that knows of a higher mark knows that it will never come (protocol rules T4 and G1)."""
+        that knows of a higher mark knows that it will never come (protocol rules T4 and G8)."""
         self._counter += 1
         ticket = self._counter << TICKET_SLOT_BITS | number
         self.pending[ticket] = ((), NOBODY, 0, 0, None, self._clock.now)
@@ -536,7 +573,7 @@ class Coordinator:
     @property
     def wake_at(self) -> float:
         """When `wake` has something to do."""
-        at = self._hedge_at
+        at = min(self._hedge_at, self.later_at)
         if self._retries:
             at = min(at, self._retries[0][0])
         for peer in self.view.peers.values():

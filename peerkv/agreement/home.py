@@ -196,7 +196,8 @@ class Home:
         if ticket in recent:
             self._extend(home, (), origin, 0, ticket, recent[ticket])
             return
-        if number in self.holds and self.must_wait(number, origin, ticket, request, after):
+        held = number in self.holds
+        if held and self.holds.must_wait(number, origin, ticket, request, after):
             return
         if after and not self._has_run(process, after):  # O3
             self.progress.end(origin, ticket, Status.NOT_HERE)
@@ -207,7 +208,7 @@ class Home:
         now = self.clock.cluster_ms
         if self.holds.same and request[0] in self.renewed[0]:
             request = self.renewed[1](request, partial(self._now_seen, number))
-        if number in self.holds and self.holds.awaits(request):
+        if held and request[0] not in self.notices.several and self.holds.awaits(request):
             cells = Scratch(cells, now)  # it may look at more than its keys (MOVE, COPY, SORT)
         observed = self.notices.on
         if observed and request[0] in self.notices.several:
@@ -306,7 +307,7 @@ class Home:
             turn.notices.append(notice)
         if former:
             self.recall(group, origin, reply)  # type: ignore[arg-type]
-        self.made += self._work_of(slot, changes) + size_of_reply(reply)
+        self.made += (self._work_of(slot, changes) if changes else 0) + size_of_reply(reply)
         self.note_deadlines(slot.number, changes, origin, ticket)
 
     def spoil(self, number: int, origin: Peer, ticket: int, request: Sequence[bytes], error: Exception) -> None:
@@ -324,6 +325,16 @@ class Home:
         group.turn.segment(origin, origin.process).is_former()
         self._recalled += len(reply)
         self._recent.note_traffic(len(reply))
+
+    def drop_keys(self, number: int, keys: Iterable[bytes]) -> None:
+        """Drop keys of a slot that nobody asks for any more, if we are home of it, by no operation."""
+        home = self.homes.get(number)
+        if home is None or (self.view.impaired and not self.view.reachable(number)):
+            return
+        cells = home.slot.cells
+        changes = [(key, None, 0) for key in keys if key in cells and cells[key][1] is not None]
+        if changes:
+            self._extend(home, changes, self.view.me, 0, number, None)
 
     def write_nothing(self, home: HomeSlot) -> None:
         """A position of the home's own ballot that changes nothing: whoever accepts it has all that was before."""

@@ -191,7 +191,7 @@ class Interests:
         cell = self._view.copies.cells[number].get(key)
         if cell is None:
             return 0, 0
-        if isinstance(cell[1], Held):
+        if type(cell[1]) is Held:
             return 0, None
         if isinstance(cell[1], Stream):
             return len(cell[1]), (cell[1].last, len(cell[1].groups))

@@ -254,6 +254,13 @@ class View:
         """Whether that is the id of another cluster than the one that we belong to (0: of none)."""
         return self.topology is not None and cluster_id not in (0, self.topology.cluster_id)
 
+    @property
+    def has_outgoing(self) -> bool:
+        """Whether something is to be sent to a peer, or to ourselves as home."""
+        return bool(self.touched or self.me.forwards) or any(
+            peer.forwards or peer.reads for peer in self.peers.values()
+        )
+
     def outgoing(self) -> list[Peer]:
         """Peers that something is to be sent to, in an order that a run of the simulator repeats; asked once a turn."""
         touched = self.touched

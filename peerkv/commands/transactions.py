@@ -2,8 +2,8 @@
 
 All of it is functions of the cells of one slot, and travels as requests and patches like any command. A request begins
 with its keys, `name count key...`, so that whoever runs it knows them; the rest is as each function says. What is
-answered is a list that begins with an `Outcome`. Rules L1 to G1 of docs/protocol.md are these functions, in the order
-in which `agreement.transactions` asks for them.
+answered is a list that begins with an `Outcome`. Rules L1 to G8 of docs/protocol.md are these functions, in the order
+in which `transactions` asks for them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ DECISION: Final = RECORD + b"decision:"
 """Names of decisions begin with this."""
 COMMITTED: Final = b"C"
 ABORTED: Final = b"A"
+NO_NUMBER: Final = ReplyError("ERR a request between nodes has text for a number")
+TOO_SHORT: Final = ReplyError("ERR a request between nodes is too short")
+HAPPENED: Final = ReplyError(
+    "UNCERTAIN the transaction has happened before; what it has answered is not known any more"
+)
 
 
 class Outcome(IntEnum):
@@ -52,6 +57,8 @@ class Outcome(IntEnum):
     """A command wants all keys that match a pattern, of a database."""
     TOO_LONG = 4
     """A script is not at its end after all that it may take where others wait."""
+    ABORTED = 6
+    """Somebody has written that it never happens, or has let go of what it held."""
 
 
 # -- what was seen of a key
@@ -68,31 +75,46 @@ def is_as_seen(seen: int, cell: Cell | None, now: int = 0) -> bool:
 class Reader:
     """Takes a request apart. Raises CommandError where it is none."""
 
+    __slots__ = ("_at", "_items", "keys")
+
     def __init__(self, request: Sequence[bytes]) -> None:
-        self._items = iter(request[1:])
+        self._items = request
+        self._at = 1
+        """Where the next argument is."""
         self.keys = self.several()
 
     def one(self) -> bytes:
         """The next argument."""
-        item = next(self._items, None)
-        if item is None:
-            raise CommandError(ReplyError("ERR a request between nodes is too short"))
-        return item
+        at = self._at
+        if at >= len(self._items):
+            raise CommandError(TOO_SHORT)
+        self._at = at + 1
+        return self._items[at]
 
     def number(self) -> int:
         """Likewise, an integer of 64 bits."""
-        return _number(self.one())
+        number = parse_integer(self.one())
+        if number is None:
+            raise CommandError(NO_NUMBER)
+        return number
 
     def several(self) -> list[bytes]:
         """So many arguments as the next one says."""
-        return [self.one() for _ in range(self.number())]
+        count = max(self.number(), 0)
+        first, self._at = self._at, self._at + count
+        if self._at > len(self._items):
+            raise CommandError(TOO_SHORT)
+        return list(self._items[first : self._at])
 
     def seen(self) -> list[tuple[bytes, int]]:
         """Likewise, of which every second one is what was seen of the key before it."""
         items = self.several()
-        if len(items) % 2:
-            raise CommandError(ReplyError("ERR a request between nodes is too short"))
-        return list(zip(items[::2], map(_number, items[1::2]), strict=True))
+        if not items:
+            return []
+        versions = [parse_integer(item) for item in items[1::2]]
+        if len(items) % 2 or None in versions:
+            raise CommandError(NO_NUMBER if None in versions else TOO_SHORT)
+        return list(zip(items[::2], versions, strict=True))  # type: ignore[arg-type]
 
     def transaction(self) -> tuple[int, int]:
         """Process and ticket."""
@@ -103,24 +125,18 @@ class Reader:
 
     def pairs(self) -> Iterator[tuple[bytes, bytes]]:
         """All that is left, two by two."""
-        return ((item, self.one()) for item in self._items)
+        while self._at < len(self._items):
+            yield self.one(), self.one()
 
     def commands(self) -> Iterator[list[bytes]]:
         """All that is left: each a count and its arguments."""
-        for count in self._items:
-            request = [self.one() for _ in range(_number(count))]
+        while self._at < len(self._items):
+            request = self.several()
             row = find_part(request[0]) if request else None
             has_more = row is not None and (row.chance or row.name == KEYS)
             if not request or (row is not None and not fits(row, request[:-1] if has_more else request)):
                 raise CommandError(ReplyError("ERR a request between nodes has a command that is none"))
             yield request
-
-
-def _number(argument: bytes) -> int:
-    number = parse_integer(argument)
-    if number is None:
-        raise CommandError(ReplyError("ERR a request between nodes has text for a number"))
-    return number
 
 
 def keys_at(request: Sequence[bytes]) -> Sequence[int]:
@@ -206,10 +222,8 @@ def hold_request(
 ) -> list[bytes]:
     """Hold keys of a slot for a transaction, if those in `seen` are as they were; `then`: what is to become of some;
     `events`: what there is to tell of them then. `waits`: until nobody else holds them."""
-    pairs = [argument for key, version in seen.items() for argument in (key, b"%d" % version)]
-    changes = [argument for key, bodies in then.items() for argument in (key, packed(bodies, events.get(key, ())))]
     name = b"PEERKV.HOLD" if waits else b"PEERKV.TRY"
-    return [name, *_counted(keys), *(b"%d" % part for part in transaction), b"B", *_counted(pairs), *changes]
+    return [*_head(name, keys, transaction, b"B", seen), *_bodies(then, events)]
 
 
 def hold_and_run_request(
@@ -222,10 +236,19 @@ def hold_and_run_request(
 ) -> list[bytes]:
     """Likewise; what is to become of them is what these commands do, if they look at no other keys: who does not know
     of one would not let it go."""
-    pairs = [argument for key, version in seen.items() for argument in (key, b"%d" % version)]
     name = b"PEERKV.HOLD" if waits else b"PEERKV.TRY"
-    head = [name, *_counted(keys), *(b"%d" % part for part in transaction), b"R", *_counted(pairs)]
-    return [*head, *commands_of(requests)]
+    return [*_head(name, keys, transaction, b"R", seen), *commands_of(requests)]
+
+
+def _head(
+    name: bytes, keys: Sequence[bytes], transaction: tuple[int, int], kind: bytes, seen: Mapping[bytes, int]
+) -> list[bytes]:
+    pairs = [argument for key, version in seen.items() for argument in (key, b"%d" % version)] if seen else []
+    return [name, *_counted(keys), *(b"%d" % part for part in transaction), kind, *_counted(pairs)]
+
+
+def _bodies(then: Mapping[bytes, Tentative], events: Mapping[bytes, Sequence[KeyEvent]]) -> list[bytes]:
+    return [argument for key, bodies in then.items() for argument in (key, packed(bodies, events.get(key, ())))]
 
 
 @part(b"PEERKV.TRY", Kind.WRITE, keys_at=keys_at, waits=False)
@@ -241,32 +264,20 @@ def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         if _held_at(cells, key) is None and not is_as_seen(seen, cells.get(key)):
             return (), [Outcome.CHANGED]
     then: dict[bytes, list[tuple[Any, int]]] = {key: [] for key in keys}
-    events: dict[bytes, list[KeyEvent]] = {}
+    events: Mapping[bytes, Sequence[KeyEvent]] = {}
     replies: list[Reply] = []
     said: list[Reply] = []
     if kind == b"R":
         scratch = Scratch(cells, now, partial(_is_not_held, then))
-        try:
-            replies = [run_on(scratch, command, now) for command in reader.commands()]
-        except Elsewhere as away:
-            return (), [Outcome.ELSEWHERE, away.key]
-        except Occupied as occupied:
-            return (), [Outcome.BUSY, occupied.key]
-        except (Stopped, Unlisted):
-            return (), [Outcome.TOO_LONG]
+        outcome = _run_all(scratch, reader, now)
+        if outcome[0] is not Outcome.DONE:
+            return (), outcome
         for key, body, deadline in scratch.travelling():
             then.setdefault(key, []).append((body, deadline))
         events = by_key(scratch.events)
-        said = _flat(scratch.said)
+        _, replies, said = outcome
     else:
-        for key, content in reader.pairs():
-            if key not in then:
-                raise CommandError(ReplyError("ERR a request between nodes changes what it does not hold"))
-            try:
-                bodies, told = unpacked(content)
-            except ValueError as error:
-                raise CommandError(ReplyError(f"ERR a request between nodes has no changes: {error}")) from None
-            then[key], events[key] = list(bodies), list(told)
+        events = _coming(reader, then)
     changes: list[Change] = []
     for key, coming in then.items():
         cell = cells.get(key)
@@ -275,6 +286,33 @@ def _hold(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         was = held.was if held is not None else seen_of(cell)
         changes.append((key, holding(process, ticket, deadline, coming, was, events.get(key, ())), HELD))
     return changes, [Outcome.DONE, replies, said]
+
+
+def _run_all(scratch: Scratch, reader: Reader, now: int) -> list[Any]:
+    """Run the commands that a request has; an outcome, with what they answer and have said."""
+    try:
+        replies = [run_on(scratch, command, now) for command in reader.commands()]
+    except Elsewhere as away:
+        return [Outcome.ELSEWHERE, away.key]
+    except Occupied as occupied:
+        return [Outcome.BUSY, occupied.key]
+    except (Stopped, Unlisted):
+        return [Outcome.TOO_LONG]
+    return [Outcome.DONE, replies, _flat(scratch.said)]
+
+
+def _coming(reader: Reader, then: dict[bytes, list[tuple[Any, int]]]) -> dict[bytes, Sequence[KeyEvent]]:
+    """What a request says is to become of its keys, into `then`; and what there is to tell of that."""
+    events: dict[bytes, Sequence[KeyEvent]] = {}
+    for key, content in reader.pairs():
+        if key not in then:
+            raise CommandError(ReplyError("ERR a request between nodes changes what it does not hold"))
+        try:
+            bodies, events[key] = unpacked(content)
+        except ValueError as error:
+            raise CommandError(ReplyError(f"ERR a request between nodes has no changes: {error}")) from None
+        then[key] = list(bodies)
+    return events
 
 
 def by_key(events: Sequence[KeyEvent] | None) -> dict[bytes, list[KeyEvent]]:
@@ -303,10 +341,10 @@ def messages_of(items: Any) -> list[tuple[int, bytes, bytes]]:
 
 def _held_at(cells: Cells, key: bytes) -> Held | None:
     cell = cells.get(key)
-    return cell[1] if cell is not None and isinstance(cell[1], Held) else None
+    return cell[1] if cell is not None and type(cell[1]) is Held else None
 
 
-RENEWED: Final = frozenset({b"PEERKV.EXEC", b"PEERKV.TRY", b"PEERKV.HOLD"})
+RENEWED: Final = frozenset({b"PEERKV.EXEC", b"PEERKV.TRY", b"PEERKV.HOLD", b"PEERKV.DECIDE", b"PEERKV.COMMIT"})
 """Requests that say what was seen of keys."""
 
 
@@ -329,8 +367,10 @@ def renewed(request: Sequence[bytes], now_seen: Callable[[bytes, int], int]) -> 
 
 # -- what there is to tell
 
-SEVERAL: Final = frozenset({b"PEERKV.EXEC", b"PEERKV.HOLD", b"PEERKV.TRY"})
-"""Names of requests that run several commands, each of which is to be told of."""
+TAKES_EFFECT: Final = frozenset({b"PEERKV.EXEC", b"PEERKV.DECIDE", b"PEERKV.COMMIT"})
+"""Names of requests that run several commands, each of which is to be told of, ..."""
+SEVERAL: Final = TAKES_EFFECT | {b"PEERKV.HOLD", b"PEERKV.TRY"}
+"""... and of those of which that is told later."""
 
 
 def notice_of(
@@ -353,12 +393,12 @@ def notice_of(
         if not is_record(key):
             keys[key] = None
     if isinstance(cells, Overheard):
-        has_run = isinstance(reply, list) and reply[0] == Outcome.DONE and request[0] == b"PEERKV.EXEC"
-        return [*keys], cells.events if has_run else ()
+        has_run = isinstance(reply, list) and reply[0] == Outcome.DONE and request[0] in TAKES_EFFECT
+        return [*keys], [*freed, *cells.events] if has_run else ()
     return [*keys], freed or events_of(cells, request, changes, reply, now)
 
 
-# -- decide (D1, R1), release (D2), forget (G1)
+# -- decide (D1, S1), release (D2)
 
 
 def record_key(process: int, ticket: int) -> bytes:
@@ -388,38 +428,100 @@ def decision_of(content: bytes) -> dict[int, list[bytes]] | None:
     return dict(rows)
 
 
-def commit_request(transaction: tuple[int, int], keys: Mapping[int, Sequence[bytes]]) -> list[bytes]:
-    """Write that a transaction has happened, unless something is written, and let go of its keys of that slot."""
-    content = COMMITTED + dump([[number, list(of_slot)] for number, of_slot in keys.items()])
-    here = keys.get(transaction[1] & TICKET_SLOT, ())
-    return [b"PEERKV.DECIDE", *_counted(here), *(b"%d" % part for part in transaction), content]
+def commit_request(
+    keys: Sequence[bytes], transaction: tuple[int, int], others: Mapping[int, Sequence[bytes]]
+) -> list[bytes]:
+    """Write that a transaction has happened, unless something is written, and let go of these keys of the slot where
+    that is, if it holds all of them still. `others`: what it holds in other slots."""
+    return [*_head(b"PEERKV.DECIDE", keys, transaction, b"H", {}), _committed(others)]
+
+
+def commit_with_request(
+    keys: Sequence[bytes],
+    transaction: tuple[int, int],
+    seen: Mapping[bytes, int],
+    others: Mapping[int, Sequence[bytes]],
+    then: Mapping[bytes, Tentative],
+    *,
+    waits: bool,
+    events: Mapping[bytes, Sequence[KeyEvent]] = MappingProxyType({}),
+) -> list[bytes]:
+    """Likewise, of keys that it does not hold: if nobody does, and those in `seen` are as they were, `then` becomes of
+    them. `waits`: until nobody holds them."""
+    name = b"PEERKV.COMMIT" if waits else b"PEERKV.DECIDE"
+    return [*_head(name, keys, transaction, b"B", seen), _committed(others), *_bodies(then, events)]
+
+
+def commit_and_run_request(
+    keys: Sequence[bytes],
+    transaction: tuple[int, int],
+    seen: Mapping[bytes, int],
+    others: Mapping[int, Sequence[bytes]],
+    requests: Sequence[Sequence[bytes]],
+    *,
+    waits: bool,
+) -> list[bytes]:
+    """Likewise; what becomes of them is what these commands do, if they look at no other keys."""
+    name = b"PEERKV.COMMIT" if waits else b"PEERKV.DECIDE"
+    return [*_head(name, keys, transaction, b"R", seen), _committed(others), *commands_of(requests)]
 
 
 def abort_request(transaction: tuple[int, int]) -> list[bytes]:
-    """Write that a transaction never happens, unless something is written."""
-    return [b"PEERKV.DECIDE", b"0", *(b"%d" % part for part in transaction), ABORTED]
+    """Write that a transaction never happens, unless something is written; what is written is answered."""
+    return _head(b"PEERKV.DECIDE", (), transaction, b"A", {})
+
+
+def _committed(others: Mapping[int, Sequence[bytes]]) -> bytes:
+    return COMMITTED + dump([[number, list(keys)] for number, keys in others.items()])
 
 
 @part(b"PEERKV.DECIDE", Kind.WRITE, keys_at=keys_at, waits=False)
+@part(b"PEERKV.COMMIT", Kind.WRITE, keys_at=keys_at)
 def _decide(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
-    """Answers what is written there now."""
     reader = Reader(request)
-    (process, ticket), content = reader.transaction(), reader.one()
-    try:
-        decision_of(content)
-    except ValueError as error:
-        raise CommandError(ReplyError(f"ERR a request between nodes says {error}")) from None
+    keys, (process, ticket), kind, seen_before = reader.keys, reader.transaction(), reader.one(), reader.seen()
     record = record_key(process, ticket)
     cell = cells.get(record)
-    if cell is not None and cell[1] is not None:
-        return (), cell[1] if type(cell[1]) is bytes else b""
-    changes: list[Change] = [(record, content, now + RECORD_MS)]
-    if content != ABORTED:
-        freed = _freed(cells, reader.keys, process, ticket, commits=True)
-        if len(freed) < len(reader.keys):  # it was aborted, so long ago that this is forgotten
-            return (), ABORTED
-        changes += freed
-    return changes, content
+    written = cell[1] if cell is not None and type(cell[1]) is bytes else None
+    if kind == b"A":
+        return ((record, ABORTED, now + RECORD_MS),) if written is None else (), written or ABORTED
+    content = reader.one()
+    try:
+        others = decision_of(content)
+    except ValueError as error:
+        raise CommandError(ReplyError(f"ERR a request between nodes says {error}")) from None
+    if written is not None or others is None:
+        if written is not None and written != ABORTED:
+            raise CommandError(HAPPENED)
+        return (), [Outcome.ABORTED]
+    changes: list[Change]
+    outcome: list[Any] = [Outcome.DONE, [], []]
+    if kind == b"H":
+        changes = _freed(cells, keys, process, ticket, commits=True)
+        if len(changes) < len(keys):  # it was aborted, so long ago that this is forgotten
+            return (), [Outcome.ABORTED]
+    else:
+        for key in keys:
+            if _held_at(cells, key) is not None:
+                return (), [Outcome.BUSY, key]
+        for key, seen in seen_before:
+            if not is_as_seen(seen, cells.get(key)):
+                return (), [Outcome.CHANGED]
+        then: dict[bytes, list[tuple[Any, int]]] = {key: [] for key in keys}
+        if kind == b"R":
+            scratch = Scratch(cells, now, partial(_is_not_held, then))
+            outcome = _run_all(scratch, reader, now)
+            if outcome[0] is not Outcome.DONE:
+                return (), outcome
+            changes = scratch.changes
+        else:
+            events = _coming(reader, then)
+            changes = [(key, body, deadline) for key, bodies in then.items() for body, deadline in bodies]
+            if isinstance(cells, Overheard):
+                cells.events += [event for of_key in events.values() for event in of_key]
+    if others:  # nobody asks for it where nobody holds anything
+        changes = [*changes, (record, content, now + RECORD_MS)]
+    return changes, outcome
 
 
 def release_request(transaction: tuple[int, int], keys: Sequence[bytes], *, commits: bool) -> list[bytes]:
@@ -442,18 +544,6 @@ def _freed(cells: Cells, keys: Sequence[bytes], process: int, ticket: int, *, co
         if held is not None and (held.process, held.ticket) == (process, ticket):
             changes.append((key, *freeing(held, commits=commits)))
     return changes
-
-
-def forget_request(transaction: tuple[int, int]) -> list[bytes]:
-    """Drop a decision: nobody holds a key for it any more."""
-    return [b"PEERKV.FORGET", b"0", *(b"%d" % part for part in transaction)]
-
-
-@part(b"PEERKV.FORGET", Kind.WRITE, keys_at=keys_at, waits=False)
-def _forget(cells: Cells, request: Sequence[bytes], _now: int) -> Effect:
-    reader = Reader(request)
-    record = record_key(*reader.transaction())
-    return ([(record, None, 0)] if record in cells and cells[record][1] is not None else []), 1
 
 
 # -- what keys hold

@@ -354,6 +354,6 @@ class Slot:
         cell = self.cells.get(key)
         if cell is None or cell[1] is None:
             return False
-        if isinstance(cell[1], Held):
+        if type(cell[1]) is Held:
             return cell[1].value is not None and not 0 < cell[1].deadline <= now
         return not 0 < cell[2] <= now

@@ -103,6 +103,8 @@ class NullArray:
 def size_of_reply(reply: Reply) -> int:
     """Bytes of what it holds, about."""
     kind = type(reply)
+    if kind is int:
+        return 16
     if kind is bytes or kind is str:
         return len(reply)  # type: ignore[arg-type]
     if kind is list:

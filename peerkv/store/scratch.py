@@ -154,7 +154,7 @@ class Scratch(Mapping[bytes, Cell]):
         cell = self._cells.get(key)
         if cell is None:
             return None
-        if isinstance(cell[1], Held):
+        if type(cell[1]) is Held:
             raise Occupied(key)
         if 0 < cell[2] <= self._now and cell[1] is not None:  # nobody sees it again (protocol rule X2)
             self.changes.append((key, None, 0))

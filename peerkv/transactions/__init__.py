@@ -1,4 +1,4 @@
-"""Commands that take effect at one moment although their keys are in several slots (protocol rules L1 to G1)."""
+"""Commands that take effect at one moment although their keys are in several slots (protocol rules L1 to G8)."""
 
 from peerkv.transactions.coordination import Gathered, Job, Transactions, Work
 from peerkv.transactions.settling import Settling

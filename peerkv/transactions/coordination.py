@@ -3,9 +3,10 @@
 Whatever can be done in one slot is one operation there. Otherwise the commands are run here, on our own copies or on
 what owners hand out, be that as old as it may; then every key that was looked at is held at its home, if it is still
 as it was seen (after Kung and Robinson, "On optimistic methods for concurrency control", 1981); then the decision is
-written. Commands each of whose keys are of one slot are run by the homes when they hold them, and nothing travels but
-what is answered. Who meets somebody else's hold lets go of all that it has, and then takes its slots one after another
-in order, waiting at each in a queue: so nobody waits in a circle, and everybody has its turn.
+written, in the last one of its slots, whose keys are seen and changed in the same moment. Commands each of whose keys
+are of one slot are run by the homes when they hold them, and nothing travels but what is answered. Who meets somebody
+else's hold lets go of all that it has, and then takes its slots one after another in order, waiting at each in a queue:
+so nobody waits in a circle, and everybody has its turn.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from peerkv.clock import Clock
 from peerkv.commands import transactions as asked
 from peerkv.commands.running import run_on
 from peerkv.commands.table import find_part, keys_of
-from peerkv.commands.transactions import COMMITTED, Outcome
+from peerkv.commands.transactions import Outcome
 from peerkv.metrics import counter
 from peerkv.resp import NULL_ARRAY, Reply, ReplyError
 from peerkv.scripting import Killed, Stopped
@@ -35,10 +36,14 @@ from peerkv.store.events import KeyEvent
 from peerkv.store.recent import TICKET_SLOT
 from peerkv.store.scratch import Elsewhere, Scratch, Unlisted
 from peerkv.store.values.held import Held, Tentative
+from peerkv.transactions.turns import Turn, Turns
 
 _Found = TypeVar("_Found")
 Asking: TypeAlias = Generator[Round | Pause | Event, Answers, _Found]
 """A part of an operation that comes to something."""
+
+_Wish: TypeAlias = tuple[Sequence[bytes], list[bytes]]
+"""Keys of a slot, and how its home is asked to hold them."""
 
 UNDER_WAY_MAX: Final = 1024
 """Transactions at a time; what else is wanted waits."""
@@ -58,12 +63,21 @@ TOO_MANY_KEYS: Final = ReplyError(f"ERR nothing was done: a transaction over sev
 class _Attempt:
     """One id, and what is held under it."""
 
+    __slots__ = ("anchor", "asked", "id", "keys")
+
     def __init__(self, ticket: int, process: int) -> None:
         self.id = process, ticket
+        self.anchor = ticket & TICKET_SLOT
+        """The slot where its decision is written."""
         self.keys: dict[int, dict[bytes, None]] = {}
         """By slot, those that are held, or may be."""
         self.asked: dict[int, int] = {}
         """Per slot the last operation that asked for that."""
+
+    @property
+    def others(self) -> dict[int, list[bytes]]:
+        """The keys in other slots than the one where it is decided."""
+        return {number: list(keys) for number, keys in self.keys.items() if number != self.anchor}
 
 
 @dataclass(slots=True)
@@ -95,7 +109,22 @@ class Work:
     events: Mapping[bytes, Sequence[KeyEvent]] = field(default_factory=dict)
     """... and this is what there is to tell of each, as of the last run."""
     attempt: _Attempt | None = None
-    """The last one."""
+    """The last one, ..."""
+    happened: bool = False
+    """... which is decided."""
+    turn: Turn | None = None
+    """What it has its keys by, among our own."""
+    joins: bool = True
+    """It may be begun as one with others."""
+    count: int = 1
+    """So many it is."""
+
+    def joined(self, others: Sequence[Work]) -> Work:
+        """One that is this and others, one after another."""
+        works = (self, *others)
+        keys = {key: None for work in works for key in work.keys}
+        requests = [request for work in works for request in work.requests]
+        return Work(requests, keys, apart=True, count=len(works))
 
 
 class Job:
@@ -184,7 +213,7 @@ class _Looking(Mapping[bytes, Cell]):
             return cell if cell[1] is not None else default
         number = self._view.slot_of(key)
         found = self._view.copies.cells[number].get(key) if self._own else None
-        if not self._own or self._view.slots[number] is None or (found is not None and isinstance(found[1], Held)):
+        if not self._own or self._view.slots[number] is None or (found is not None and type(found[1]) is Held):
             self.unknown[key] = None
             return default
         self.seen[key] = seen_of(found, self._now)
@@ -256,6 +285,8 @@ class Transactions:
         """The keys of the cluster that match a pattern, in a database; set by the pipeline."""
         self._letting_go: set[int] = set()
         """Transactions that have happened, and of which some keys are still held."""
+        self.over: list[int] = []
+        """Those of which none is, and that those who are home of their decisions have not been told of."""
         self.jobs: list[Job] = []
         """For the node to take."""
         self.running = 0
@@ -266,6 +297,7 @@ class Transactions:
         self._coordinator = coordinator
         self._home = home
         self._queue: deque[tuple[Work, Callable[[Reply], None]]] = deque()
+        self.turns = Turns(self._start, view.slot_of)
 
     @property
     def waiting(self) -> int:
@@ -297,6 +329,12 @@ class Transactions:
 
     def begin(self, work: Work, answer: Callable[[Reply], None]) -> None:
         """Likewise, of what is not in one slot, or takes long."""
+        if work.reads or work.at_leisure:
+            self._start(work, answer)
+        else:
+            self.turns.take(work, answer, self._clock.now)
+
+    def _start(self, work: Work, answer: Callable[[Reply], None]) -> None:
         if self.under_way >= UNDER_WAY_MAX:
             self._queue.append((work, answer))
             return
@@ -311,13 +349,20 @@ class Transactions:
             answer(over.reply)
         except Exception as error:  # a fault of ours; what is held is let go
             attempt = work.attempt
-            if attempt is not None and attempt.id[1] in self.active:
-                self._abort(attempt)
-            answer(ReplyError(f"ERR internal fault in a transaction: {type(error).__name__}"))
+            text = f"internal fault in a transaction: {type(error).__name__}"
+            if attempt is not None and work.happened:  # by the homes, when they find that we know nothing of it
+                self.active.discard(attempt.id[1])
+                self._letting_go.discard(attempt.id[1])
+                answer(ReplyError(f"UNCERTAIN {text}"))
+            else:
+                if attempt is not None and attempt.id[1] in self.active:
+                    self._abort(attempt)
+                answer(ReplyError(f"ERR {text}"))
         finally:
             self.under_way -= 1
+            self.turns.leave(work)
             if self._queue:
-                self.begin(*self._queue.popleft())
+                self._start(*self._queue.popleft())
 
     def _transact(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
         work.until = self._clock.now + PATIENCE_S
@@ -460,6 +505,7 @@ class Transactions:
             except Stopped:
                 work.at_leisure = True
                 raise _Again(holds_first=False) from None
+        self.turns.leave(work)
         job = Job(partial(_run_on, looking, work, now))
         self.jobs.append(job)
         self.running += 1
@@ -515,56 +561,66 @@ class Transactions:
         if not seen:  # they are wrong in themselves
             answer(replies)
             return
-        attempt = self._begin(work, [*seen, *then])
-        outcomes = yield from self._hold(
-            attempt,
-            {
-                number: asked.hold_request(
-                    keys,
-                    attempt.id,
-                    {key: seen[key] for key in keys if key in seen},
-                    {key: then.get(key, ()) for key in keys if key in then or key in work.events},
-                    waits=False,
-                    events=work.events,
-                )
-                for number, keys in self._view.by_slot([*seen, *then]).items()
-            },
+        by_slot = self._view.by_slot([*seen, *then])
+        attempt = self._begin(work, by_slot)
+        wanted = {
+            number: (
+                keys,
+                attempt.id,
+                {key: seen[key] for key in keys if key in seen},
+                {key: then.get(key, ()) for key in keys if key in then or key in work.events},
+            )
+            for number, keys in by_slot.items()
+        }
+        keys, _, seen_there, then_there = wanted.pop(attempt.anchor)
+        asks = {
+            number: (parts[0], asked.hold_request(*parts, waits=False, events=work.events))
+            for number, parts in wanted.items()
+        }
+        self._give_way(attempt, (yield from self._hold(attempt, asks)), work)
+        others = attempt.others
+        request = asked.commit_with_request(
+            keys, attempt.id, seen_there, others, then_there, waits=False, events=work.events
         )
-        self._give_way(attempt, outcomes, work)
-        yield from self._commit(attempt, work, answer, replies)
+        yield from self._decide(attempt, work, request)
+        yield from self._happened(attempt, work, answer, replies)
 
     def _hold_and_run(self, work: Work, answer: Callable[[Reply], None], *, waits: bool) -> Operation:
-        """Have each home run the commands of its slot when it holds their keys."""
+        """Have each home run the commands of its slot when it holds their keys, and the last one when it decides. That
+        one may be waited for, as only lower ones are held then; and of two so may the first (protocol rule L2)."""
         places: dict[int, list[int]] = {}
         for index, request in enumerate(work.requests):
             row = find_part(request[0])
             assert row is not None, "commands are of the table"
-            for number in self._view.by_slot(keys_of(row, request)):
-                places.setdefault(number, []).append(index)
+            places.setdefault(self._view.slot_of(keys_of(row, request)[0]), []).append(index)
         by_slot = self._view.by_slot([*work.keys, *work.seen])
-        attempt = self._begin(work, [*work.keys, *work.seen])
-        asks = {
-            number: asked.hold_and_run_request(
+        attempt = self._begin(work, by_slot)
+        wanted = {
+            number: (
                 keys,
                 attempt.id,
                 {key: work.seen[key] for key in keys if key in work.seen},
                 [work.requests[index] for index in places.get(number, ())],
-                waits=waits,
             )
             for number, keys in by_slot.items()
         }
+        keys, _, seen_there, requests = wanted.pop(attempt.anchor)
+        waits = waits or len(wanted) == 1
+        asks = {n: (parts[0], asked.hold_and_run_request(*parts, waits=waits)) for n, parts in wanted.items()}
         outcomes = yield from self._hold(attempt, asks, one_by_one=waits)
         self._give_way(attempt, outcomes, work)
+        request = asked.commit_and_run_request(keys, attempt.id, seen_there, attempt.others, requests, waits=True)
+        outcomes[attempt.anchor] = yield from self._decide(attempt, work, request)
         replies: list[Reply] = [None] * len(work.requests)
         work.said = [message for outcome in outcomes.values() for message in asked.messages_of(outcome[2])]
         for number, outcome in outcomes.items():
             for index, reply in zip(places.get(number, ()), outcome[1], strict=True):
                 replies[index] = reply
-        yield from self._commit(attempt, work, answer, replies)
+        yield from self._happened(attempt, work, answer, replies)
 
     def _hold_first(self, work: Work, answer: Callable[[Reply], None]) -> Operation:
         """Hold every key, one slot after the other, and run the commands on what they hold then."""
-        attempt = self._begin(work, [*work.keys, *work.seen])
+        attempt = self._begin(work, self._view.by_slot([*work.keys, *work.seen]))
         handed: dict[bytes, tuple[int, Cell]] = {}
         yield from self._hold_more(attempt, work, [*work.keys, *work.seen], handed, waits=True)
         while True:
@@ -583,15 +639,15 @@ class Transactions:
             self._learn(work, list(looking.unknown))
             yield from self._hold_more(attempt, work, list(looking.unknown), handed, waits=False)
         then = _by_key(changes)
-        asks = {
-            number: asked.hold_request(
-                keys, attempt.id, {}, {key: then.get(key, ()) for key in keys}, waits=False, events=work.events
-            )
-            for number, keys in self._view.by_slot([*then, *work.events]).items()
-        }
+        asks: dict[int, _Wish] = {}
+        for number, keys in self._view.by_slot([*then, *work.events]).items():
+            coming = {key: then.get(key, ()) for key in keys}
+            asks[number] = keys, asked.hold_request(keys, attempt.id, {}, coming, waits=False, events=work.events)
         outcomes = yield from self._hold(attempt, asks)
         self._give_way(attempt, outcomes, work)
-        yield from self._commit(attempt, work, answer, replies)
+        request = asked.commit_request([*attempt.keys[attempt.anchor]], attempt.id, attempt.others)
+        yield from self._decide(attempt, work, request)
+        yield from self._happened(attempt, work, answer, replies)
 
     def _hold_more(
         self,
@@ -603,12 +659,10 @@ class Transactions:
         waits: bool,
     ) -> Operation:
         by_slot = self._view.by_slot(keys)
-        asks = {
-            number: asked.hold_request(
-                of_slot, attempt.id, {key: work.seen[key] for key in of_slot if key in work.seen}, {}, waits=waits
-            )
-            for number, of_slot in by_slot.items()
-        }
+        asks: dict[int, _Wish] = {}
+        for number, of_slot in by_slot.items():
+            seen = {key: work.seen[key] for key in of_slot if key in work.seen}
+            asks[number] = of_slot, asked.hold_request(of_slot, attempt.id, seen, {}, waits=waits)
         outcomes = yield from self._hold(attempt, asks, one_by_one=waits)
         self._give_way(attempt, outcomes, work, holds_first=True)
         gathered = Gathered(len(by_slot))
@@ -624,17 +678,15 @@ class Transactions:
 
     # -- holding, deciding, letting go
 
-    def _begin(self, work: Work, keys: Collection[bytes]) -> _Attempt:
-        """A new attempt; its decision will be in one of its slots, one that we are home of if there is such."""
-        targets, me = self._view.targets, self._view.me
-        number = min(self._view.by_slot(keys), key=lambda slot: (targets[slot] is not me, slot))
-        ticket = self._coordinator.reserve(number)
+    def _begin(self, work: Work, numbers: Collection[int]) -> _Attempt:
+        """A new attempt; its decision will be in the last one of its slots."""
+        ticket = self._coordinator.reserve(max(numbers))
         self.active.add(ticket)
         work.attempt = _Attempt(ticket, self._view.me.process)
         return work.attempt
 
     def _hold(
-        self, attempt: _Attempt, asks: Mapping[int, list[bytes]], *, one_by_one: bool = False
+        self, attempt: _Attempt, asks: Mapping[int, _Wish], *, one_by_one: bool = False
     ) -> Asking[dict[int, Any]]:
         """Ask homes to hold keys; what each has answered. One by one it ends with the first that does not."""
         outcomes: dict[int, Any] = {}
@@ -642,10 +694,8 @@ class Transactions:
         for numbers in groups:
             gathered = Gathered(len(numbers))
             for index, number in enumerate(numbers):
-                request = asks[number]
-                row = find_part(request[0])
-                assert row is not None, "it is one of ours"
-                attempt.keys.setdefault(number, {}).update(dict.fromkeys(keys_of(row, request)))
+                keys, request = asks[number]
+                attempt.keys.setdefault(number, {}).update(dict.fromkeys(keys))
                 before = attempt.asked.get(number, 0)
                 attempt.asked[number] = self._coordinator.write(number, request, gathered, index, before)
             yield gathered.event
@@ -662,9 +712,15 @@ class Transactions:
         if found == {Outcome.DONE} or not found:
             return
         for number, reply in outcomes.items():
-            if _outcome(reply) not in (Outcome.DONE, None) and number in attempt.keys and not holds_first:
+            if (
+                _outcome(reply) not in (Outcome.DONE, Outcome.ABORTED, None)
+                and number in attempt.keys
+                and not holds_first
+            ):
                 del attempt.keys[number]  # it holds nothing there
         self._abort(attempt)
+        if Outcome.TOO_LONG in found:
+            work.at_leisure, work.apart = True, False
         error = next((reply for reply in outcomes.values() if isinstance(reply, ReplyError)), None)
         if error is not None:
             code = error.text.split(" ", 1)[0]
@@ -682,48 +738,51 @@ class Transactions:
         self._coordinator.release(attempt.id[1])
         self._operations.start(self._clock.now, self._undo(attempt))
 
-    def _commit(self, attempt: _Attempt, work: Work, answer: Callable[[Reply], None], replies: Reply) -> Operation:
-        """All is held: write that it has happened, answer, and have everybody let go."""
+    def _decide(self, attempt: _Attempt, work: Work, request: list[bytes]) -> Asking[list[Any]]:
+        """All else is held: write that it has happened; what that has answered. Raises what is to be done instead."""
         if self._clock.now > work.until:  # we have stood still: others may have settled it, and forgotten that
             self._abort(attempt)
             raise _Over(TRY_AGAIN)
         ticket = attempt.id[1]
-        number = ticket & TICKET_SLOT
         gathered = Gathered(1)
-        request = asked.commit_request(attempt.id, {n: list(keys) for n, keys in attempt.keys.items()})
-        self._coordinator.write_reserved(ticket, request, gathered, 0, attempt.asked[number])
+        self._coordinator.write_reserved(ticket, request, gathered, 0, attempt.asked.get(attempt.anchor, 0))
         yield gathered.event
-        (decision,) = gathered.replies
-        if isinstance(decision, ReplyError):
+        outcome: Any = gathered.replies[0]
+        if isinstance(outcome, ReplyError) and outcome.text.startswith("UNCERTAIN"):
             self.active.discard(ticket)
-            if decision.text.startswith("UNCERTAIN"):
-                raise _Over(decision)
-            self._abort(attempt)
-            raise _Over(decision)
-        if not isinstance(decision, bytes) or not decision.startswith(COMMITTED):
-            self._abort(attempt)
-            raise _Again(holds_first=False)
-        self.counters.committed += 1
+            raise _Over(outcome)
+        self._give_way(attempt, {attempt.anchor: outcome}, work)
+        work.happened = True
+        found: list[Any] = outcome
+        return found
+
+    def _happened(self, attempt: _Attempt, work: Work, answer: Callable[[Reply], None], replies: Reply) -> Operation:
+        """Answer, and have everybody let go."""
+        ticket = attempt.id[1]
+        self.counters.committed += work.count
         self._letting_go.add(ticket)
         answer(replies)
-        others = {n: keys for n, keys in attempt.keys.items() if n != number}
-        gone = yield from self._let_go(attempt, others, commits=True)
+        others = attempt.others
+        gathered = self._let_go(attempt, others, commits=True)
+        self.turns.leave(work)  # what is asked for next comes behind that at each home
+        yield gathered.event
+        self.active.discard(ticket)
         self._letting_go.discard(ticket)
-        if gone:
-            self._coordinator.write(number, asked.forget_request(attempt.id), Gathered(1), 0)
+        if others and not any(isinstance(reply, ReplyError) for reply in gathered.replies):
+            self.over.append(ticket)
 
     def _undo(self, attempt: _Attempt) -> Operation:
-        yield from self._let_go(attempt, attempt.keys, commits=False)
+        yield self._let_go(attempt, attempt.keys, commits=False).event
+        self.active.discard(attempt.id[1])
 
-    def _let_go(self, attempt: _Attempt, keys: Mapping[int, Mapping[bytes, None]], *, commits: bool) -> Asking[bool]:
-        """Whether nobody holds anything for it any more."""
+    def _let_go(self, attempt: _Attempt, keys: Mapping[int, Collection[bytes]], *, commits: bool) -> Gathered:
+        """Ask for it; what is answered."""
         gathered = Gathered(len(keys))
         for index, (number, of_slot) in enumerate(keys.items()):
             request = asked.release_request(attempt.id, list(of_slot), commits=commits)
-            self._coordinator.write(number, request, gathered, index, attempt.asked.get(number, 0))
-        yield gathered.event
-        self.active.discard(attempt.id[1])
-        return not any(isinstance(reply, ReplyError) for reply in gathered.replies)
+            write = self._coordinator.write_later if commits else self._coordinator.write
+            write(number, request, gathered, index, attempt.asked.get(number, 0))
+        return gathered
 
 
 def _run_on(looking: _Looking, work: Work, now: int) -> tuple[list[Reply], list[Change]]:

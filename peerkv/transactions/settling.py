@@ -1,4 +1,4 @@
-"""What others have left behind: keys that are held for too long, and decisions that nobody has dropped (R1, G1).
+"""What others have left behind: keys that are held for too long, and decisions that nobody has dropped (S1, G8).
 
 A home whose key is held by a transaction of a coordinator that is gone, or silent, or knows nothing of it any more, has
 written where its decision would be that it never happens, unless it has; then it lets go of the key, either way.
@@ -6,13 +6,14 @@ written where its decision would be that it never happens, unless it has; then i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.home import Home
 from peerkv.agreement.operation import Operation, Operations
+from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
 from peerkv.clock import Clock
 from peerkv.commands import transactions as asked
@@ -65,6 +66,8 @@ class Settling:
     def look(self) -> None:
         """See whether there is something to settle; to be called several times within a hedge."""
         now = self._clock.now
+        self._tell_over()
+        self._transactions.turns.look(now - self._settings.write_hedge)
         overdue, self._home.overdue = self._home.overdue, []
         for number, record in overdue:
             self._start(asked.transaction_of(record), self._tidy(number, record))
@@ -73,6 +76,29 @@ class Settling:
             held = self._held(number, key)
             if held is not None and (now - since > HELD_MAX_S or not self._is_decided_by(held)):
                 self._start((held.process, held.ticket), self._settle(held.process, held.ticket))
+
+    def _tell_over(self) -> None:
+        """Those who are home of them can drop decisions of ours. Who is not, or does not hear of it, finds them when
+        they are overdue."""
+        tickets, self._transactions.over = self._transactions.over, []
+        by_home: dict[Peer, list[int]] = {}
+        for ticket in tickets:
+            target = self._view.targets[ticket & TICKET_SLOT]
+            if target is not None:
+                by_home.setdefault(target, []).append(ticket)
+        for peer, of_peer in by_home.items():
+            if peer is self._view.me:
+                self.over(peer, of_peer)
+            elif peer.up:
+                peer.tell("over", of_peer)
+
+    def over(self, peer: Peer, tickets: Sequence[int]) -> None:
+        """Nobody holds a key any more for these transactions of a coordinator: drop that they have happened."""
+        by_slot: dict[int, list[bytes]] = {}
+        for ticket in tickets:
+            by_slot.setdefault(ticket & TICKET_SLOT, []).append(asked.record_key(peer.process, ticket))
+        for number, records in by_slot.items():
+            self._home.drop_keys(number, records)
 
     def _is_decided_by(self, held: Held) -> bool:
         """Whether the coordinator will still let it go by itself, as far as we see."""
@@ -83,7 +109,7 @@ class Settling:
 
     def _held(self, number: int, key: bytes) -> Held | None:
         cell = self._view.copies.cells[number].get(key)
-        return cell[1] if cell is not None and isinstance(cell[1], Held) else None
+        return cell[1] if cell is not None and type(cell[1]) is Held else None
 
     def _start(self, transaction: tuple[int, int], operation: Operation) -> None:
         if transaction in self._under_way or len(self._under_way) >= AT_ONCE_MAX:
@@ -145,4 +171,4 @@ class Settling:
             yield gathered.event
             if any(isinstance(reply, ReplyError) for reply in gathered.replies):
                 return
-        self._coordinator.write(number, asked.forget_request((process, ticket)), Gathered(1), 0)
+        self._home.drop_keys(number, (record,))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from peerkv.agreement.coordinator import LATER_S
 from peerkv.agreement.operation import Fetch, Page, Prepare, Promises, Refused
 from peerkv.agreement.reads import Read
 from peerkv.agreement.turn import Accepts
@@ -57,6 +60,53 @@ def test_operations_of_one_turn_go_out_together() -> None:
     owners.deliver()
     assert len(got.replies) == 5
     assert home.slot.position == before + 5
+
+
+def later(owners: Owners, got: Got, index: int, text: bytes, by: int = 1) -> int:
+    request = (b"APPEND", b"k", text)
+    return owners.members[by].coordinator.write_later(SLOT, request, got, index, 0)
+
+
+@pytest.mark.parametrize("by", [0, 1, 2])
+def test_what_nobody_waits_for_goes_before_what_is_sent_next(by: int) -> None:
+    """Also where the home is ourselves."""
+    owners = Owners()
+    written(owners, b"-")
+    got = Got()
+    later(owners, got, 0, b"a", by)
+    later(owners, got, 1, b"b", by)
+    owners.deliver()
+    assert got.replies == {}
+    owners.members[by].write(got, 2, b"APPEND", b"k", b"c")
+    owners.deliver()
+    assert got.replies == {0: b"-a", 1: b"-ab", 2: b"-abc"}
+    assert values(owners) == [b"-abc"] * 3
+
+
+def test_what_nobody_waits_for_is_sent_soon_where_nothing_else_is() -> None:
+    owners = Owners()
+    written(owners, b"-")
+    got = Got()
+    later(owners, got, 0, b"a")
+    owners.deliver()
+    assert got.replies == {}
+    assert owners.members[1].take(owners.now).wake_at <= owners.now + LATER_S
+    owners.now += LATER_S
+    owners.deliver()
+    assert got.replies == {0: b"-a"}
+
+
+def test_what_nobody_waits_for_is_done_once_whatever_breaks() -> None:
+    owners = Owners()
+    written(owners, b"-")
+    got = Got()
+    later(owners, got, 0, b"a")
+    owners.cut_apart(owners.members[1], owners.members[0])
+    owners.pass_time(1.0)
+    assert got.replies == {0: b"-a"}
+    owners.members[1].write(got, 1, b"APPEND", b"k", b"b")
+    owners.pass_time(1.0)
+    assert got.replies == {0: b"-a", 1: b"-ab"}
 
 
 def test_p1_a_promise_is_given_to_the_highest_ballot_only() -> None:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
+from peerkv.agreement.holds import Holds
 from peerkv.agreement.home import Home
-from peerkv.agreement.operation import Operation
+from peerkv.agreement.operation import Operation, Pause
 from peerkv.commands import transactions as asked
 from peerkv.commands.table import RUNS, Kind, find_part
+from peerkv.kernel.batches import Run
 from peerkv.store.recent import TICKET_SLOT
-from peerkv.store.values.held import held_in
+from peerkv.store.values.held import Held, held_in
 from peerkv.transactions.coordination import Gathered, Transactions, Work
 from peerkv.transactions.settling import Settling
+from tests.agreement.test_nodes import cluster
 from tests.sim.scenario import run_seed
+from tests.sim.world import World
+from tests.transactions.test_homes import stopped_when_all_is_held, stopped_when_it_has_decided
 
 SEEDS_MAX = 12
 LATE = 20
@@ -86,44 +92,74 @@ def settle_without_looking(patch: pytest.MonkeyPatch) -> None:
 
 def commit_what_was_aborted(patch: pytest.MonkeyPatch) -> None:
     """A decision is written whatever stands there (D1)."""
+    for name in (b"PEERKV.DECIDE", b"PEERKV.COMMIT"):
+        patch.setitem(RUNS, name, partial(_decide_anew, RUNS[name]))
 
-    def decide(cells: Any, request: Sequence[bytes], now: int) -> Any:
-        reader = asked.Reader(request)
-        process, ticket, content = reader.number(), reader.number(), reader.one()
-        record = asked.record_key(process, ticket)
-        cell = cells.get(record)
-        if content == asked.ABORTED and cell is not None and cell[1] is not None:
-            return (), cell[1]
-        freed = asked._freed(cells, reader.keys, process, ticket, commits=content != asked.ABORTED)
-        return [(record, content, now + asked.RECORD_MS), *freed], content
 
-    patch.setitem(RUNS, b"PEERKV.DECIDE", decide)
+def _decide_anew(whole: Run, cells: Any, request: Sequence[bytes], now: int) -> Any:
+    if _kind(request) != b"A":
+        cells = {key: cell for key, cell in cells.items() if not asked.is_record(key)}
+    return whole(cells, request, now)
+
+
+def _kind(request: Sequence[bytes]) -> bytes:
+    reader = asked.Reader(request)
+    reader.transaction()
+    return reader.one()
+
+
+def decide_over_others(patch: pytest.MonkeyPatch) -> None:
+    """The keys where a transaction is decided may be held by another (D1)."""
+    for name in (b"PEERKV.DECIDE", b"PEERKV.COMMIT"):
+        patch.setitem(RUNS, name, partial(_decide_on_what_was_there, RUNS[name]))
+    whole = Holds.must_wait
+
+    def must_wait(self: Holds, number: int, origin: Any, ticket: int, request: Sequence[bytes], *rest: Any) -> bool:
+        return request[0] != b"PEERKV.COMMIT" and whole(self, number, origin, ticket, request, *rest)
+
+    patch.setattr(Holds, "must_wait", must_wait)
+
+
+def _decide_on_what_was_there(whole: Run, cells: Any, request: Sequence[bytes], now: int) -> Any:
+    if _kind(request) in (b"B", b"R"):
+        cells = {
+            key: (cell[0], held_in(cell[1]), cell[1].deadline) if isinstance(cell[1], Held) else cell
+            for key, cell in cells.items()
+        }
+    return whole(cells, request, now)
 
 
 def forget_what_was_aborted(patch: pytest.MonkeyPatch) -> None:
-    """That a transaction never happens is forgotten while its coordinator may still write that it has (G1)."""
-    whole = Settling._settle
+    """That a transaction never happens is forgotten while its coordinator may still write that it has (G8)."""
+    patch.setitem(RUNS, b"PEERKV.DECIDE", partial(_abort_in_vain, RUNS[b"PEERKV.DECIDE"]))
 
-    def settle(self: Settling, process: int, ticket: int) -> Operation:
-        yield from whole(self, process, ticket)
-        self._coordinator.write(ticket & TICKET_SLOT, asked.forget_request((process, ticket)), Gathered(1), 0)
 
-    patch.setattr(Settling, "_settle", settle)
+def _abort_in_vain(whole: Run, cells: Any, request: Sequence[bytes], now: int) -> Any:
+    changes, reply = whole(cells, request, now)
+    return () if _kind(request) == b"A" else changes, reply
+
+
+def forget_before_all_have_let_go(patch: pytest.MonkeyPatch) -> None:
+    """That a transaction has happened is forgotten while keys are still held for it (G8)."""
+    whole = Transactions._happened
+
+    def happened(self: Transactions, attempt: Any, work: Any, answer: Any, replies: Any) -> Operation:
+        self.over.append(attempt.id[1])
+        yield Pause(0.3)
+        yield from whole(self, attempt, work, answer, replies)
+
+    patch.setattr(Transactions, "_happened", happened)
 
 
 def apply_before_it_is_decided(patch: pytest.MonkeyPatch) -> None:
     """Keys get their new values before the decision is written (D2)."""
-    whole = Transactions._commit
+    whole = Transactions._decide
 
-    def commit(self: Transactions, attempt: Any, answer: Any, replies: Any) -> Operation:
-        first = attempt.id[1] & TICKET_SLOT
-        others = {number: keys for number, keys in attempt.keys.items() if number != first}
-        active = attempt.id[1]
-        yield from self._let_go(attempt, others, commits=True)
-        self.active.add(active)
-        yield from whole(self, attempt, answer, replies)
+    def decide(self: Transactions, attempt: Any, work: Any, request: Any) -> Any:
+        yield self._let_go(attempt, attempt.others, commits=True).event
+        return (yield from whole(self, attempt, work, request))
 
-    patch.setattr(Transactions, "_commit", commit)
+    patch.setattr(Transactions, "_decide", decide)
 
 
 def watch_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -170,12 +206,14 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
         yield context
 
 
-MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], int]] = [
+MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], int | Callable[[World], None]]] = [
     (hold_as_often_as_asked, 6),
     (answer_reads_from_what_was_there, 3),
-    (settle_without_looking, 13),
-    (commit_what_was_aborted, 17),
-    (forget_what_was_aborted, 24),
+    (settle_without_looking, stopped_when_it_has_decided),
+    (commit_what_was_aborted, stopped_when_all_is_held),
+    (forget_what_was_aborted, stopped_when_all_is_held),
+    (decide_over_others, 1),
+    (forget_before_all_have_let_go, 1),
     (apply_before_it_is_decided, 3),
     (watch_nothing, 1),
     (hold_what_has_changed, 1),
@@ -185,10 +223,14 @@ MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], int]] = [
 
 @pytest.mark.parametrize(("mutant", "first"), MUTANTS)
 def test_mutants_are_caught(
-    mutant: Callable[[pytest.MonkeyPatch], None], first: int, patch: pytest.MonkeyPatch
+    mutant: Callable[[pytest.MonkeyPatch], None], first: int | Callable[[World], None], patch: pytest.MonkeyPatch
 ) -> None:
-    """`first`: the seed to begin with, as it has the faults that this one needs."""
+    """`first`: the seed to begin with, as it has the faults that this one needs, or a story of these."""
     mutant(patch)
+    if not isinstance(first, int):
+        with pytest.raises(AssertionError):
+            first(cluster(3))
+        return
     for seed in range(first, first + SEEDS_MAX):
         if run_seed(seed, 10.0, 256, crowded=True).problems:
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from peerkv.commands import transactions as asked
@@ -155,6 +157,54 @@ def test_who_is_gone_is_settled_for_and_nothing_of_it_is_left(world: World) -> N
     world.hosts["db1"].kill()
     world.run(world.now + 5.0)
     assert ask(world, "db2", (b"MGET", b"a", b"b"), (b"INCR", b"a")) == [[b"1", b"2"], 2]
+
+
+def stopped_when_all_is_held(world: World) -> None:
+    """db1 stands still before it decides; what db2 holds for it is settled, so it begins anew."""
+    _stopped(world, 1, [1], [2, 1], b"ba")
+
+
+def stopped_when_it_has_decided(world: World) -> None:
+    """db1 stands still before it has anything let go; what db2 holds for it is settled as db3 has the decision."""
+    _stopped(world, 2, [2], [1, 1], b"ab")
+
+
+def _stopped(world: World, frames: int, other_is_told: list[Reply], is_told: list[Reply], ends: bytes) -> None:
+    slot_of = node(world, "db1").view.slot_of
+    keys = sorted([b"key:%d" % number for number in range(200)], key=slot_of)
+    low = next(key for key in keys if _home(world, key) == "db2")
+    high = next(key for key in reversed(keys) if _home(world, key) == "db3")
+    replies: list[Reply] = []
+    connection = world.connect("db1")
+    assert connection is not None
+    connection.on_reply = replies.append
+    host = world.hosts["db1"]
+    host.after_frames(frames, lambda: setattr(host, "paused", True))
+    connection.send((b"MULTI",), (b"APPEND", low, b"a"), (b"APPEND", high, b"a"), (b"EXEC",))
+    world.run(world.now + 0.1)
+    other = node(world, "db2")
+    cell = other.view.copies.cells[slot_of(low)][low]
+    assert isinstance(cell[1], Held)
+    other.operations.start(other.clock.now, other.settling._settle(cell[1].process, cell[1].ticket))
+    assert ask(world, "db2", (b"APPEND", low, b"b")) == other_is_told
+    host.resume()
+    world.run(world.now + 2.0)
+    assert replies[-1] == is_told
+    assert ask(world, "db3", (b"MGET", low, high)) == [[ends, b"a"]]
+    world.run(world.now + 12.0)
+    assert held(world) == []
+
+
+def _home(world: World, key: bytes) -> str:
+    view = node(world, "db1").view
+    home = view.targets[view.slot_of(key)]
+    assert home is not None
+    return home.name
+
+
+@pytest.mark.parametrize("story", [stopped_when_all_is_held, stopped_when_it_has_decided])
+def test_what_a_coordinator_that_stands_still_holds_is_settled(world: World, story: Callable[[World], None]) -> None:
+    story(world)
 
 
 @pytest.mark.parametrize("before", [(b"PING",), (b"SET", b"w", b"1")])

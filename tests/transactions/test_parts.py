@@ -138,28 +138,69 @@ def test_what_was_seen_is_there_still_or_is_not(seen: int, cell: Cell | None, sa
     assert asked.is_as_seen(seen, cell) is same
 
 
+def commit(keys: list[bytes], by: tuple[int, int], *requests: list[bytes], **seen: int) -> list[bytes]:
+    others = {1: [b"far"]}
+    known = {key.encode(): version for key, version in seen.items()}
+    return asked.commit_and_run_request(keys, by, known, others, requests, waits=False)
+
+
 def test_a_decision_is_written_once(home: Home) -> None:
-    home.ask(hold([b"a"], US, {b"a": [(b"v", 0)]}))
-    number = US[1] & 0xFFFF
-    commit = asked.commit_request(US, {number: [b"a"], number + 1: [b"far"]})
-    said = home.ask(commit)
-    assert isinstance(said, bytes)
-    assert asked.decision_of(said) == {number: [b"a"], number + 1: [b"far"]}
+    assert home.ask(commit([b"a"], US, [b"APPEND", b"a", b"v"])) == [Outcome.DONE, [1], []]
     assert home.value(b"a") == b"v"
-    assert home.ask(asked.abort_request(US)) == said
-    assert home.ask(commit) == said
+    said = home.ask(asked.abort_request(US))
+    assert isinstance(said, bytes)
+    assert asked.decision_of(said) == {1: [b"far"]}
+    with pytest.raises(CommandError, match="UNCERTAIN"):
+        home.ask(commit([b"a"], US, [b"APPEND", b"a", b"v"]))
     assert home.ask(asked.abort_request(THEM)) == asked.ABORTED
-    assert home.ask(asked.commit_request(THEM, {number: [b"b"]})) == asked.ABORTED
-    assert home.ask(asked.forget_request(US)) == 1
-    assert home.ask(asked.abort_request(US)) == asked.ABORTED
+    assert home.ask(commit([b"a"], THEM, [b"APPEND", b"a", b"w"])) == [Outcome.ABORTED]
+    assert home.ask(asked.abort_request(THEM)) == asked.ABORTED
+    assert home.value(b"a") == b"v"
+
+
+def test_where_nothing_is_held_elsewhere_no_decision_is_written(home: Home) -> None:
+    request = asked.commit_and_run_request([b"a"], US, {}, {}, [[b"SET", b"a", b"v"]], waits=False)
+    assert home.outcome(request) is Outcome.DONE
+    assert [*home.slot.cells] == [b"a"]
+
+
+def test_who_decides_changes_what_nobody_holds_and_is_as_it_was(home: Home) -> None:
+    home.set(b"a", b"1")
+    (seen,) = home.ask(asked.look_request([b"a"]))  # type: ignore[misc]
+    assert isinstance(seen, int)
+    home.ask(hold([b"b"], THEM))
+    assert home.ask(commit([b"a", b"b"], US, [b"SET", b"a", b"2"])) == [Outcome.BUSY, b"b"]
+    assert home.ask(commit([b"a"], US, [b"SET", b"a", b"2"], a=seen - 1)) == [Outcome.CHANGED]
+    assert home.ask(commit([b"a"], US, [b"SET", b"a", b"2"], [b"GET", b"c"])) == [Outcome.ELSEWHERE, b"c"]
+    assert home.value(b"a") == b"1"
+    assert home.outcome(commit([b"a"], US, [b"SET", b"a", b"2"], a=seen)) is Outcome.DONE
+    assert home.value(b"a") == b"2"
+
+
+def test_who_decides_does_what_it_has_found_out(home: Home) -> None:
+    home.set(b"a", b"1")
+    home.ask([b"RPUSH", b"l", b"x"])
+    then = {b"a": [(None, 0)], b"l": [(("rpush", b"y"), 0), (("rpush", b"z"), NOW + 5000)], b"new": [(b"v", 0)]}
+    request = asked.commit_with_request([*then, b"same"], US, {}, {1: [b"far"]}, then, waits=True)
+    assert home.ask(request) == [Outcome.DONE, [], []]
+    assert home.value(b"a") is None
+    assert home.ask([b"LRANGE", b"l", b"0", b"-1"]) == [b"x", b"y", b"z"]
+    assert (home.slot.cells[b"l"][2], home.value(b"new")) == (NOW + 5000, b"v")
+    assert b"same" not in home.slot.cells
+
+
+def test_what_is_held_is_let_go_by_the_decision_if_all_of_it_is_held_still(home: Home) -> None:
+    home.ask(hold([b"a", b"b"], US, {b"a": [(b"v", 0)]}))
+    assert home.ask(asked.commit_request([b"a", b"b", b"c"], US, {1: [b"far"]})) == [Outcome.ABORTED]
+    assert home.outcome(asked.commit_request([b"a", b"b"], US, {1: [b"far"]})) is Outcome.DONE
+    assert (home.value(b"a"), home.value(b"b")) == (b"v", None)
 
 
 def test_who_has_let_go_can_not_commit_any_more(home: Home) -> None:
     """Its abort was written, released and forgotten long ago."""
-    number = US[1] & 0xFFFF
     home.ask(hold([b"a"], US, {b"a": [(b"v", 0)]}))
     home.ask(asked.release_request(US, [b"a"], commits=False))
-    assert home.ask(asked.commit_request(US, {number: [b"a"]})) == asked.ABORTED
+    assert home.ask(asked.commit_request([b"a"], US, {1: [b"far"]})) == [Outcome.ABORTED]
     assert home.value(b"a") is None
 
 
@@ -287,18 +328,19 @@ WORDS = st.one_of(
         [packed([(b"v", 0)]), packed([(None, 5)]), dump([[["hset", 0, b"f", b"v"], 0]]), dump([[["free", 1], 0]])]
     ),
 )
-NAMES = [b"PEERKV.EXEC", b"PEERKV.TRY", b"PEERKV.HOLD", b"PEERKV.DECIDE", b"PEERKV.RELEASE", b"PEERKV.FORGET"]
+NAMES = [b"PEERKV.EXEC", b"PEERKV.TRY", b"PEERKV.HOLD", b"PEERKV.DECIDE", b"PEERKV.COMMIT", b"PEERKV.RELEASE"]
 NAMES += [b"PEERKV.LOOK", b"PEERKV.HANDOUT", b"PEERKV.HELDOUT"]
 GOOD = [
     hold([b"a"], US, {b"a": [(b"v", 0)]}, a=0),
     asked.hold_and_run_request([b"a"], US, {}, [[b"INCR", b"a"], [b"GET", b"a"]], waits=True),
     asked.exec_request([b"a"], 255, {b"a": 0}, [[b"SET", b"a", b"1"]]),
-    asked.commit_request(US, {0: [b"a"]}),
+    commit([b"a"], US, [b"SET", b"a", b"1"]),
+    asked.commit_request([b"a"], US, {0: [b"a"]}),
+    asked.commit_with_request([b"a"], US, {b"a": 0}, {0: [b"b"]}, {b"a": [(b"v", 0)]}, waits=True),
     asked.abort_request(US),
     asked.release_request(US, [b"a"], commits=True),
     asked.hand_out_request([b"a"], US),
     asked.look_request([b"a"]),
-    asked.forget_request(US),
 ]
 
 

@@ -98,7 +98,14 @@ def unpacked(content: bytes) -> tuple[Tentative, Sequence[KeyEvent]]:
 def holding(
     process: int, ticket: int, deadline: int, then: Tentative, was: int = 0, events: Sequence[KeyEvent] = ()
 ) -> Patch:
-    """The patch that holds a key for a transaction; `deadline` is the one that it has, `was` what is seen of it."""
+    """The patch that holds a key for a transaction; `deadline` is the one that it has, `was` what is seen of it.
+    Strings that are put, as is usual, travel as they are."""
+    for body, _ in then:
+        if type(body) is not bytes:
+            break
+    else:
+        if not events:
+            return ("hold", process, ticket, deadline, b"", was, *[part for put in then for part in put])
     return ("hold", process, ticket, deadline, packed(then, events), was)
 
 
@@ -112,20 +119,25 @@ def _put(_value: Value | None, arguments: Sequence[Any]) -> bytes:
     return bytes(arguments[0])
 
 
-@patch("hold", int, int, int, bytes, int)
+@patch("hold", int, int, int, bytes, int, each=(bytes, int))
 def _hold(value: Value | None, arguments: Sequence[Any]) -> Held:
-    process, ticket, deadline, then, was = arguments
-    if isinstance(value, Held):
+    process, ticket, deadline, content, was, *puts = arguments
+    if type(value) is Held:
         if (value.process, value.ticket) != (process, ticket):
             raise ValueError("another transaction holds it")
         value = value.value
-    changes, events = unpacked(then)
-    return Held(value, deadline, process, ticket, changes, was, events)
+    if content and not puts:
+        changes, events = unpacked(content)
+        return Held(value, deadline, process, ticket, changes, was, events)
+    changes = list(zip(puts[::2], puts[1::2], strict=True))
+    if content or (puts and not 0 <= min(puts[1::2]) <= max(puts[1::2]) < 1 << 63):
+        raise ValueError("not changes")
+    return Held(value, deadline, process, ticket, changes, was)
 
 
 @patch("free", int)
 def _free(value: Value | None, arguments: Sequence[Any]) -> Value | None:
-    if not isinstance(value, Held):
+    if type(value) is not Held:
         raise ValueError("it is not held")
     found = value.value
     for body, _ in value.then if arguments[0] else ():
@@ -135,4 +147,4 @@ def _free(value: Value | None, arguments: Sequence[Any]) -> Value | None:
 
 def held_in(value: Value | None) -> Value | None:
     """What a key holds, or held before a transaction has come to hold it."""
-    return value.value if isinstance(value, Held) else value
+    return value.value if type(value) is Held else value
