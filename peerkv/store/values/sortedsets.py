@@ -141,21 +141,9 @@ class SortedSet(Keyed):
     def without_ranks(self, start: int, stop: int) -> SortedSet:
         """Without those from one rank up to another."""
 
+    @abstractmethod
     def part(self, ranges: Sequence[tuple[int, int]]) -> SortedSet:
         """Another one, of those of these ranks, from each up to another, ascending."""
-        members: list[bytes] = []
-        scores: list[float] = []
-        for start, stop in ranges:
-            some, of_some = self.between(start, stop)
-            members += some
-            scores += of_some
-        return _packed(members, scores) or LargeSortedSet(self._held_by(members, scores, ranges), members, scores)
-
-    def _held_by(
-        self, members: Sequence[bytes], scores: Sequence[float], _ranges: Sequence[tuple[int, int]]
-    ) -> dict[bytes, float]:
-        """The scores of a part by its members."""
-        return _by_member(members, scores)
 
 
 def sorted_set_of(held: dict[bytes, float]) -> SortedSet:
@@ -250,6 +238,11 @@ class SmallSortedSet(SortedSet, bytes):
         members, scores = list(self.names()), list(self._scores())
         del members[start:stop], scores[start:stop]
         return _repacked(members, scores)
+
+    def part(self, ranges: Sequence[tuple[int, int]]) -> SortedSet:
+        names, scores = self.names(), self._scores()
+        members = [name for start, stop in ranges for name in names[start:stop]]
+        return _repacked(members, [score for start, stop in ranges for score in scores[start:stop]])
 
     def parts(self) -> Iterator[Patch]:
         return _parts(zip(self.names(), self._scores(), strict=True))
@@ -373,18 +366,6 @@ class LargeSortedSet(keyed.Large, SortedSet):
     def scores(self) -> dict[bytes, float]:
         return self.held
 
-    def _held_by(
-        self, members: Sequence[bytes], scores: Sequence[float], ranges: Sequence[tuple[int, int]]
-    ) -> dict[bytes, float]:
-        if (len(self.held) - len(members)) * (ANEW_SHARE + 1) >= len(self.held):
-            return _by_member(members, scores)
-        held = self.held.copy()
-        ends = [0, *chain.from_iterable(ranges), len(held)]
-        for start, stop in zip(ends[::2], ends[1::2], strict=True):
-            for member in self.between(start, stop)[0]:
-                del held[member]
-        return held
-
     def drawn(self, numbers: Iterator[int]) -> bytes:
         rank = keyed.below(len(self.held), numbers)
         return self.between(rank, rank + 1)[0][0]
@@ -466,12 +447,47 @@ class LargeSortedSet(keyed.Large, SortedSet):
             for _ in map(self.held.__delitem__, gone):
                 pass
         else:
-            self.held = {
-                member: score
-                for members, scores in zip(self._members, self._scores, strict=True)
-                for member, score in zip(members, scores, strict=True)
-            }
+            self.held = self._held_anew()
         return self
+
+    def _held_anew(self) -> dict[bytes, float]:
+        return {
+            member: score
+            for members, scores in zip(self._members, self._scores, strict=True)
+            for member, score in zip(members, scores, strict=True)
+        }
+
+    def part(self, ranges: Sequence[tuple[int, int]]) -> SortedSet:
+        made = LargeSortedSet({}, [], [])
+        for start, stop in ranges:
+            number, place = self._at(start, len(self.held))
+            left = stop - start
+            while left:
+                members = self._members[number][place : place + left]
+                made._append(members, self._scores[number][place : place + left])
+                left -= len(members)
+                number, place = number + 1, 0
+        gone = len(self.held) - sum(map(len, made._members))
+        if gone * (ANEW_SHARE + 1) >= len(self.held):
+            made.held = made._held_anew()
+            return _packed(*made.between(0, len(made.held))) or made if len(made.held) <= ROW_ITEMS else made
+        made.held = self.held.copy()
+        ends = [0, *chain.from_iterable(ranges), len(self.held)]
+        for start, stop in zip(ends[::2], ends[1::2], strict=True):
+            for member in self.between(start, stop)[0] if start < stop else ():
+                del made.held[member]
+        return made
+
+    def _append(self, members: list[bytes], scores: list[float]) -> None:
+        """Some of a chunk's behind the last one, whose scores are to be noted, too."""
+        if self._members and len(self._members[-1]) + len(members) <= CHUNK_MAX:
+            self._members[-1] += members
+            self._scores[-1] += scores
+            self._last[-1] = scores[-1], members[-1]
+        else:
+            self._members.append(members)
+            self._scores.append(scores)
+            self._last.append((scores[-1], members[-1]))
 
     def parts(self) -> Iterator[Patch]:
         chunks = [(members.copy(), scores.copy()) for members, scores in zip(self._members, self._scores, strict=True)]
