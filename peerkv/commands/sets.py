@@ -201,7 +201,8 @@ def _combined(name: str, combine: Combine, summary: str) -> None:
     @command(f"{name}store", WRITE, summary=f"Stores {summary} under a key.")
     def store(cells: Cells, request: Sequence[bytes], now: int) -> Effect:
         target = request[1]
-        members = list(combine(_all_of(cells, request[2:], now)))
+        found = combine(_all_of(cells, request[2:], now))
+        members = found if isinstance(found, dict) else list(found)
         if combine is united and len(members) > SMALL_MAX:
             sources = [key for key in dict.fromkeys(request[2:]) if value_of(cells, key, now) is not None]
             return ((target, (UNITE, *sources), 0),), len(members)
