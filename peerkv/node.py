@@ -290,7 +290,7 @@ class Node:
     def more(self) -> bool:
         """Whether there is something to do at once: the next `take` must not wait for any input."""
         dispatcher = self.dispatcher
-        return dispatcher.waits or dispatcher.outgoing.waits or self.home.has_more
+        return dispatcher.waits or bool(dispatcher.outgoing.replies) or self.home.has_more
 
     def close(self, now: float, session: Session) -> None:
         """A client is gone; what it asked for goes on, its replies go nowhere."""
@@ -751,7 +751,10 @@ class Node:
             self.replica.recent.trim(view.marks)
         self.home.end_turn()
         outbox.jobs, self.transactions.jobs = self.transactions.jobs, []
-        outbox.replies, outbox.closing = dispatcher.outgoing.take()
+        answers = dispatcher.outgoing
+        outbox.replies = answers.take()
+        if answers.closing:
+            outbox.closing, answers.closing = answers.closing, []
         self._statistics.output_bytes += sum([len(data) for _, data in outbox.replies])
         shares = dispatcher.shares
         if shares.holds:

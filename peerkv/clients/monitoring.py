@@ -48,8 +48,8 @@ class Monitors:
         """Who monitors, and whether that is the whole cluster."""
         self._elsewhere: set[int] = set()
         """Processes that want to see what is run here."""
-        self._lines: list[bytes] = []
-        """For them, of this turn."""
+        self.lines: list[bytes] = []
+        """For them, of this turn; see `end_turn`."""
         self._size = 0
         self._left_out = 0
         self.watched = False
@@ -144,7 +144,7 @@ class Monitors:
                 self._left_out += 1
             else:
                 self._size += len(line)
-                self._lines.append(line)
+                self.lines.append(line)
 
     def _push(self, session: Session, line: bytes) -> None:
         if not self._outgoing.push(session, b"+%b\r\n" % line, "what it monitors"):
@@ -153,7 +153,7 @@ class Monitors:
 
     def end_turn(self) -> None:
         """Send peers what they want to see of this turn."""
-        lines, self._lines = self._lines, []
+        lines, self.lines = self.lines, []
         if self._left_out:
             name = self._services.settings.name.encode()
             text = b'"(%d commands left out)"' % self._left_out
@@ -163,11 +163,6 @@ class Monitors:
             peer = self._view.peers.get(process)
             if peer is not None and peer.up:
                 peer.tell("monitored", lines)
-
-    @property
-    def has_lines(self) -> bool:
-        """Whether there are lines for peers."""
-        return bool(self._lines)
 
     def arrive(self, _peer: Peer, lines: Sequence[bytes]) -> None:
         """What clients of a peer have had run; a line has no ends of lines in it, whatever they have sent."""

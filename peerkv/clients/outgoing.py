@@ -86,7 +86,7 @@ class Batch(Sink):
 
 
 class Outgoing:
-    """Of a node. `take` is for the node; `errors` are the error replies, by their codes (ERR, NOQUORUM, ...)."""
+    """Of a node, which takes `replies` and `closing`; `errors` are the error replies by their codes (NOQUORUM, ...)."""
 
     def __init__(self, services: Services, under_way: UnderWay) -> None:
         self.errors: Counter[str] = Counter()
@@ -96,23 +96,18 @@ class Outgoing:
         """Is told of clients that have a backlog, when one has been answered or has read."""
         self._services = services
         self._under_way = under_way
-        self._replies: list[tuple[Session, bytes]] = []
+        self.replies: list[tuple[Session, bytes]] = []
         self._pushed = False
         """Among these is what was not asked for: there may be many for one client."""
-        self._closing: list[Session] = []
+        self.closing: list[Session] = []
+        """Clients that are to be closed once what they were sent is written."""
 
-    @property
-    def waits(self) -> bool:
-        """Whether there is something to be sent."""
-        return bool(self._replies)
-
-    def take(self) -> tuple[list[tuple[Session, bytes]], list[Session]]:
-        """What is to be sent now, and which clients are to be closed when it is."""
-        replies, self._replies = self._replies, []
-        closing, self._closing = self._closing, []
+    def take(self) -> list[tuple[Session, bytes]]:
+        """What is to be sent now."""
+        replies, self.replies = self.replies, []
         if self._pushed:
             replies, self._pushed = _joined(replies), False
-        return replies, closing
+        return replies
 
     def begin(self, session: Session, requests: list[list[bytes]], *, silent: bool = False) -> Batch:
         """A batch behind those that a client has; `silent`: no reply of it is wanted."""
@@ -144,7 +139,7 @@ class Outgoing:
             if replies is batch.replies or not batch.replies:
                 batches.popleft()
             if encoded:
-                self._replies.append((session, encoded))
+                self.replies.append((session, encoded))
                 session.unread += len(encoded)
                 if count >= WINDOW_FROM or session.unread > UNREAD_MAX:
                     fitting = WINDOW_BYTES * count // len(encoded)
@@ -156,7 +151,7 @@ class Outgoing:
             session.written.clear()
             session.reading.clear()
             if session.closing:
-                self._closing.append(session)
+                self.closing.append(session)
         elif len(session.reading) > SLOTS_MAX or len(session.written) > SLOTS_MAX:
             self._under_way.trim(session)
         if session.held:
@@ -204,7 +199,7 @@ class Outgoing:
             )
             self._services.kill(session)
             return False
-        self._replies.append((session, data))
+        self.replies.append((session, data))
         self._pushed = True
         session.unread += len(data)
         return True

@@ -154,13 +154,13 @@ class Dispatcher:
     def resume(self) -> bool:
         """Go on with what waits, as far as this turn allows; whether anything was run."""
         woken = bool(self.blocking.queue) and self.blocking.go_on()
-        return self.shares.resume() or woken
+        return (self.shares.waits and self.shares.resume()) or woken
 
     def end_turn(self) -> None:
         """What is to be done once in a turn."""
         self.shares.end_turn()
         self.blocking.asked = 0
-        if self.monitors.has_lines:
+        if self.monitors.lines:
             self.monitors.end_turn()
         if self.tracking.at_hand:
             self.tracking.end_turn()

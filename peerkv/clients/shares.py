@@ -42,6 +42,8 @@ class Shares:
         """Sessions with a backlog that can go on, in order, ..."""
         self._next: list[Session] = []
         """... and those that have had their share of this turn."""
+        self.waits = False
+        """There is something to run."""
         self._turn = 0
         self._units = TURN_UNITS
         """Left in this turn."""
@@ -62,7 +64,8 @@ class Shares:
                 else:
                     self._run_share(session, requests)
             else:
-                rest = self._run(session, requests)
+                run = self._run  # called as an attribute that is no method it costs twice as much
+                rest = run(session, requests)
                 if rest:
                     self._run_share(session, rest)
 
@@ -121,11 +124,6 @@ class Shares:
 
     # -- what waits
 
-    @property
-    def waits(self) -> bool:
-        """Whether there is something to run."""
-        return bool(self._resumable or self._next)
-
     def go_on(self, session: Session) -> None:
         """See whether a session's backlog can be run further, now or in the next turn; whatever stands in its way
         comes here again when it has gone."""
@@ -141,7 +139,7 @@ class Shares:
             else sum([batch.left for batch in session.batches]) >= session.window
         ):
             return
-        session.queued = True
+        session.queued = self.waits = True
         has_had_its_share = session.turn == self._turn and session.spent >= SHARE_UNITS
         (self._next if has_had_its_share else self._resumable).append(session)
 
@@ -184,4 +182,5 @@ class Shares:
                     self.holds.append((session, False))
                 if session.fault:
                     self.break_off(session, session.fault)
+        self.waits = bool(self._resumable or self._next)
         return resumed
