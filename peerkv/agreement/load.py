@@ -104,9 +104,7 @@ class Load:
         self._writes, self._judged_at = writes, now
         if load or self._tells_load:
             self._tells_load = load > 0
-            for peer in self._view.peers.values():
-                if peer.up:
-                    peer.tell("load", load)
+            self._view.tell_all("load", load)
         self._loads[self._view.me.process] = (load, now)
         self._loads = {process: told for process, told in self._loads.items() if now - told[1] < LOAD_HOLDS_S}
         total = sum([load for load, _ in self._loads.values()])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from peerkv.agreement.peer import Peer
 from peerkv.clock import Clock
@@ -118,6 +118,12 @@ class View:
     def slot_of(self, key: bytes) -> int:
         """The slot of a key."""
         return slot_of(key, self.mask)
+
+    def tell_all(self, what: str, *values: Any) -> None:
+        """Tell every peer that can be talked to; see `columns.TELLS`."""
+        for peer in self.peers.values():
+            if peer.up:
+                peer.tell(what, *values)
 
     def by_slot(self, keys: Iterable[bytes]) -> dict[int, list[bytes]]:
         """Keys by their slots, each once, in their order."""

@@ -79,9 +79,7 @@ class Monitors:
         self.watched = bool(self._here or self._elsewhere)
         everywhere = self._everywhere
         if everywhere is not before:
-            for peer in self._view.peers.values():
-                if peer.up:
-                    peer.tell("monitors", int(everywhere))
+            self._view.tell_all("monitors", int(everywhere))
 
     def link_up(self, peer: Peer) -> None:
         """A peer can be talked to."""

@@ -171,9 +171,7 @@ class Scripts:
                     return ReplyError("ERR SCRIPT FLUSH only support SYNC|ASYNC option")
                 reply = yield from self._write([b"PEERKV.DEL", SCRIPTS])
                 self.forget()
-                for peer in self._view.peers.values():
-                    if peer.up:
-                        peer.tell("scripts")
+                self._view.tell_all("scripts")
                 return reply if isinstance(reply, ReplyError) else OK
             case "kill":
                 return self._kill()

@@ -311,9 +311,7 @@ class Tracking:
 
     def flush(self) -> None:
         """A client of this node has had all keys deleted: all clients that track are told."""
-        for peer in self._view.peers.values():
-            if peer.up:
-                peer.tell("flushed")
+        self._view.tell_all("flushed")
         self.flushed(self._view.me)
 
     def flushed(self, _peer: Peer) -> None:
