@@ -429,26 +429,40 @@ TELLS: Final[dict[str, Tell]] = {
     "ping": Tell("", "take_ping", ()),
     "here": Tell("", "", ()),
     "awaits": Tell(
-        "[key], [waiter], [every change]", "home.take_interest", (_any_keys, _any_numbers, _flags), rows=True
+        "[key], [waiter], [every change]",
+        "home.take_interest",
+        (_any_keys, _any_numbers, _flags),
+        rows=True,
+        in_any_epoch=True,
     ),
-    "awaits_no_more": Tell("[key], [waiter]", "home.end_interest", (_any_keys, _any_numbers), rows=True),
-    "wake": Tell("[key], [waiter]", "dispatcher.blocking.woken", (_any_keys, _any_numbers), rows=True),
-    "astray": Tell("[waiter]", "dispatcher.blocking.astray", (_any_numbers,)),
+    "awaits_no_more": Tell(
+        "[key], [waiter]", "home.end_interest", (_any_keys, _any_numbers), rows=True, in_any_epoch=True
+    ),
+    "wake": Tell(
+        "[key], [waiter]", "dispatcher.blocking.woken", (_any_keys, _any_numbers), rows=True, in_any_epoch=True
+    ),
+    "astray": Tell("[waiter]", "dispatcher.blocking.astray", (_any_numbers,), in_any_epoch=True),
     "changed": Tell(
-        "[key], [process], [ticket]", "dispatcher.tracking.changed", (_any_keys, _any_numbers, _any_numbers)
+        "[key], [process], [ticket]",
+        "dispatcher.tracking.changed",
+        (_any_keys, _any_numbers, _any_numbers),
+        rows=True,
     ),
     "untracked": Tell("[slot]", "dispatcher.tracking.untracked", (slots_of,)),
-    "tracks_no_more": Tell("[key], [ticket]", "home.tracked.forget", (_any_keys, _any_numbers)),
+    "tracks_no_more": Tell("[key], [ticket]", "home.tracked.forget", (_any_keys, _any_numbers), rows=True),
     "prefixes": Tell(
         "[prefix], begins 0 ends 1 anew 2, number or 0",
         "dispatcher.tracking.broadcasting.hear",
         (_any_keys, number(0, 2), natural),
+        in_any_epoch=True,
     ),
-    "prefixes_known": Tell("number", "dispatcher.tracking.broadcasting.heard", (natural,)),
+    "prefixes_known": Tell("number", "dispatcher.tracking.broadcasting.heard", (natural,), in_any_epoch=True),
     "broadcast": Tell(
         "[key], [process], [ticket]",
         "dispatcher.tracking.broadcasting.arrive",
         (_any_keys, _any_numbers, _any_numbers),
+        rows=True,
+        in_any_epoch=True,
     ),
     "flushed": Tell("", "dispatcher.tracking.flushed", ()),
     "channels": Tell(

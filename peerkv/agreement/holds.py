@@ -72,6 +72,10 @@ class Holds:
         self.of_slot.setdefault(number, {}).setdefault(key, self._clock.now)
         self._before[number, key] = was, changes
 
+    def becomes(self, number: int, key: bytes) -> bool:
+        """Whether something is to become of a key; of one that is not held, it has."""
+        return self._before.get((number, key), (0, True))[1]
+
     def let_go(self, number: int, key: bytes, seen: int = 0, *, commits: bool = True) -> bool:
         """Nobody holds it any more; whether nothing of its slot is held now. `seen`: what is seen of it now."""
         keys = self.of_slot.get(number)

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 CHANGE_BYTES_MAX: Final = 128 << 20
 REPLY_BYTES_MAX: Final = 64 << 20
 """One change, and what it answers, must fit into a frame together (`frame_bytes_max`)."""
+PROBED_AT_ONCE: Final = 4096
+"""Slots in a look, while an owner is away: all of them within a second."""
 UNCHANGING_MAX: Final = 16384
 """Forgetting one costs its successor a retry, no more."""
 
@@ -79,7 +81,7 @@ class Home:
         """1: we are home of that slot, and some cell has had a deadline."""
         self.expiry = Expiry()
         self.interests = Interests(clock, view, self._wake, self._lead_on)
-        self.tracked = Tracked(clock, view)
+        self.tracked = Tracked(view)
         self.holds = Holds(clock, awaited, self.interests.of_slot)
         self.renewed: tuple[Collection[bytes], Callable[..., Sequence[bytes]]] = (), lambda request, _now_seen: request
         """Names of requests that say what was seen of keys, and how that is said anew (`commands.transactions`)."""
@@ -113,6 +115,8 @@ class Home:
         """... and of those replies among them that are recipes for the other owners (rule A7)."""
         self._put_off: list[tuple[Peer, list[tuple[int, int, Sequence[bytes]]]]] = []
         """Operations beyond that, by who sent them: run in the next turn, in the order in which they came."""
+        self._round: list[int] = []
+        """Slots of which it is to be seen whether we are home still."""
         self._recoveries = 0
         """How many recoveries the cluster had had when the present epoch was entered."""
         replica.on_promised = self._promised
@@ -386,12 +390,17 @@ class Home:
         return work
 
     def note_deadlines(self, number: int, changes: Sequence[Change], origin: Peer, ticket: int) -> None:
+        same: set[bytes] | None = None
+        """Keys that a transaction holds from now on, or has let go as they were."""
         for key, body, deadline in changes:
             if deadline == HELD:
                 self._hold(number, key)
+                same = {*(same or ()), key}
                 continue
             if number in self.holds:
                 commits = body != ("free", 0)
+                if not (commits and self.holds.becomes(number, key)):
+                    same = {*(same or ()), key}
                 if self.holds.let_go(number, key, seen_of(self.view.copies.cells[number].get(key)), commits=commits):
                     self.alone[number] = not (self.homes[number].group.peers or self.notices.on)
             if deadline:
@@ -403,14 +412,17 @@ class Home:
         if number in self.interests.of_slot:
             self.interests.changed(number, changes)
         if number in self.tracked.slots:
-            self.tracked.changed(number, changes, origin, ticket)
+            keys = [key for key, _, _ in changes]
+            told = keys if same is None else [key for key in keys if key not in same]
+            self.tracked.changed(number, told, origin, ticket)
 
     def take_interest(self, peer: Peer, keys: Sequence[bytes], waiters: Sequence[int], everyone: Sequence[int]) -> None:
         """Waiters of a node wait for keys of ours; where we are not home, they are told so."""
         astray: dict[int, None] = {}
+        view = self.view
         for key, waiter, all_of_them in zip(keys, waiters, everyone, strict=True):
-            number = self.view.slot_of(key)
-            if number in self.homes:
+            number = view.slot_of(key)
+            if number in self.homes and (not view.impaired or view.reachable(number)):
                 self.timed[number] = 1
                 self.interests.wait(number, key, peer, waiter, everyone=bool(all_of_them))
             else:
@@ -434,6 +446,29 @@ class Home:
             self.on_astray(peer, list(waiters))
         elif peer.up:
             peer.tell("astray", list(waiters))
+
+    def look(self, hedge: float) -> None:
+        """See whether we are home still of slots whose changes somebody wants to hear of: owners that have parted from
+        us may have made another one that, and those that have promised to follow it say so if they are asked."""
+        slots = {**self.tracked.slots, **dict.fromkeys(self.interests.of_slot, 0)}
+        if not slots:
+            return
+        view = self.view
+        for peer in {peer: None for number in slots for peer in view.others[number]}:
+            view.doubt(peer, peer.pinged, self.clock, hedge)
+        if view.impaired:
+            for number in [number for number in slots if not view.reachable(number)]:
+                del slots[number]
+                self.tracked.drop(number)
+                self.interests.drop(number)
+            self._round = self._round or list(slots)
+            for number in self._round[-PROBED_AT_ONCE:]:
+                others = view.others[number]
+                if number in slots and not all(peer.usable for peer in others):
+                    for peer in others:
+                        if peer.usable:
+                            peer.probe(number, view.copies.positions[number], urgent=False)
+            del self._round[-PROBED_AT_ONCE:]
 
     def _hold(self, number: int, key: bytes) -> None:
         """A transaction holds a key: nobody passes by `run_one` until it is let go."""

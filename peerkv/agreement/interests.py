@@ -149,7 +149,7 @@ class Interests:
     def changed(self, number: int, changes: Iterable[Change]) -> None:
         """Keys of a slot have changed."""
         keys = self.of_slot[number]
-        for key in {key for key, _, _ in changes}:
+        for key in dict.fromkeys([key for key, _, _ in changes]):
             if key in keys:
                 self._look(number, key)
 

@@ -77,7 +77,9 @@ class Notices:
         self.several: Collection[bytes] = ()
         """Names of requests that run several commands; likewise."""
         self.listeners: list[Callable[[Sequence[Notice]], None]] = []
-        """Told what is to be told; set by `clients`."""
+        """Told what is to be told, and ..."""
+        self.on_early: Callable[[Sequence[Notice]], None] = lambda _notices: None
+        """... what of that is not known to be chosen; both set by `clients`."""
         self.untold: dict[HomeSlot, deque[tuple[int, int, Notice]]] = {}
         """(position, turn, notice) of what a quorum has not accepted, as far as is known."""
         self.counters = Counters()
@@ -128,7 +130,7 @@ class Notices:
         while self._count > NOTICES_MAX or self._size > BYTES_MAX:
             self.counters.told_early += 1
             first = next(iter(self.untold))
-            self._tell([self._taken(first, self.untold[first])])
+            self._tell_early([self._taken(first, self.untold[first])])
 
     def _taken(self, home: HomeSlot, queue: deque[tuple[int, int, Notice]]) -> Notice:
         notice = queue.popleft()[2]
@@ -150,7 +152,7 @@ class Notices:
         """We are home of it no more, and nobody will say what is chosen: it is told, as it may be."""
         queue = self.untold.get(home)
         if queue:
-            self.chosen(home, queue[-1][0])
+            self._tell_early([self._taken(home, queue) for _ in range(len(queue))])
 
     def offered(self, peer: Peer, turn: int, notices: Sequence[Notice]) -> None:
         """An owner is to keep these until they are told."""
@@ -182,7 +184,7 @@ class Notices:
         """A home has run what there is to tell of."""
         if not home.up:  # this was on its way when it was lost
             self.counters.stood_in += len(notices)
-            self._tell(notices)
+            self._tell_early(notices)
             return
         kept = self._kept.setdefault(home, deque())
         for notice in notices:
@@ -213,7 +215,15 @@ class Notices:
         while home in self._kept:
             found.append(self._let_go(home))
         self.counters.stood_in += len(found)
-        self._tell(found)
+        self._tell_early(found)
+
+    def say(self, events: Sequence[KeyEvent]) -> None:
+        """What there is to tell of what has changed nothing, by whoever has run it."""
+        self._tell([(0, 0, (), events)])
+
+    def _tell_early(self, notices: Sequence[Notice]) -> None:
+        self._tell(notices)
+        self.on_early(notices)
 
     def _tell(self, notices: Sequence[Notice]) -> None:
         self.counters.told += len(notices)

@@ -6,7 +6,7 @@ which also see to it that there is a frame for it at the end of the turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from peerkv.resp import Reply
 
 _LISTS: Final = attrgetter(*NAMES)
+ROWS_MAX: Final = 1024
+ROWS_BYTES: Final = 1 << 20
+"""Keys that are told together, and bytes of these."""
 
 
 class Peer(Columns):
@@ -187,6 +190,17 @@ class Peer(Columns):
         """A name and what belongs to it: something that it may want to know."""
         self.tells.append(what)
         self.touched.add(self)
+
+    def tell_rows(self, name: str, keys: Sequence[bytes], *columns: Sequence[int]) -> None:
+        """Likewise, of keys and what belongs to each, in parts: a single item is not divided between frames."""
+        begin = size = 0
+        for at, key in enumerate(keys):
+            if at > begin and (at - begin >= ROWS_MAX or size + len(key) > ROWS_BYTES):
+                self.tell(name, *[column[begin:at] for column in (keys, *columns)])
+                begin, size = at, 0
+            size += len(key)
+        if keys:
+            self.tell(name, *[column[begin:] for column in (keys, *columns)])
 
     def clear(self) -> None:
         """Drop what was to be sent: the link is gone, and whoever waits has been told."""

@@ -13,19 +13,12 @@ from typing import Final
 
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.view import View
-from peerkv.clock import Clock
-from peerkv.store.cell import Change
-from peerkv.store.values.held import HELD
+from peerkv.store.values.hashes import Hash
 
 TRACKED_MAX: Final = 1 << 21
 """Keys of ours that nodes have told of, each counted for every node."""
-TOLD_AT_ONCE: Final = 1024
 DROPPED_AT_ONCE: Final = 20_000
 """Keys forgotten in a turn, of those that are not needed any more: 3 ms."""
-PROBED_AT_ONCE: Final = 4096
-"""Slots in a look, while an owner is away: all of them within a second."""
-FREED: Final = ("free", 0)
-"""What becomes of a key that a transaction has held and not changed."""
 
 OfNode = dict[int, dict[bytes, int]]
 """By slot keys, oldest first, and the ticket of the operation that has read each last."""
@@ -36,12 +29,11 @@ Changed = tuple[list[bytes], list[int], list[int]]
 class Tracked:
     """Of the slots that this node is home of."""
 
-    def __init__(self, clock: Clock, view: View) -> None:
+    def __init__(self, view: View) -> None:
         self.slots: dict[int, int] = {}
         """Those of which some key is tracked, and how many are, each counted for every node."""
         self.name = b""
         """That of the request which reads for a client that is to be told; set by `node`."""
-        self._clock = clock
         self._view = view
         self.on_changed: Callable[[Peer, Sequence[bytes], Sequence[int], Sequence[int]], None] = lambda *_: None
         """Told of keys that our own clients have read, and ..."""
@@ -50,14 +42,18 @@ class Tracked:
         self._nodes: dict[Peer, OfNode] = {}
         self._count = 0
         self._told: dict[Peer, Changed] = {}
-        self._round: list[int] = []
-        """Slots of which it is to be seen whether we are home still."""
         self._dropping: list[dict[bytes, int]] = []
 
-    def note(self, number: int, keys: Iterable[bytes], peer: Peer, ticket: int) -> int:
-        """A node has read keys of a slot for its clients. Returns our process, or 0 if it will not be told."""
-        if peer is not self._view.me and not peer.up:
+    def note(self, number: int, keys: Sequence[bytes], peer: Peer, ticket: int) -> int:
+        """A node has read keys of a slot for its clients. Returns our process, or 0 if it will not be told: that
+        a field expires is no change."""
+        if not keys or (peer is not self._view.me and not peer.up):
             return 0
+        cells = self._view.copies.cells[number]
+        for key in keys:
+            cell = cells.get(key)
+            if cell is not None and isinstance(cell[1], Hash) and cell[1].deadlines:
+                return 0
         of_slot = self._nodes.setdefault(peer, {}).setdefault(number, {})
         before = len(of_slot)
         of_slot.update(dict.fromkeys(keys, ticket))
@@ -100,12 +96,10 @@ class Tracked:
         told[1].append(process)
         told[2].append(ticket)
 
-    def changed(self, number: int, changes: Iterable[Change], origin: Peer, ticket: int) -> None:
+    def changed(self, number: int, keys: Iterable[bytes], origin: Peer, ticket: int) -> None:
         """An operation has changed keys of a slot. Whose it is stays noted: it may not want to tell its client of the
         client's own changes, but of others'."""
-        for key, body, deadline in changes:
-            if deadline == HELD or body == FREED:
-                continue
+        for key in keys:
             for peer, of_node in self._nodes.items():
                 of_slot = of_node.get(number)
                 if of_slot is not None and key in of_slot:
@@ -147,26 +141,6 @@ class Tracked:
         for peer in list(self._nodes):
             self.lost(peer)
 
-    def look(self, hedge: float) -> None:
-        """See whether we are home still: owners that have parted from us may have made another one that, and those that
-        have promised to follow it say so if they are asked."""
-        if not self.slots:
-            return
-        view = self._view
-        for peer in {peer: None for number in self.slots for peer in view.others[number]}:
-            view.doubt(peer, peer.pinged, self._clock, hedge)
-        if view.impaired:
-            for number in [number for number in self.slots if not view.reachable(number)]:
-                self.drop(number)
-            self._round = self._round or list(self.slots)
-            for number in self._round[-PROBED_AT_ONCE:]:
-                others = view.others[number]
-                if number in self.slots and not all(peer.usable for peer in others):
-                    for peer in others:
-                        if peer.usable:
-                            peer.probe(number, view.copies.positions[number], urgent=False)
-            del self._round[-PROBED_AT_ONCE:]
-
     def flush(self) -> None:
         """End of a turn: tell nodes what has changed."""
         if self._told:
@@ -175,8 +149,7 @@ class Tracked:
                 if peer is self._view.me:
                     self.on_changed(peer, *changed)
                 elif peer.up:
-                    for at in range(0, len(changed[0]), TOLD_AT_ONCE):
-                        peer.tell("changed", *(column[at : at + TOLD_AT_ONCE] for column in changed))
+                    peer.tell_rows("changed", *changed)
         room = DROPPED_AT_ONCE
         while self._dropping and room:
             last = self._dropping[-1]

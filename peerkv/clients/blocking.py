@@ -21,13 +21,14 @@ from peerkv.agreement.peer import Peer
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.survey import Asking
 from peerkv.agreement.view import View
-from peerkv.clients.queueing import is_read
+from peerkv.clients.queueing import is_read, noting
 from peerkv.clients.session import Services, Session
 from peerkv.commands.blocking import is_nothing, one_by_one, put_back
 from peerkv.commands.table import Waits, find_part, keys_of
+from peerkv.commands.transactions import look_request
 from peerkv.databases import bare_key
 from peerkv.resp import NULL_ARRAY, Reply, ReplyError
-from peerkv.transactions import Transactions, Work
+from peerkv.transactions import Gathered, Transactions, Work
 
 ROUNDS: Final = 20
 """Looks in which all waiters have told homes again that they wait: 5 s."""
@@ -53,7 +54,7 @@ def _is_wrong_type(reply: Reply) -> bool:
 class Waiter:
     """A connection that waits."""
 
-    __slots__ = ("deadline", "ended", "event", "number", "session", "told", "waits")
+    __slots__ = ("deadline", "ended", "event", "news", "number", "session", "told", "waits")
 
     def __init__(self, number: int, session: Session, waits: Waits, deadline: float) -> None:
         self.number = number
@@ -63,6 +64,8 @@ class Waiter:
         self.event = Event()
         self.told: list[Peer | None] = [None] * len(waits.keys)
         """Of each key, whom it has told last."""
+        self.news: dict[bytes, None] = {}
+        """Keys of which a home has said that there may be something, or somebody that it is none."""
         self.ended: Reply | str = ""
         """What it is answered although it has got nothing; empty: it still waits."""
 
@@ -97,14 +100,14 @@ class Blocking:
     def run(self, session: Session, waits: Waits, sink: Sink, index: int) -> Operation:
         """Ask for what a command takes until it has got it, or must not wait any longer."""
         if waits.asks and waits.begun is not None:
-            reply = yield from self._ask(waits.asks)
+            reply = yield from self._ask(session, waits.asks)
             if isinstance(reply, ReplyError):
                 sink.deliver(index, reply)
                 return
             waits = waits.begun(reply)
         request = waits.request
         yield from self._room()
-        reply = yield from self._ask(request)
+        reply = yield from self._ask(session, request)
         if not is_nothing(reply):
             self._deliver(session, request, reply, sink, index)
             return
@@ -124,9 +127,10 @@ class Blocking:
             if waiter.ended != "":
                 break
             waiter.event = Event()  # woken while it asks, it asks once more
-            reply = yield from self._ask(request)
+            yield from self._see(waiter)
+            reply = yield from self._ask(session, request)
             if _is_wrong_type(reply) and waits.of_its_type:
-                reply = yield from self._ask_past(waits, reply)
+                reply = yield from self._ask_past(session, waits, reply)
             if not is_nothing(reply):
                 break
         self._end(waiter)
@@ -157,18 +161,18 @@ class Blocking:
             self.queue.popleft().set()
         return count > 0
 
-    def _ask_past(self, waits: Waits, wrong: Reply) -> Asking[Reply]:
+    def _ask_past(self, session: Session, waits: Waits, wrong: Reply) -> Asking[Reply]:
         """A key is of another type than is waited for, which is waited out: what do the others hold? The target of a
         move must be of its type."""
-        if waits.source and not _is_wrong_type((yield from self._ask(waits.source))):
+        if waits.source and not _is_wrong_type((yield from self._ask(session, waits.source))):
             return wrong
         for request in one_by_one(waits.request, waits.keys):
-            reply = yield from self._ask(request)
+            reply = yield from self._ask(session, request)
             if not is_nothing(reply) and not _is_wrong_type(reply):
                 return reply
         return NULL_ARRAY
 
-    def _ask(self, request: Sequence[bytes]) -> Asking[Reply]:
+    def _ask(self, session: Session, request: Sequence[bytes]) -> Asking[Reply]:
         row = find_part(request[0])
         assert row is not None, "it is of the table"
         event = Event()
@@ -178,10 +182,23 @@ class Blocking:
             found.append(replies[0] if isinstance(replies, list) else replies)
             event.set()
 
-        reads = is_read(row)
-        self._transactions.start(Work([request], dict.fromkeys(keys_of(row, request)), reads=reads), answer)
+        work = Work([request], dict.fromkeys(keys_of(row, request)), reads=is_read(row), note=noting(session))
+        self._transactions.start(work, answer)
         yield event
         return found[0]
+
+    def _see(self, waiter: Waiter) -> Operation:
+        """Wait until what it was woken for is to be seen by whoever asks a majority, as one does who asks for keys of
+        several slots: homes wake before a change is chosen, and once. So one learns, too, who is home."""
+        news, waiter.news = waiter.news, {}
+        slot_of, request = self._view.slot_of, waiter.waits.request
+        row = find_part(request[0])
+        assert row is not None, "it is of the table"
+        if len(set(map(slot_of, keys_of(row, request)))) > 1:
+            seen = Gathered(len(news))
+            for index, key in enumerate(news):
+                self._coordinator.write(slot_of(key), look_request([key]), seen, index, reads=True)
+            yield seen.event
 
     def _deliver(self, session: Session, request: Sequence[bytes], reply: Reply, sink: Sink, index: int) -> None:
         gone = session.killed or session.id not in self._services.sessions
@@ -213,14 +230,20 @@ class Blocking:
         others, as what they said in the end was lost."""
         for key, number in zip(keys, numbers, strict=True):
             waiter = self._waiters.get(number)
-            if waiter is not None:
-                waiter.event.set()
-            else:
+            if waiter is None:
                 self._tell_end(peer, key, number)
+            elif key in waiter.waits.keys:
+                waiter.news[key] = None
+                waiter.event.set()
 
-    def astray(self, _peer: Peer, numbers: Iterable[int]) -> None:
+    def astray(self, peer: Peer, numbers: Iterable[int]) -> None:
         """Somebody is not home of what these wait for: they ask again soon, which finds out who is."""
-        self._astray.update(number for number in numbers if number in self._waiters)
+        for number in numbers:
+            waiter = self._waiters.get(number)
+            if waiter is not None:
+                self._astray.add(number)
+                told = zip(waiter.waits.keys, waiter.told, strict=True)
+                waiter.news.update([(key, None) for key, home in told if home is peer])
 
     def stop(self, session: Session, reply: Reply) -> None:
         """A connection waits no longer (CLIENT UNBLOCK; or it is gone)."""
@@ -303,7 +326,7 @@ class Blocking:
                 for number, waiter in self._waiters.items()
                 if any(at is not targets[slot_of(key)] for at, key in zip(waiter.told, waiter.waits.keys, strict=True))
             }
-        self._tell([waiter for waiter in due.values() if not waiter.event.set_])
+        self._tell([due[number] for number in sorted(due) if not due[number].event.set_])
 
     def wake(self, now: float) -> None:
         """Let go of those whose time is up."""

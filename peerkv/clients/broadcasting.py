@@ -12,18 +12,29 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.home import Home
 from peerkv.agreement.notices import Notice
 from peerkv.agreement.peer import Peer
+from peerkv.agreement.reads import Sink
 from peerkv.agreement.view import View
 from peerkv.clients.session import Session
+from peerkv.commands.transactions import look_request
 from peerkv.databases import bare_key
+from peerkv.resp import ReplyError
+
+if TYPE_CHECKING:
+    from peerkv.agreement.progress import HomeSlot
 
 PREFIXES_MAX: Final = 1 << 16
-"""Of all clients of a node; beyond it the node wants to be told of every key."""
+"""Of all clients of a node. A peer that says more is told of every key."""
 TOLD_AT_ONCE: Final = 1024
+EARLY_MAX: Final = 1 << 16
+"""Keys that were told of early and are to be told of again. Beyond that everybody is to forget everything."""
+ASKED_AT_ONCE: Final = 256
+"""Slots whose homes are asked for that in a look."""
 BEGINS, ENDS, ANEW = range(3)
 """What a node says of prefixes: it has clients with these from now on, or none any more, or with these alone."""
 
@@ -61,14 +72,51 @@ class _Prefixes:
         return [key[:length] for length in self.lengths if length <= len(key) and key[:length] in self.known]
 
 
+@dataclass(slots=True, eq=False)
+class _Asker:
+    """Who has said that it has clients with prefixes, and is to be told so when what was run before is chosen, as that
+    is not told of."""
+
+    peer: Peer
+    number: int
+    turn: int
+    """The last one before."""
+    left: dict[HomeSlot, int] | None = None
+    """What waited for a quorum when that turn was answered: up to which position of which slot."""
+
+
+class _Decided(Sink):
+    """A slot's home answers: what was run before is chosen, or never will be."""
+
+    __slots__ = ("broadcasting", "keys", "number")
+
+    def __init__(self, broadcasting: Broadcasting, number: int, keys: dict[bytes, None]) -> None:
+        super().__init__(1)
+        self.broadcasting = broadcasting
+        self.number = number
+        self.keys = keys
+
+    def complete(self) -> None:
+        self.broadcasting.decided(self.number, self.keys, done=not isinstance(self.replies[0], ReplyError))
+
+
 class Broadcasting:
     """Of a node."""
 
-    def __init__(self, view: View, home: Home, tell: Callable[[Session, Sequence[bytes] | None], None]) -> None:
-        """`tell` tells a client to forget some keys, or (None) all."""
+    def __init__(
+        self,
+        view: View,
+        home: Home,
+        coordinator: Coordinator,
+        tell: Callable[[Session, Sequence[bytes] | None], None],
+        flush: Callable[[], None],
+    ) -> None:
+        """`tell` tells a client to forget some keys, or (None) all; `flush` tells all clients of all nodes that."""
         self._view = view
         self._home = home
+        self._coordinator = coordinator
         self._tell = tell
+        self._flush = flush
         self._sessions: dict[bytes, dict[Session, None]] = {}
         """By prefix."""
         self._own = _Prefixes()
@@ -79,9 +127,14 @@ class Broadcasting:
         self._number = 0
         self._asked: dict[int, tuple[set[Peer], dict[Session, None]]] = {}
         """Who has not said yet that it knows of our prefixes, and who is to forget everything then."""
-        self._unsure: list[tuple[int, Peer, int]] = []
-        """(turn, peer, number): to be told so when what was run before is chosen, as that is not told of."""
+        self._askers: list[_Asker] = []
+        self._early: dict[int, dict[bytes, None]] = {}
+        """By slot, keys that were told of before their changes were known to be chosen."""
+        self._early_keys = 0
+        self._too_many = False
+        """There were more of these than can be kept."""
         home.notices.listeners.append(self._observe)
+        home.notices.on_early = self.repeat
 
     # -- who is to be told
 
@@ -95,8 +148,13 @@ class Broadcasting:
             sessions[session] = None
         self._own.add(begun)
         self._observe_or_not()
-        if begun:
+        if begun or self._asked:  # not all may know yet of those that others have begun
             self._tell_all(begun, BEGINS, session)
+
+    def has_room(self, prefixes: Iterable[bytes]) -> bool:
+        """Whether a client may have these, too."""
+        coming = sum(prefix not in self._sessions for prefix in prefixes)
+        return len(self._sessions) + coming <= PREFIXES_MAX
 
     def forget(self, session: Session, prefixes: Iterable[bytes]) -> None:
         """It is not any more."""
@@ -155,10 +213,12 @@ class Broadcasting:
     # -- what nodes tell each other
 
     def hear(self, peer: Peer, prefixes: Sequence[bytes], what: int, number: int) -> None:
-        """What clients of a peer have; it wants to be told when nothing is left of what we do not tell of."""
+        """What clients of a peer have; it wants to be told when nothing is left of what we do not tell of. Who begins
+        anew can talk to us only now: what it would have told us since its last link broke it has not."""
         found = self._elsewhere.setdefault(peer.process, _Prefixes())
         if what == ANEW:
             found.remove(list(found.known))
+            self.forget_all()
         (found.remove if what == ENDS else found.add)(prefixes)
         self._observe_or_not()
         if number:
@@ -166,10 +226,11 @@ class Broadcasting:
 
     def _answer(self, peer: Peer, number: int) -> None:
         """Say that we know of prefixes, as soon as all is chosen that was run before."""
-        if self._in_flight(self._home.turn):
-            self._unsure.append((self._home.turn, peer, number))
-        else:
+        asker = _Asker(peer, number, self._home.turn)
+        if self._has_ended(asker):
             self._say(peer, number)
+        else:
+            self._askers.append(asker)
 
     def _say(self, peer: Peer, number: int) -> None:
         if peer is self._view.me:
@@ -181,10 +242,16 @@ class Broadcasting:
         elif peer.up:
             peer.tell("prefixes_known", number)
 
-    def _in_flight(self, turn: int) -> bool:
-        peers = self._view.peers.values()
-        waits = any(next(iter(peer.turns), turn + 1) <= turn for peer in peers) or bool(self._home.progress.waiting)
-        return waits or any(group.turn is not None for group in self._home.open_groups)
+    def _has_ended(self, asker: _Asker) -> bool:
+        """Whether all is chosen, or will never be, that was run up to then."""
+        if any(group.turn is not None and group.turn.number <= asker.turn for group in self._home.open_groups):
+            return False
+        if any(next(iter(peer.turns), asker.turn + 1) <= asker.turn for peer in self._view.peers.values()):
+            return False
+        waiting = self._home.progress.waiting
+        if asker.left is None:
+            asker.left = {home: ended[-1][0] for home, ended in waiting.items()}
+        return not any(home in waiting and waiting[home][0][0] <= upto for home, upto in asker.left.items())
 
     def heard(self, peer: Peer, number: int) -> None:
         """A peer knows of our prefixes."""
@@ -213,16 +280,46 @@ class Broadcasting:
         for process in [process for process in self._elsewhere if process not in self._view.peers]:
             del self._elsewhere[process]
             self._observe_or_not()
-        unsure, self._unsure = self._unsure, []
-        for turn, peer, number in unsure:
-            if self._in_flight(turn):
-                self._unsure.append((turn, peer, number))
-            elif peer is self._view.me:
-                self._known(peer, number)
+        for number in list(self._early)[:ASKED_AT_ONCE]:
+            keys = self._early.pop(number)
+            self._early_keys -= len(keys)
+            self._coordinator.write(number, look_request(()), _Decided(self, number, keys), 0, reads=True)
+        askers, self._askers = self._askers, []
+        for asker in askers:
+            if not self._has_ended(asker):
+                self._askers.append(asker)
+            elif asker.peer is self._view.me:
+                self._known(asker.peer, asker.number)
             else:
-                self._say(peer, number)
+                self._say(asker.peer, asker.number)
 
     # -- changes
+
+    def repeat(self, notices: Iterable[Notice]) -> None:
+        """These were told before it was known whether they are chosen. Who reads in between may read what was there
+        before, and keep that: it is told once more when it is known."""
+        for _, _, keys, _ in notices:
+            for key in keys:
+                of_slot = self._early.setdefault(self._view.slot_of(key), {})
+                before = len(of_slot)
+                of_slot[key] = None
+                self._early_keys += len(of_slot) - before
+        if self._early_keys > EARLY_MAX:
+            self._too_many = True
+            self._early_keys = 0
+            for of_slot in self._early.values():
+                of_slot.clear()
+
+    def decided(self, number: int, keys: dict[bytes, None], *, done: bool) -> None:
+        """It is known what has become of all that was run on a slot, if it is `done`."""
+        if not done:
+            self.repeat([(0, 0, [*keys], ())])
+            self._early.setdefault(number, {})
+            return
+        self._observe([(0, 0, [*keys], ())])
+        if self._too_many and not self._early:
+            self._too_many = False
+            self._flush()
 
     def _observe(self, notices: Sequence[Notice]) -> None:
         """Keys of ours have changed: tell those who want to know."""
@@ -240,8 +337,7 @@ class Broadcasting:
                         row[1].append(process)
                         row[2].append(ticket)
         for peer, row in rows.items():
-            for at in range(0, len(row[0]), TOLD_AT_ONCE):
-                peer.tell("broadcast", *(column[at : at + TOLD_AT_ONCE] for column in row))
+            peer.tell_rows("broadcast", *row)
 
     def arrive(self, _peer: Peer, keys: Sequence[bytes], processes: Sequence[int], tickets: Sequence[int]) -> None:
         """... of others."""

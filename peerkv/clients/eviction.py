@@ -56,10 +56,10 @@ class Eviction:
             self._services.kill(session)
 
     def _close_silent(self, since: float) -> None:
-        """Close connections of clients that have said nothing for too long, and wait for nothing."""
+        """Close connections of clients that have said nothing for too long, and neither wait nor listen."""
         silent = [session for session in self._services.sessions.values() if session.last_active < since]
         for session in silent:
-            if not session.batches and not session.held:
+            if not (session.batches or session.held or session.monitors or any(session.subscriptions)):
                 self._services.kill(session)
 
 

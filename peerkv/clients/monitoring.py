@@ -82,14 +82,8 @@ class Monitors:
             self._view.tell_all("monitors", int(everywhere))
 
     def link_up(self, peer: Peer) -> None:
-        """A peer can be talked to."""
-        if self._everywhere:
-            peer.tell("monitors", 1)
-
-    def link_down(self, peer: Peer) -> None:
-        """Nothing can be sent to a peer; it says anew that it monitors."""
-        self._elsewhere.discard(peer.process)
-        self.watched = bool(self._here or self._elsewhere)
+        """A peer can be talked to: what it knows of us may be old."""
+        peer.tell("monitors", int(self._everywhere))
 
     def hear(self, peer: Peer, whether: int) -> None:
         """Whether somebody at a peer monitors the whole cluster."""
@@ -146,8 +140,7 @@ class Monitors:
 
     def _push(self, session: Session, line: bytes) -> None:
         if not self._outgoing.push(session, b"+%b\r\n" % line, "what it monitors"):
-            self._here.pop(session, None)
-            self.watched = bool(self._here or self._elsewhere)
+            self.forget(session)
 
     def end_turn(self) -> None:
         """Send peers what they want to see of this turn."""
@@ -157,9 +150,11 @@ class Monitors:
             text = b'"(%d commands left out)"' % self._left_out
             lines.append(lines[-1].partition(b" ")[0] + b" [0 %b peerkv:0] %b" % (name, text))
         self._size = self._left_out = 0
+        self._elsewhere &= self._view.peers.keys()
+        self.watched = bool(self._here or self._elsewhere)
         for process in self._elsewhere:
-            peer = self._view.peers.get(process)
-            if peer is not None and peer.up:
+            peer = self._view.peers[process]
+            if peer.up:
                 peer.tell("monitored", lines)
 
     def arrive(self, _peer: Peer, lines: Sequence[bytes]) -> None:

@@ -194,10 +194,11 @@ class Outgoing:
         `what`; whether it is sent."""
         most = self._services.settings.pubsub_output_bytes_max
         if session.unread + len(data) > most:
-            self._services.tell(
-                "warning", f"client {session.address} is closed: it has more than {most} bytes of {what} to read"
-            )
-            self._services.kill(session)
+            if not session.killed:
+                self._services.tell(
+                    "warning", f"client {session.address} is closed: it has more than {most} bytes of {what} to read"
+                )
+                self._services.kill(session)
             return False
         self.replies.append((session, data))
         self._pushed = True

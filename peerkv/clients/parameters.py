@@ -286,7 +286,7 @@ _REDIS: Final[dict[str, Parameter]] = {
     ),
     "proto-max-bulk-len": _told("request_bytes_max"),
     "tcp-keepalive": _setting("tcp_keepalive", _integer(1, KEEPALIVE_MOST)),
-    "tracking-table-max-keys": _setting("tracking_table_max_keys", _integer(1, 1 << 24)),
+    "tracking-table-max-keys": _setting("tracking_table_max_keys", _integer(0, 1 << 24)),
     "timeout": _setting("client_timeout", _integer(0, INT_MAX)),
 }
 _OURS: Final[dict[str, Parameter]] = {

@@ -447,7 +447,7 @@ class Dispatcher:
         waits = _waits_for(command, request) if command.blocks is not None else None
         if waits is not None:
             return False, self._wait(waits, batch, index)
-        self.queueing.across(command, request, keys, batch, index)
+        self.queueing.across(batch.session, command, request, keys, batch, index)
         return not self._stands(batch, index), None
 
     def _wait(self, waits: Waits, batch: Batch, index: int) -> list[list[bytes]] | None:

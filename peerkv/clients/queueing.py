@@ -204,7 +204,8 @@ class Queueing:
                 sink.deliver(index, replies)
 
         if requests or watched:
-            self._transactions.start(Work(requests, keys, watched, reads=reads, apart=apart), answer)
+            work = Work(requests, keys, watched, reads=reads, apart=apart, note=noting(session))
+            self._transactions.start(work, answer)
         else:
             answer([])
 
@@ -231,13 +232,16 @@ class Queueing:
         for at, (_, request) in enumerate(said):
             self.publish(PUBLISHING[request[0].decode("ascii").lower()], request[1], request[2], heard, at)
 
-    def across(self, row: Command, request: list[bytes], keys: Sequence[bytes], sink: Sink, index: int) -> None:
+    def across(
+        self, session: Session, row: Command, request: list[bytes], keys: Sequence[bytes], sink: Sink, index: int
+    ) -> None:
         """Run one prepared command whose keys are in several slots, or not all known."""
 
         def answer(replies: Reply) -> None:
             sink.deliver(index, replies[0] if isinstance(replies, list) else replies)
 
-        self._transactions.start(Work([request], dict.fromkeys(keys), reads=is_read(row)), answer)
+        work = Work([request], dict.fromkeys(keys), reads=is_read(row), note=noting(session))
+        self._transactions.start(work, answer)
 
     def run_script(self, session: Session, row: Command, request: list[bytes], sink: Sink, index: int) -> Operation:
         """EVAL and FCALL."""
@@ -248,7 +252,12 @@ class Queueing:
             return
         command = find_part(ready[0])
         assert command is not None, "it is of the table"
-        self.across(command, ready, keys_of(command, ready), sink, index)
+        self.across(session, command, ready, keys_of(command, ready), sink, index)
+
+
+def noting(session: Session) -> Callable[[int], None] | None:
+    """Who is to know which operations are a client's, if it tracks."""
+    return session.tracker.note if session.tracker is not None else None
 
 
 def is_read(row: Command) -> bool:

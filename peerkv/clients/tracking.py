@@ -20,6 +20,7 @@ from peerkv.agreement.home import Home
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.reads import Sink
 from peerkv.agreement.view import View
+from peerkv.clients.broadcasting import PREFIXES_MAX as OF_NODE
 from peerkv.clients.broadcasting import Broadcasting
 from peerkv.clients.outgoing import Outgoing
 from peerkv.clients.session import Services, Session
@@ -35,6 +36,10 @@ DROPPED_AT_ONCE: Final = 20_000
 """Keys forgotten in a turn, of a table that is not needed any more: 3 ms."""
 EVICTED_AT_ONCE: Final = 1024
 """Keys in a look, where the table has become too small."""
+KEYS_MAX: Final = 1 << 24
+"""What `tracking_table_max_keys 0` means, which is no limit in Redis."""
+GONE_LEAST: Final = 64
+"""Readers of a key that are gone are looked for where there are so many, and twice as many as there are clients."""
 SUBCOMMANDS: Final = frozenset(("client|tracking", "client|caching", "client|getredir", "client|trackinginfo"))
 REDIRECTED: Final = b"__redis__:invalidate"
 
@@ -74,7 +79,7 @@ class Tracking:
         """Reads whose replies their clients do not have, by key."""
         self._no_more: dict[Peer, tuple[list[bytes], list[int]]] = {}
         self._dropping: list[dict[bytes, int | dict[int, None]]] = []
-        self.broadcasting = Broadcasting(view, home, self._tell_behind)
+        self.broadcasting = Broadcasting(view, home, coordinator, self._tell_behind, self.flush)
         home.tracked.on_changed = self.changed
         home.tracked.on_untracked = self.untracked
 
@@ -105,6 +110,8 @@ class Tracking:
         wrong = asked.follow(session.tracker)
         if wrong is not None:
             return wrong
+        if not self.broadcasting.has_room(asked.prefixes):
+            return ReplyError(f"ERR the clients of this node may have at most {OF_NODE} prefixes in all")
         session.tracker = asked
         self._sessions[session] = None
         session.become()
@@ -155,7 +162,7 @@ class Tracking:
                 self._tell_keys(session, item)
                 continue
             self._end(item)
-            if item.failed or session.id not in self._services.sessions:
+            if session.id not in self._services.sessions or (item.failed and item.ahead_of < 0):
                 continue
             if item.dirty or not self._is_heard(item.home):
                 for key in item.keys:
@@ -182,12 +189,19 @@ class Tracking:
                 of_slot.keys[key] = session.id
             elif isinstance(readers, dict):
                 readers[session.id] = None
+                sessions = self._services.sessions
+                if len(readers) > GONE_LEAST + 2 * len(sessions):
+                    of_slot.keys[key] = {reader: None for reader in readers if reader in sessions}
             elif readers != session.id:
                 of_slot.keys[key] = {readers: None, session.id: None}
         for _ in range(len(reading.keys)):
-            if self._count <= self._services.settings.tracking_table_max_keys:
+            if self._count <= self._most:
                 break
             self._evict()
+
+    @property
+    def _most(self) -> int:
+        return self._services.settings.tracking_table_max_keys or KEYS_MAX
 
     def _evict(self) -> None:
         """Forget a key, one of the oldest."""
@@ -370,9 +384,8 @@ class Tracking:
             lambda: {member.process for member in self._services.members() if member.live},
             lambda peer: view.doubt(peer, peer.pinged, clock, hedge),
         )
-        most = self._services.settings.tracking_table_max_keys
         for _ in range(EVICTED_AT_ONCE):
-            if self._count <= most:
+            if self._count <= self._most:
                 break
             self._evict()
         if not self._slots:
@@ -398,7 +411,7 @@ class Tracking:
         no_more, self._no_more = self._no_more, {}
         for peer, (keys, tickets) in no_more.items():
             if peer.up:
-                peer.tell("tracks_no_more", keys, tickets)
+                peer.tell_rows("tracks_no_more", keys, tickets)
         room = DROPPED_AT_ONCE
         while self._dropping and room:
             last = self._dropping[-1]

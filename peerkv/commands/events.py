@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from peerkv.commands.access import deadline_of, value_of
 from peerkv.commands.table import Command, Kind, find_part, keys_of
+from peerkv.commands.tracking import TRACKED
 from peerkv.resp import Reply, ReplyError
 from peerkv.store.cell import Cells, Change
 from peerkv.store.events import (
@@ -83,6 +84,8 @@ def events_of(
     cells: Cells, request: Sequence[bytes], changes: Sequence[Change], reply: Reply, now: int
 ) -> Sequence[KeyEvent]:
     """What there is to tell of a command that has been run on these cells; its changes are not made yet."""
+    if request[0] == TRACKED:
+        request = request[1:]
     row = find_part(request[0])
     if row is None or (type(reply) is ReplyError and not reply.text.startswith(_ARE_MISSED)):
         return ()
@@ -94,7 +97,8 @@ def events_of(
 def _looked_at(row: Command, request: Sequence[bytes]) -> Sequence[bytes]:
     """Keys that a command reads, so that their absence is told, whatever comes of it."""
     if row.kind is Kind.READ:
-        return () if row.name in _LOOKS_ASIDE else keys_of(row, request)
+        keys = () if row.name in _LOOKS_ASIDE else keys_of(row, request)
+        return [*keys, *keys] if row.name == "xread" else keys
     looks = _LOOKS.get(row.name)
     return looks(keys_of(row, request), request) if looks is not None else ()
 
@@ -333,8 +337,10 @@ def _restored(
 
 _ARE_MISSED: Final = ("NOGROUP", "ERR no such key")
 """Errors of commands that have looked for a key."""
-_LOOKS_ASIDE: Final = frozenset(("object", "memory"))
-"""They tell of a key without reading it."""
+_LOOKS_ASIDE: Final = frozenset(
+    ("object", "memory", "PEERKV.LOOK", "PEERKV.HANDOUT", "PEERKV.HELDOUT", "PEERKV.XLAST", "PEERKV.TYPES")
+)
+"""They tell of a key without reading it, or nobody has asked for that."""
 
 
 def _sources(keys: Sequence[bytes], _request: Sequence[bytes]) -> Sequence[bytes]:

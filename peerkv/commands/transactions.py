@@ -390,11 +390,13 @@ def notice_of(
             freed += held.events
             if not held.then:
                 continue
-        if not is_record(key):
+        if not key.startswith(RECORD):
             keys[key] = None
     if isinstance(cells, Overheard):
         has_run = isinstance(reply, list) and reply[0] == Outcome.DONE and request[0] in TAKES_EFFECT
         return [*keys], [*freed, *cells.events] if has_run else ()
+    if changes and not keys:  # they are the cluster's own, or were let go as they were
+        return (), freed
     return [*keys], freed or events_of(cells, request, changes, reply, now)
 
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from math import inf
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -118,6 +119,9 @@ class Work:
     """It may be begun as one with others."""
     count: int = 1
     """So many it is."""
+    note: Callable[[int], None] | None = None
+    """Told the tickets of the operations that change something: its client is told of its own changes otherwise than of
+    others', or not at all."""
 
     def joined(self, others: Sequence[Work]) -> Work:
         """One that is this and others, one after another."""
@@ -125,6 +129,11 @@ class Work:
         keys = {key: None for work in works for key in work.keys}
         requests = [request for work in works for request in work.requests]
         return Work(requests, keys, apart=True, count=len(works))
+
+    def noted(self, ticket: int) -> None:
+        """That operation is about to change something."""
+        if self.note is not None:
+            self.note(ticket)
 
 
 class Job:
@@ -306,13 +315,13 @@ class Transactions:
 
     def start(self, work: Work, answer: Callable[[Reply], None]) -> None:
         """Have something take effect at one moment; `answer` is told its commands' replies, or one error."""
-        if self._alone(work, answer):
+        if work.note is None and self._alone(work, answer):
             return
         by_slot = self._view.by_slot([*work.keys, *work.seen])
         if len(by_slot) == 1:
             ((number, keys),) = by_slot.items()
             request = asked.exec_request(keys, self._view.mask, work.seen, work.requests)
-            self._coordinator.write(number, request, _InOneSlot(self, work, answer), 0)
+            work.noted(self._coordinator.write(number, request, _InOneSlot(self, work, answer), 0))
         else:
             self.begin(work, answer)
 
@@ -465,6 +474,8 @@ class Transactions:
         if changes:  # something has expired
             raise _Again(holds_first=True)
         yield from self._confirm(looking, own=own)
+        if work.events:  # keys that are not there
+            self._home.notices.say(list(chain.from_iterable(work.events.values())))
         answer(replies)
 
     def _confirm(self, looking: _Looking, *, own: bool) -> Operation:
@@ -745,6 +756,7 @@ class Transactions:
             raise _Over(TRY_AGAIN)
         ticket = attempt.id[1]
         gathered = Gathered(1)
+        work.noted(ticket)
         self._coordinator.write_reserved(ticket, request, gathered, 0, attempt.asked.get(attempt.anchor, 0))
         yield gathered.event
         outcome: Any = gathered.replies[0]
@@ -763,7 +775,7 @@ class Transactions:
         self._letting_go.add(ticket)
         answer(replies)
         others = attempt.others
-        gathered = self._let_go(attempt, others, commits=True)
+        gathered = self._let_go(attempt, others, work.noted)
         self.turns.leave(work)  # what is asked for next comes behind that at each home
         yield gathered.event
         self.active.discard(ticket)
@@ -772,16 +784,23 @@ class Transactions:
             self.over.append(ticket)
 
     def _undo(self, attempt: _Attempt) -> Operation:
-        yield self._let_go(attempt, attempt.keys, commits=False).event
+        yield self._let_go(attempt, attempt.keys).event
         self.active.discard(attempt.id[1])
 
-    def _let_go(self, attempt: _Attempt, keys: Mapping[int, Collection[bytes]], *, commits: bool) -> Gathered:
-        """Ask for it; what is answered."""
+    def _let_go(
+        self,
+        attempt: _Attempt,
+        keys: Mapping[int, Collection[bytes]],
+        committed: Callable[[int], None] | None = None,
+    ) -> Gathered:
+        """Ask for it; what is answered. `committed`: it has happened; told the tickets of that."""
         gathered = Gathered(len(keys))
         for index, (number, of_slot) in enumerate(keys.items()):
-            request = asked.release_request(attempt.id, list(of_slot), commits=commits)
-            write = self._coordinator.write_later if commits else self._coordinator.write
-            write(number, request, gathered, index, attempt.asked.get(number, 0))
+            request = asked.release_request(attempt.id, list(of_slot), commits=committed is not None)
+            write = self._coordinator.write_later if committed is not None else self._coordinator.write
+            ticket = write(number, request, gathered, index, attempt.asked.get(number, 0))
+            if committed is not None:
+                committed(ticket)
         return gathered
 
 

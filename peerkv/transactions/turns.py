@@ -171,6 +171,7 @@ def _may_join(work: Work, arguments: int, size: int) -> bool:
     return (
         work.apart
         and work.joins
+        and work.note is None
         and not work.seen
         and arguments <= ARGUMENTS_MAX
         and size <= BYTES_MAX

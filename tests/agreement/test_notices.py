@@ -172,6 +172,33 @@ def test_a_read_of_what_is_not_there_is_told_on_every_node_once() -> None:
         assert [event for event in story.heard[name] if event[0] == b"none"] == [(b"none", b"keymiss")] * 2
 
 
+def test_reads_of_several_slots_at_one_moment_tell_of_what_is_not_there_once() -> None:
+    story = Story()
+    story.ask("db2", (b"CONFIG", b"SET", b"notify-keyspace-events", b"Km"), (b"SADD", KEYS[0], b"x"))
+    assert story.ask("db3", (b"SUNION", *KEYS[:3]))[-1] == [b"x"]
+    assert story.ask("db1", (b"MULTI",), (b"GET", KEYS[1]), (b"GET", KEYS[2]), (b"EXEC",))[-1] == [None, None]
+    for name in NODES:
+        assert Counter(story.heard[name]) == Counter({(key, b"keymiss"): 2 for key in KEYS[1:3]})
+
+
+def test_what_nodes_ask_each_other_is_no_look_at_a_key() -> None:
+    """WATCH, holds, and what is noted for clients that track."""
+    story = Story()
+    one, other = KEYS[:2]
+    story.ask("db2", (b"CONFIG", b"SET", b"notify-keyspace-events", b"Km"))
+    story.ask("db1", (b"WATCH", one, other), (b"MULTI",), (b"SET", one, b"1"), (b"SET", other, b"1"), (b"EXEC",))
+    story.ask("db3", (b"CLIENT", b"TRACKING", b"ON"), (b"MULTI",), (b"GET", one), (b"GET", b"none"), (b"EXEC",))
+    story.ask("db3", (b"CLIENT", b"TRACKING", b"ON"), (b"OBJECT", b"ENCODING", b"none"), (b"GET", b"none"))
+    for name in NODES:
+        assert story.heard[name] == [(b"none", b"keymiss")] * 2
+
+
+def test_nothing_is_told_of_what_the_cluster_keeps_for_itself() -> None:
+    story = Story()
+    story.ask("db1", (b"EVAL", b"return 1", b"0"), (b"SCRIPT", b"FLUSH"), (b"PING",))
+    assert not any(story.heard.values())
+
+
 def test_no_message_is_lost_when_a_node_joins() -> None:
     """Those that cross the change of the topology are in frames of another epoch (E1): db3 learns of it last."""
     story = Story()

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from peerkv.clients.session import Session
-from peerkv.node import Node
+from peerkv.node import Node, Outbox
 from peerkv.resp import Replies, Reply, encode_request
 from peerkv.settings import Settings
 
@@ -21,6 +21,10 @@ class Alone:
         self.turn()
 
     def turn(self) -> None:
+        self.turned()
+
+    def turned(self) -> Outbox:
+        """A turn, and what it wanted done."""
         self.now += 0.001
         self.node.wake(self.now)
         outbox = self.node.take(self.now)
@@ -36,6 +40,7 @@ class Alone:
             self.clients[session.id].held = held
         for session in outbox.kills:
             self.clients[session.id].cut_off = True
+        return outbox
 
     def turns(self) -> int:
         """Until nothing is left to do; how many."""

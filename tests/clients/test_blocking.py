@@ -469,6 +469,19 @@ class Waiter(threading.Thread):
         return self.reply
 
 
+def test_a_new_home_is_told_of_those_who_wait_in_the_order_in_which_they_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = Alone()
+    for _ in range(30):
+        _waits(alone, b"BLPOP", b"k", b"0")
+    blocking = alone.node.dispatcher.blocking
+    blocking.link_up(alone.node.view.me)
+    told: list[int] = []
+    monkeypatch.setattr(alone.node.home, "take_interest", lambda _peer, _keys, numbers, _everyone: told.extend(numbers))
+    blocking.look()
+    assert told == sorted(told)
+    assert len(told) == 30
+
+
 @contextmanager
 def _connected(members: Cluster, name: str) -> Iterator[redis.Redis]:
     with redis.Redis(port=members.ports[name], decode_responses=True) as client:

@@ -13,6 +13,7 @@ from peerkv.agreement.columns import TELLS
 from peerkv.clients.monitoring import LINE_BYTES_MAX, LINES_BYTES_MAX
 from peerkv.resp import Replies, Reply, ReplyError, encode_request
 from peerkv.ring.keys import SLOTS
+from peerkv.settings import Settings
 from tests.clients.alone import Alone, Client
 from tests.sim.world import World
 from tests.test_dispatch import Talk
@@ -169,6 +170,55 @@ def test_peers_are_sent_no_more_than_so_much_a_turn(world: World) -> None:
     assert sum(sizes) < LINES_BYTES_MAX + 2 * LINE_BYTES_MAX
     assert "left out" in str(monitor.replies)
     monitor.ask((b"RESET",))
+
+
+def test_who_monitors_all_nodes_still_does_when_a_link_to_it_has_been_lost(world: World) -> None:
+    """Its own links stand: it has no reason to say so again."""
+    monitor, far = Talk(world, "db1"), Talk(world, "db2")
+    monitor.ask((b"PEERKV", b"MONITOR"))
+    here, there = world.hosts["db1"].node, world.hosts["db2"]
+    assert here is not None
+    there.links[here.process].break_()
+    world.run(world.now + 2.0)
+    far.ask((b"SET", b"k", b"v"))
+    assert '"SET" "k" "v"' in str(monitor.replies[-1])
+    monitor.ask((b"RESET",))
+
+
+def test_nodes_do_not_go_on_for_who_was_cut_off(world: World) -> None:
+    """Every node would make lines of all that it is asked, and send them, for nobody."""
+    monitor, far = Talk(world, "db1"), Talk(world, "db2")
+    monitor.ask((b"PEERKV", b"MONITOR"))
+    here, there = world.hosts["db1"].node, world.hosts["db2"].node
+    assert here is not None
+    assert there is not None
+    here.settings.change("pubsub_output_bytes_max", 100)
+    far.ask((b"SET", b"k", bytes(200)))
+    here.settings.change("pubsub_output_bytes_max", Settings().pubsub_output_bytes_max)
+    assert not there.dispatcher.monitors.watched
+
+
+def test_who_is_cut_off_is_cut_off_once() -> None:
+    """A turn may bring thousands of lines for it, each of which was a line in the log."""
+    alone = Alone(pubsub_output_bytes_max=OUTPUT_BYTES_MAX)
+    slow, client = Client(alone), Client(alone)
+    slow.ask((b"SUBSCRIBE", b"c"))
+    slow.reads = False
+    client.send(*[(b"PUBLISH", b"c", bytes(200))] * 300)
+    logged = [text for _ in range(50) for _, text in alone.turned().log]
+    assert len([text for text in logged if "is closed" in text]) == 1
+
+
+def test_who_listens_is_not_closed_for_its_silence() -> None:
+    """It has nothing to say; as in Redis."""
+    alone = Alone(client_timeout=1)
+    idle, monitor, listener = (Client(alone) for _ in range(3))
+    idle.ask((b"PING",))
+    monitor.ask((b"MONITOR",))
+    listener.ask((b"SUBSCRIBE", b"c"))
+    alone.now += 3.0
+    alone.turns()
+    assert [client.cut_off for client in (idle, monitor, listener)] == [True, False, False]
 
 
 @pytest.mark.parametrize("values", [[2], ["1"], [None]])

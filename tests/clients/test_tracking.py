@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
-from peerkv.agreement.columns import TELLS
+from peerkv.agreement.columns import COLUMNS
+from peerkv.agreement.coordinator import Coordinator
+from peerkv.agreement.peer import Peer
 from peerkv.clients.broadcasting import PREFIXES_MAX as NODE_MAX
 from peerkv.clients.broadcasting import _Prefixes
 from peerkv.clients.tracker import PREFIXES_MAX
+from peerkv.clients.tracking import GONE_LEAST
+from peerkv.commands.tracking import TRACKED
 from peerkv.resp import Replies, Reply, ReplyError, Verbatim, encode_request
 from peerkv.ring.keys import SLOTS
 from tests.clients.alone import Alone, Client
 
 OUTPUT_BYTES_MAX = 20_000
+unpack = next(column.unpack for column in COLUMNS if column.name == "tells")
 ENDS = (b"<end>", [b"pong", b"<end>"])
 
 
@@ -116,6 +122,11 @@ STEPS = [
     "0 client tracking on|0 exists a|0 hget h f|0 strlen s|1 hset h f v|1 set s v|1 append s v|0 ping",
     "0 client tracking on noloop|0 get a|0 set a 1|0 ping",
     "0 client tracking on noloop|0 get a|1 set a 1|0 ping",
+    "0 client tracking on noloop|0 get a|0 multi|0 set a 1|0 exec|0 ping",
+    "0 client tracking on noloop|0 get a|0 eval redis.call('set',KEYS[1],'1') 1 a|0 ping",
+    "0 client tracking on noloop|0 get a|0 rpush a 1|0 blpop a 1|0 ping",
+    "0 client tracking on bcast noloop|0 multi|0 set a 1|0 set b 1|0 exec|0 ping|1 set a 2|0 ping",
+    "0 client tracking on|0 get a|0 multi|0 set a 1|0 exec|0 ping|0 get a|0 rename a b|0 ping",
     "0 client tracking on optin|0 get a|1 set a 1|0 client caching yes|0 get a|0 get b|1 set a 2|1 set b 2|0 ping",
     (
         "0 client tracking on optin|0 client caching yes|0 multi|0 get a|0 get b|0 exec|0 get c|1 mset a 1 b 1 c 1"
@@ -199,11 +210,14 @@ def test_clients_are_told_what_redis_tells_them(theirs: Servers, conversation: s
         ("prefixes", [[b"k"], 3, 0]),
         ("prefixes", [["k"], 0, 0]),
         ("broadcast", [[b"k"], [1], [-1]]),
+        ("changed", [[b"k"], [1], [1, 2]]),
+        ("tracks_no_more", [[b"k", b"l"], [1]]),
+        ("broadcast", [[b"k"], [], [1]]),
     ],
 )
 def test_what_no_peer_says_of_tracked_keys_is_refused(name: str, values: list[object]) -> None:
     with pytest.raises((ValueError, TypeError)):
-        [check(value, SLOTS) for check, value in zip(TELLS[name].checks, values, strict=True)]
+        unpack([[name, *values]], SLOTS)
 
 
 def test_who_does_not_read_what_it_is_to_forget_is_cut_off() -> None:
@@ -282,3 +296,82 @@ def test_a_node_with_too_many_prefixes_is_told_of_everything() -> None:
     known.add(b"%d:" % number for number in range(NODE_MAX + 10))
     assert len(known.known) == NODE_MAX + 1
     assert known.of(b"anything") == [b""]
+
+
+def test_a_client_whose_prefixes_would_be_too_many_for_its_node_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound nobody would be told for it, whatever was changed."""
+    monkeypatch.setattr("peerkv.clients.broadcasting.PREFIXES_MAX", 4)
+    alone = Alone()
+    first, second, third = (Client(alone) for _ in range(3))
+    asks = [word for number in range(3) for word in (b"PREFIX", b"%d:" % number)]
+    assert first.ask((b"CLIENT", b"TRACKING", b"ON", b"BCAST", *asks)) == ["OK"]
+    (refused,) = second.ask((b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", b"a:", b"PREFIX", b"b:"))
+    assert isinstance(refused, ReplyError)
+    third.ask((b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", b"0:", b"PREFIX", b"a:"))
+    third.replies = []
+    first.ask((b"SET", b"a:1", b"v"))
+    assert third.replies == [[b"invalidate", [b"a:1"]]]
+
+
+def test_keys_that_no_home_could_note_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no read of one slot has its keys noted before it is run. Where that fails, and it does not, its client
+    would be told of nothing."""
+    write = Coordinator.write
+
+    def fails(
+        self: Coordinator, number: int, request: Sequence[bytes], sink: Any, index: int, *more: Any, **also: Any
+    ) -> int:
+        if request[0] != TRACKED:
+            return write(self, number, request, sink, index, *more, **also)
+        sink.deliver(index, ReplyError("NOQUORUM nothing was done"))
+        return 0
+
+    monkeypatch.setattr(Coordinator, "write", fails)
+    client = Client(Alone())
+    client.ask((b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON"), (b"SET", b"a", b"v"))
+    replies = client.ask((b"MULTI",), (b"GET", b"a"), (b"EXEC",))
+    assert replies[-2:] == [[b"v"], [b"invalidate", [b"a"]]]
+
+
+def test_a_hash_whose_fields_expire_is_not_kept() -> None:
+    """That a field is gone is no change, and nobody could tell of it."""
+    client = Client(Alone())
+    client.ask((b"HELLO", b"3"), (b"HSET", b"h", b"f", b"v"), (b"CLIENT", b"TRACKING", b"ON"))
+    assert len(client.ask((b"HGET", b"h", b"f"))) == 1
+    client.ask((b"HPEXPIRE", b"h", b"100000", b"FIELDS", b"1", b"f"))
+    assert client.ask((b"HGET", b"h", b"f")) == [b"v", [b"invalidate", [b"h"]]]
+
+
+def test_readers_that_are_gone_are_not_kept() -> None:
+    """A key that nobody changes is read by one short connection after another."""
+    alone = Alone()
+    for _ in range(3 * GONE_LEAST):
+        client = Client(alone)
+        client.ask((b"CLIENT", b"TRACKING", b"ON"), (b"GET", b"k"))
+        del alone.clients[client.session.id]
+        alone.node.close(alone.now, client.session)
+    ((of_slot),) = alone.node.dispatcher.tracking._slots.values()
+    assert len(of_slot.keys[b"k"]) <= GONE_LEAST + 2  # type: ignore[arg-type]
+
+
+def test_no_limit_of_redis_is_a_high_one() -> None:
+    alone = Alone()
+    client = Client(alone)
+    assert client.ask((b"CONFIG", b"SET", b"tracking-table-max-keys", b"0")) == ["OK"]
+    client.ask((b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON"))
+    assert client.ask((b"MGET", b"a", b"b")) == [[None, None]]
+    alone.now += 1.0
+    alone.turns()
+    assert alone.node.dispatcher.tracking.keys == 2
+
+
+def test_large_keys_are_told_in_parts() -> None:
+    """A thousand in one message would be more than is ever sent."""
+    peer = Peer(1, "other")
+    keys = [bytes(300_000)] * 5
+    peer.tell_rows("changed", keys, [1] * 5, [*range(5)])
+    assert [len(tell[1]) for tell in peer.tells] == [3, 2]
+    assert [ticket for tell in peer.tells for ticket in tell[3]] == [*range(5)]
+    peer.tells.clear()
+    peer.tell_rows("changed", [b"k"] * 2500, [1] * 2500, [1] * 2500)
+    assert [len(tell[1]) for tell in peer.tells] == [1024, 1024, 452]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
+from peerkv.agreement.home import Home
 from peerkv.agreement.peer import Peer
 from peerkv.agreement.tracked import Tracked
-from peerkv.clients.broadcasting import Broadcasting
+from peerkv.clients.broadcasting import ANEW, Broadcasting
 from peerkv.clients.session import Session
 from peerkv.clients.tracking import Tracking
 from peerkv.node import Node
 from peerkv.resp import Reply
+from tests.clients.alone import Alone, Client
 from tests.sim.world import Connection, World
 
 KEYS = [b"k%d" % number for number in range(12)]
@@ -30,6 +33,8 @@ class Cache:
         self.held: dict[bytes, Reply] = {}
         self.told: list[Reply] = []
         self.asked: deque[bytes] = deque()
+        self.again = False
+        """It reads at once what it is to forget."""
         self.connection: Connection | None = None
         self.connect(name)
 
@@ -56,6 +61,8 @@ class Cache:
             else:
                 for key in reply[1]:  # type: ignore[union-attr]
                     self.held.pop(key, None)  # type: ignore[arg-type]
+                if self.again:
+                    self.get(*reply[1])  # type: ignore[misc]
             return
         key = self.asked.popleft()
         if key and (reply is None or isinstance(reply, bytes)):
@@ -67,9 +74,9 @@ class Cache:
             self.connection.send(*((b"GET", key) for key in keys))
 
 
-def cluster(seed: int, count: int = 3) -> World:
+def cluster(seed: int, count: int = 3, replicas: int = 3) -> World:
     world = World(seed, 256)
-    world.cluster(count)
+    world.cluster(count, replicas)
     world.run(4.0)
     for name in NAMES[:count]:
         node(world, name).settings.change("follow_least", 1 << 30)  # homes stay where they are
@@ -210,6 +217,143 @@ def test_a_home_that_is_cut_off_from_the_other_owners_tells_so() -> None:
     assert reader.held.get(key) in (None, b"new")
 
 
+# -- what is told of prefixes
+
+
+def prefixed(world: World, home: str) -> bytes:
+    at = node(world, home)
+    return next(key for key in (b"p:%d" % n for n in range(10_000)) if at.view.slot_of(key) in at.home.homes)
+
+
+def test_the_prefixes_of_a_node_that_is_an_epoch_behind_are_known() -> None:
+    """It says so once; who does not read it, as it comes from another epoch, tells it of nothing ever after."""
+    world = cluster(21)
+    world.paths = {(name, "db3"): (0.0, 0.05) for name in ("db1", "db2", "db4", "master")}
+    seeds = tuple(("127.0.0.1", host.settings.port) for host in world.hosts.values())
+    settings = world.hosts["db3"].settings
+    world.add(replace(settings, name="db4", port=7009, peer_port=17009, seeds=seeds))
+    while node(world, "db1").view.epoch == node(world, "db3").view.epoch:
+        world.run(world.now + 0.001)
+    assert node(world, "db1").view.epoch > node(world, "db3").view.epoch
+    reader = Cache(world, "db3", b"BCAST", b"PREFIX", b"p:")
+    world.run(world.now + 15.0)
+    reader.told.clear()
+    key = prefixed(world, "db1")
+    ask(world, "db2", (b"INCR", key))
+    assert reader.told == [[key]]
+
+
+def test_a_second_client_with_a_prefix_that_not_all_know_yet_forgets_what_they_did_not_tell() -> None:
+    """db1 -> db2: slow. Both clients begin; the second reads; db2 changes it, and has not heard of the prefix."""
+    world = cluster(22)
+    world.paths = {("db1", "db2"): (0.0, 0.4)}
+    key = prefixed(world, "db2")
+    readers = [Cache(world, "db1", b"BCAST", b"PREFIX", b"p:") for _ in range(2)]
+    readers[1].get(key)
+    world.run(world.now + 0.25)
+    assert key in readers[1].held
+    ask(world, "db2", (b"INCR", key), within=2.0)
+    assert key not in readers[1].held
+
+
+def test_who_could_not_be_told_for_a_moment_forgets_what_it_has() -> None:
+    """A peer dials us anew: we are told to forget, and read; it changes a key before it learns that its link stands."""
+    alone = Alone()
+    reader = Client(alone)
+    reader.ask((b"HELLO", b"3"), (b"CLIENT", b"TRACKING", b"ON", b"BCAST"))
+    reader.replies = []
+    alone.node.dispatcher.tracking.broadcasting.hear(alone.node.view.peer(7, "other"), [], ANEW, 0)
+    alone.turns()
+    assert reader.replies == [[b"invalidate", None]]
+
+
+def test_what_is_told_before_it_is_chosen_is_told_again_when_it_is() -> None:
+    """home (run, accepted by nobody yet) | PREPARE by next: deposed, tells of it   | a copy is sent
+    next                                 | PREPARE .......                         | ......... is home, has the change
+    reader                               |              told; reads of next, third: as before, and keeps that
+    """
+    world = cluster(23, 4)
+    reader_at = "db4"
+    key = next(
+        key
+        for key in (b"p:%d" % number for number in range(10_000))
+        if reader_at not in [peer.name for peer in node(world, reader_at).view.order[slot(world, key)]]
+    )
+    number = slot(world, key)
+    coming, third, home = (peer.name for peer in node(world, reader_at).view.order[number])
+    take_over(world, home, number)
+    world.run(world.now + 1.0)
+    assert number in node(world, home).home.homes
+    reader = Cache(world, reader_at, b"BCAST", b"PREFIX", b"p:")
+    world.run(world.now + 1.0)
+    reader.get(key)
+    world.run(world.now + 0.2)
+    reader.again = True
+    slow = 0.0, 0.03
+    world.paths = dict.fromkeys(((home, coming), (coming, home), (home, third), (third, home)), slow)
+    world.paths[coming, third] = world.paths[third, coming] = 0.0, 0.3
+    take_over(world, coming, number)
+    assert ask(world, home, (b"INCR", key), within=3.0) == [1]
+    assert number in node(world, coming).home.homes
+    assert reader.held.get(key) in (None, b"1")
+
+
+def slot(world: World, key: bytes) -> int:
+    return node(world, "db1").view.slot_of(key)
+
+
+def take_over(world: World, name: str, number: int) -> None:
+    at = node(world, name)
+    world.hosts[name].input(lambda _now: at.takeover.want([number]))
+
+
+def test_prefixes_are_known_in_spite_of_a_load_that_never_ends() -> None:
+    """Of five owners three must accept; some change always waits for that."""
+    world = cluster(24, 5, replicas=5)
+    writers = [world.connect(f"db{number}") for number in range(1, 6)]
+
+    def write() -> None:
+        for number, writer in enumerate(writers):
+            assert writer is not None
+            writer.send(*((b"INCR", b"%d:%d" % (number, key)) for key in range(20)))
+        world.after(0.0005, write)
+
+    write()
+    reader = Cache(world, "db1", b"BCAST", b"PREFIX", b"p:")
+    world.run(world.now + 2.0)
+    assert reader.told == [None]
+
+
+# -- one's own changes
+
+
+def test_who_does_not_loop_is_not_told_of_its_own_transactions() -> None:
+    world = cluster(25)
+    keys = [key_at(world, "db2"), key_at(world, "db3")]
+    reader = Cache(world, "db1", b"NOLOOP")
+    reader.get(*keys)
+    world.run(world.now + 0.2)
+    assert reader.connection is not None
+    script = b"redis.call('SET', KEYS[1], ARGV[1]); redis.call('SET', KEYS[2], ARGV[1])"
+    own: list[tuple[bytes, ...]] = [
+        (b"MULTI",),
+        *((b"SET", key, b"own") for key in keys),
+        (b"EXEC",),
+        (b"MULTI",),
+        (b"SET", keys[0], b"own"),
+        (b"EXEC",),
+        (b"EVAL", script, b"2", *keys, b"own"),
+        (b"MSETNX", keys[0], b"own", keys[1], b"own"),
+    ]
+    reader.asked += [b""] * len(own)
+    reader.connection.send(*own)
+    world.run(world.now + 1.0)
+    assert not reader.asked
+    assert reader.told == []
+    ask(world, "db3", *((b"SET", key, b"other") for key in keys))
+    assert sorted(reader.told) == sorted([[key] for key in keys])  # type: ignore[type-var]
+
+
 @pytest.mark.parametrize("options", [(), (b"BCAST",)], ids=["read", "bcast"])
 @pytest.mark.parametrize("seed", [0, 2, 5])
 def test_no_cache_is_stale_once_the_cluster_is_quiet_whoever_was_killed_meanwhile(
@@ -238,7 +382,7 @@ def _notes_most_reads(patch: pytest.MonkeyPatch) -> None:
 
 
 def _trusts_that_it_is_home(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Tracked, "look", lambda _tracked, _hedge: None)
+    patch.setattr(Home, "look", lambda _home, _hedge: None)
 
 
 def _tells_before_the_reply(patch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 from typing import Any
 from unittest.mock import patch
+
+import pytest
 
 from peerkv.agreement.home import Home
 from peerkv.clients.session import Session
@@ -13,6 +16,7 @@ from peerkv.resp import Reply, ReplyError, Requests
 from tests.sim.jobs import Answer, Caller, Job
 from tests.sim.scenario import run_seed
 from tests.sim.waiting import Answered, PuttingBack, Unheard, Waiting
+from tests.sim.world import World
 
 
 class Asking:
@@ -167,3 +171,102 @@ def test_a_waiter_of_a_node_that_was_killed_is_in_nobodys_way() -> None:
     home, after db2 has found its link to db3 broken and has forgotten all waiters of it. So that one stands first, and
     is woken, which goes nowhere; what is pushed is kept for it, and the one behind it is never woken."""
     assert run_seed(1201272, 8.0, 256).problems == []
+
+
+def test_a_reader_is_woken_across_a_change_of_the_topology() -> None:
+    """The home is an epoch behind when an entry comes: its word is in a frame that is not read, and said once.
+
+    db3 (home, behind): XADD, wake   -->   db2 (ahead): does not read it
+    """
+    world = World(31, 256)
+    world.cluster(3)
+    world.run(4.0)
+    nodes = {name: host.node for name, host in world.hosts.items() if host.node is not None}
+    for node in nodes.values():
+        node.settings.change("follow_least", 1 << 30)
+    home = nodes["db3"]
+    key = next(key for key in (b"s%d" % n for n in range(10_000)) if home.view.slot_of(key) in home.home.homes)
+    reader, writer = world.connect("db2"), world.connect("db3")
+    assert reader is not None
+    assert writer is not None
+    replies: list[Reply] = []
+    reader.on_reply = replies.append
+    writer.send((b"XADD", key, b"1-1", b"f", b"v"))
+    reader.send((b"XREAD", b"BLOCK", b"0", b"STREAMS", key, b"1-1"))
+    world.run(world.now + 1.0)
+    world.paths = {(name, "db3"): (0.0, 0.05) for name in ("db1", "db2", "db4", "master")}
+    seeds = tuple(("127.0.0.1", host.settings.port) for host in world.hosts.values())
+    world.add(replace(home.settings, name="db4", port=7009, peer_port=17009, seeds=seeds))
+    while nodes["db2"].view.epoch == home.view.epoch:
+        world.run(world.now + 0.001)
+    writer.send((b"XADD", key, b"2-1", b"f", b"v"))
+    world.run(world.now + 12.0)
+    assert replies == [[[key, [[b"2-1", [b"f", b"v"]]]]]]
+
+
+def test_who_waits_at_a_home_that_is_cut_off_from_the_other_owners_has_what_is_pushed_elsewhere() -> None:
+    """home (says: you wait here)   ----  db of the waiter, which is no owner
+    home                            -X--  the other owners: one of them takes the slot over when something is pushed
+    """
+    world = World(32, 256)
+    world.cluster(4)
+    world.run(4.0)
+    nodes = {name: host.node for name, host in world.hosts.items() if host.node is not None and name != "master"}
+    for node in nodes.values():
+        node.settings.change("follow_least", 1 << 30)
+    at = nodes["db4"]
+    key = next(key for key in (b"l%d" % n for n in range(10_000)) if at.view.slots[at.view.slot_of(key)] is None)
+    number = at.view.slot_of(key)
+    (home,) = [name for name, node in nodes.items() if number in node.home.homes]
+    others = [name for name in nodes if name not in (home, "db4")]
+    waiter, pusher = world.connect("db4"), world.connect(others[0])
+    assert waiter is not None
+    assert pusher is not None
+    replies: list[Reply] = []
+    waiter.on_reply = replies.append
+    waiter.send((b"BLPOP", key, b"0"))
+    world.run(world.now + 1.0)
+    world.cuts |= {pair for other in others for pair in ((home, other), (other, home))}
+    world.run(world.now + 1.0)
+    pusher.send((b"RPUSH", key, b"x"))
+    world.run(world.now + 4.0)
+    assert replies == [[key, b"x"]]
+
+
+@pytest.mark.parametrize("waits", ["xread", "blpop", "blmove"])
+def test_who_waits_for_keys_of_several_slots_is_not_woken_in_vain(waits: str) -> None:
+    """home: runs it, and wakes the waiter at once; two other owners, whom that asks, have not heard of it yet. Asked
+    in vain, it would not be woken again: it has been told of that change.
+    """
+    world = World(33, 256)
+    world.cluster(4)
+    world.run(4.0)
+    nodes = {name: host.node for name, host in world.hosts.items() if host.node is not None and name != "master"}
+    for node in nodes.values():
+        node.settings.change("follow_least", 1 << 30)
+    at = nodes["db4"]
+    keys = [key for key in (b"l%d" % n for n in range(1000)) if at.view.slots[at.view.slot_of(key)] is None][:2]
+    number = at.view.slot_of(keys[0])
+    *asked, home = (peer.name for peer in at.view.order[number])
+    world.hosts[home].input(lambda _now: nodes[home].takeover.want([number]))
+    world.run(world.now + 1.0)
+    waiter, pusher = world.connect("db4"), world.connect(home)
+    assert waiter is not None
+    assert pusher is not None
+    replies: list[Reply] = []
+    waiter.on_reply = replies.append
+    if waits == "xread":
+        waiter.send((b"XREAD", b"BLOCK", b"0", b"STREAMS", *keys, b"0", b"0"))
+        change: tuple[bytes, ...] = (b"XADD", keys[0], b"1-1", b"f", b"v")
+    else:
+        waits_for = (b"BLPOP", *keys, b"0") if waits == "blpop" else (b"BLMOVE", *keys, b"LEFT", b"LEFT", b"0")
+        waiter.send(waits_for)
+        change = (b"RPUSH", keys[0], b"x")
+    world.run(world.now + 2.0)
+    asks = at.coordinator.writes, at.reads.ended
+    world.run(world.now + 2.0)
+    assert asks == (at.coordinator.writes, at.reads.ended), "it knows who is home"
+    world.paths = {(home, name): (0.0, 0.1) for name in asked}
+    pusher.send(change)
+    world.run(world.now + 1.0)
+    assert len(replies) == 1
