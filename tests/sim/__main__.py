@@ -39,7 +39,7 @@ def main() -> None:
     if options.burst:
         _bursts(seeds, options.jobs, options.slots, options.trace)
     began = time.monotonic()
-    failed = operations = unknown = gave_up = transactions = aborted = waits = told = done = 0
+    failed = operations = unknown = gave_up = transactions = aborted = waits = told = kept = outdated = done = 0
     work = [(seed, options.seconds, options.slots, options.trace, options.loss, options.transactions) for seed in seeds]
     with multiprocessing.Pool(1 if options.trace else options.jobs) as pool:
         for result in pool.imap_unordered(_run, work):
@@ -51,6 +51,8 @@ def main() -> None:
             aborted += result.aborted
             waits += result.waits
             told += result.told
+            kept += result.kept
+            outdated += result.outdated
             if result.problems:
                 failed += 1
                 print(f"seed {result.seed}: {len(result.problems)} problems, the first ones:")
@@ -67,7 +69,8 @@ def main() -> None:
         f"{done} seeds of {options.seconds:g} virtual seconds with {options.slots} slots"
         f" in {time.monotonic() - began:.0f} s: {failed} failed;"
         f" {operations} operations, {unknown} of unknown outcome, {gave_up} histories too wide to judge;"
-        f" {transactions} transactions, {aborted} aborted, {waits} waits, {told} changes to be told"
+        f" {transactions} transactions, {aborted} aborted, {waits} waits, {told} changes to be told,"
+        f" {kept + outdated} looks at what clients keep, {outdated} of them at what was another by then"
     )
     sys.exit(1 if failed else 0)
 

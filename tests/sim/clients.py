@@ -32,8 +32,8 @@ SLOW_BYTES_PER_S: Final = 20_000
 STABLE: Final = tuple(b"stable:%d" % number for number in range(24))
 """Keys that are there all the time."""
 
-OF_OTHERS: Final = b"tx:", b"{tx}", b"bl:", b"burst:", b"ob:"
-"""Keys that begin so are those of other clients (`transactions`, `waiting`, `burst`, `observing`)."""
+OF_OTHERS: Final = b"tx:", b"{tx}", b"bl:", b"burst:", b"ob:", b"ca:"
+"""Keys that begin so are those of other clients (`transactions`, `waiting`, `burst`, `observing`, `caching`)."""
 
 NOTHING_DONE: Final = ("NOQUORUM", "CLUSTERDOWN")
 

@@ -21,6 +21,7 @@ from peerkv.store import values
 from peerkv.store.values.held import Held
 from peerkv.transactions import settling
 from tests.sim.burst import Load
+from tests.sim.caching import Caching
 from tests.sim.checker import Violation
 from tests.sim.clients import NOTHING_DONE, Client, Scanner, operations_of
 from tests.sim.history import GaveUp, Operation, histories, violation
@@ -69,6 +70,10 @@ class Result:
     """For elements, that ended with one or without."""
     told: int = 0
     """Changes of which subscribers were to be told."""
+    kept: int = 0
+    """Looks at what a client keeps that found it as it is, ..."""
+    outdated: int = 0
+    """... or as it was, so that the client was to be told."""
     gave_up: int = 0
     faults: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -121,6 +126,7 @@ class Scenario:
         """It is under way, and nothing else happens to a node."""
         self.waiting = Waiting() if seed % 3 == 0 and not self.flushes else None
         self.observing = Observing() if seed % 11 == 5 and not (crowded or self.flushes) else None
+        self.caching = Caching() if seed % 17 == 14 and not crowded else None
 
     def connect(self, rng: Random, favourite: str = "") -> Connection | None:
         """A client's connection to that node if it can be, or to any."""
@@ -181,6 +187,8 @@ class Scenario:
             self.waiting.begin(self)
         if self.observing is not None:
             self.observing.begin(self)
+        if self.caching is not None:
+            self.caching.begin(self)
         if self.scans:
             world.after(0.0, Scanner(self).begin)
         if self.bursts:
@@ -201,6 +209,8 @@ class Scenario:
             self._end_waiting(self.waiting)
         if self.observing is not None:
             self._end_observing(self.observing)
+        if self.caching is not None:
+            self._end_caching(self.caching)
         for keys, history in histories(self.operations).items():
             self._judge(keys, history)
 
@@ -255,6 +265,13 @@ class Scenario:
         if self.quiet:
             self.result.problems += load.refusals
         self.result.told = sum([change.done is True for change in load.changes.values()])
+
+    def _end_caching(self, load: Caching) -> None:
+        load.judge(self)
+        self.result.problems += load.problems
+        if self.quiet:
+            self.result.problems += load.refusals
+        self.result.kept, self.result.outdated = load.fresh, load.stale
 
     def commits(self, host: Host) -> None:
         """A node is about to be asked for a transaction."""
