@@ -464,7 +464,7 @@ TELLS: Final[dict[str, Tell]] = {
         rows=True,
         in_any_epoch=True,
     ),
-    "flushed": Tell("", "dispatcher.tracking.flushed", ()),
+    "flushed": Tell("", "dispatcher.tracking.flushed", (), in_any_epoch=True),
     "channels": Tell(
         "kind, [channel], begins 0 ends 1 anew 2",
         "dispatcher.channels.hear",
@@ -484,7 +484,7 @@ TELLS: Final[dict[str, Tell]] = {
         "classes, since", "dispatcher.notifications.hear", (number(0, CLASSES_MAX), natural), in_any_epoch=True
     ),
     "over": Tell("[ticket]", "settling.over", (_any_tickets,)),
-    "scripts": Tell("", "dispatcher.queueing.scripts.forget", ()),
+    "scripts": Tell("", "dispatcher.queueing.scripts.forget", (), in_any_epoch=True),
     "topology": Tell("topology", "", (_any_list,)),
 }
 

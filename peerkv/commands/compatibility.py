@@ -29,8 +29,9 @@ DIFFERS: Final[dict[str, str]] = {
     "client|no-evict": "where all clients together hold too much, such a client is closed last",
     "client|no-touch": "nothing is evicted here by its age: it is noted, and shown by CLIENT LIST",
     "client|pause": "clients of this node only; PEERKV and CLIENT UNPAUSE are let through",
-    "client|tracking": "of scripts the keys that they declare are tracked; NOLOOP does not hold for what a"
-    " transaction or script changes; where a home is lost, clients are told to forget what they have;"
+    "client|tracking": "of scripts the keys that they declare are tracked; a hash whose fields have deadlines is to be"
+    " forgotten as soon as it is read, and with BCAST nothing is told of fields that expire; where a home is lost,"
+    " clients are told to forget what they have;"
     " redis-py's own cache asks for a server that says it is 7.4, as this one does not",
     "client|unblock": "of this node",
     "cluster|info": "the whole cluster is one, whichever owner answers; nobody is a replica of another",
