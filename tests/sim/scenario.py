@@ -51,7 +51,9 @@ ABORT_KEPT_MS: Final = 30_000
 FINAL: Final = 900
 """Numbers of clients that look in the end begin here, ..."""
 FINAL_S: Final = 3.0
-"""... and so long they have for it."""
+"""... and so long they have for it, at most."""
+READ_S: Final = 5.0
+"""Reads of all keys there ever were are answered within this."""
 
 
 @dataclass
@@ -230,11 +232,12 @@ class Scenario:
         ends: list[Outcome] = []
         for number, (name, host) in enumerate(world.hosts.items()):
             if host.node is not None:
-                before = len(ends)
+                found: list[Outcome] = []
                 worker = Worker(self, load, FINAL + number, inf)
-                worker.at_last(name, load.final(worker), ends.append)
-                world.run(world.now + FINAL_S)
-                if len(ends) == before:
+                worker.at_last(name, load.final(worker), found.append)
+                world.run_until(found.__len__, FINAL_S)
+                ends += found
+                if not found:
                     self.result.problems.append(f"{name} has not answered in the end")
         return ends
 
@@ -580,24 +583,26 @@ class Scenario:
 
     def _read_everything(self) -> None:
         """Every key from every node; what they say belongs to the history."""
+        for name in self.world.hosts:
+            connection = self.world.connect(name)
+            if connection is not None:
+                self._read_all(name, connection)
+
+    def _read_all(self, name: str, connection: Connection) -> None:
         world = self.world
-        for name in world.hosts:
-            connection = world.connect(name)
-            if connection is None:
-                continue
-            keys = sorted(self.keys)
-            replies: list[Reply] = []
-            connection.on_reply = replies.append
-            began = world.now
-            connection.send(*map(whole_of, keys))
-            world.run(world.now + 5.0)
-            if len(replies) < len(keys):
-                self.result.problems.append(f"{name} has answered {len(replies)} of {len(keys)} reads")
-            for key, reply in zip(keys, replies, strict=False):
-                if isinstance(reply, ReplyError) and not reply.text.startswith("WRONGTYPE"):
-                    self.result.problems.append(f"{name} says to a read of {key!r}: {reply.text}")
-                else:
-                    self.operations.append(Operation(began, world.now, whole_of(key), reply))
+        keys = sorted(self.keys)
+        replies: list[Reply] = []
+        connection.on_reply = replies.append
+        began = world.now
+        connection.send(*map(whole_of, keys))
+        world.run_until(lambda: len(replies) == len(keys), READ_S)
+        if len(replies) < len(keys):
+            self.result.problems.append(f"{name} has answered {len(replies)} of {len(keys)} reads")
+        for key, reply in zip(keys, replies, strict=False):
+            if isinstance(reply, ReplyError) and not reply.text.startswith("WRONGTYPE"):
+                self.result.problems.append(f"{name} says to a read of {key!r}: {reply.text}")
+            else:
+                self.operations.append(Operation(began, world.now, whole_of(key), reply))
 
 
 def run_seed(seed: int, seconds: float, slots: int = SLOTS, *, tracing: bool = False, crowded: bool = False) -> Result:

@@ -618,6 +618,15 @@ class World:
             self.step()
         self.now = until
 
+    def run_until(self, what: Callable[[], object], within: float) -> None:
+        """Until something is so, or so many seconds have passed."""
+        until = self.now + within
+        while not what():
+            if not self._events or self._events[0][0] > until:
+                self.now = until
+                return
+            self.step()
+
     def step(self) -> None:
         """What comes next."""
         time, _, run, arguments = heapq.heappop(self._events)
