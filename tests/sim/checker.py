@@ -64,8 +64,8 @@ class Checked:
     def __init__(self, history: History, name: str) -> None:
         self.history = history
         self.name = name
-        self.begun: dict[tuple[int, int], list[Written]] = {}
-        """(slot, position) of changes in this turn, and what they have written."""
+        self.begun: dict[int, dict[int, list[Written]]] = {}
+        """By slot and position what the changes of this turn have written."""
         self.installed: dict[int, dict[bytes, tuple[int, Any, int]]] = {}
         """Copies that were put in place in this turn, and what is kept of their values, which may be changed in it."""
 
@@ -85,8 +85,9 @@ class Checked:
         cluster, copies = topology.cluster_id, node.view.copies
         begun, self.begun = self.begun, {}
         installed, self.installed = self.installed, {}
-        for (slot, position), written in begun.items():
-            self.history.change(self.name, cluster, slot, position, written)
+        for slot, changes in begun.items():
+            for position, written in changes.items():
+                self.history.change(self.name, cluster, slot, position, written)
             home = node.home.homes.get(slot)
             if home is not None and home.ballot != copies.promised[slot]:
                 raise Violation(f"{self.name} is home of slot {slot} under a ballot that its copy has not promised")
@@ -100,10 +101,12 @@ class Checked:
         for slot, home in node.home.homes.items():
             if home.ballot != copies.promised[slot]:
                 raise Violation(f"{self.name} is home of slot {slot} under {home.ballot}, not {copies.promised[slot]}")
-        for number, slot in enumerate(copies.slots):
-            position, cells = copies.positions[number], copies.cells[number]
-            if position >> SEQUENCE_BITS > copies.promised[number]:
+        columns = zip(copies.slots, copies.positions, copies.promised, copies.cells, strict=True)
+        for number, (slot, position, promised, cells) in enumerate(columns):
+            if position >> SEQUENCE_BITS > promised:
                 raise Violation(f"{self.name}'s copy of slot {number} is beyond what it has promised")
+            if not cells and slot is not None and not slot.tombstones:  # most of them
+                continue
             if cells and max([cell[0] for cell in cells.values()]) > position:
                 raise Violation(f"{self.name}'s copy of slot {number} has versions beyond its position")
             if slot is None:
@@ -124,7 +127,7 @@ class _Positions(list[int]):
         assert isinstance(slot, int), "positions are written one by one"
         super().__setitem__(slot, to)
         if to:
-            self._checked.begun.setdefault((slot, to), [])
+            self._checked.begun.setdefault(slot, {}).setdefault(to, [])
 
 
 class _Promised(list[int]):
@@ -151,8 +154,7 @@ class _CellsBySlot(list[dict[bytes, Cell]]):
     def __setitem__(self, slot: SupportsIndex | slice, cells: Any) -> None:
         assert isinstance(slot, int), "copies are installed one by one"
         checked = self._checked
-        for begun in [begun for begun in checked.begun if begun[0] == slot]:
-            del checked.begun[begun]
+        checked.begun.pop(slot, None)
         super().__setitem__(slot, _Cells(checked, slot, cells))
         checked.installed[slot] = {key: (cell[0], _kept(cell[1]), cell[2]) for key, cell in cells.items()}
 
@@ -167,10 +169,10 @@ class _Cells(dict[bytes, Cell]):
 
     def __setitem__(self, key: bytes, cell: Cell) -> None:
         version, value, deadline = cell
-        begun = self._checked.begun.get((self._slot, version))
-        if begun is None:
+        begun = self._checked.begun.get(self._slot)
+        if begun is None or version not in begun:
             raise Violation(f"{self._checked.name} writes a cell of slot {self._slot} at no position of its own")
-        begun.append((key, _kept(value), deadline))
+        begun[version].append((key, _kept(value), deadline))
         super().__setitem__(key, cell)
 
     def __delitem__(self, key: bytes) -> None:
