@@ -6,7 +6,8 @@ STAMP := $(VENV)/.installed
 SEEDS ?= 200
 SEQUENCES ?= 5000
 JOBS ?= $(shell nproc)
-# Many tests wait for processes of their own: two at a time on each processor. Those that nothing may disturb come last.
+# Many tests wait for processes of their own: two at a time on each processor. Behind them come those that put clusters
+# under load, one on each processor, and last those that nothing may disturb.
 WORKERS := $(shell expr 2 \* $(JOBS))
 
 # Many tests are of real processes, and share the processors with others: what fails has one more try, by itself.
@@ -25,7 +26,9 @@ run: $(STAMP)
 	@$(BIN)/peerkv up
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup -m "not alone" || $(AGAIN) -m "not alone"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder -m "not few and not alone" \
+		|| $(AGAIN) -m "not few and not alone"
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m few || $(AGAIN) -m few
 	$(BIN)/python -m pytest -q -m alone || $(AGAIN) -m alone
 
 check: $(STAMP)

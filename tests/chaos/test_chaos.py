@@ -13,7 +13,7 @@ import trio
 
 from bench.processes import Cluster, cluster
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.few
 
 LOAD_S = 1.0
 """Load before the fault, and so long again after it."""

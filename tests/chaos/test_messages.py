@@ -10,7 +10,7 @@ import redis
 
 from bench.processes import Cluster, cluster
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.few
 
 MESSAGES = 600
 """Of each publisher; the node is killed when a third of them are sent."""

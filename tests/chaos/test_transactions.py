@@ -13,7 +13,7 @@ import trio
 from bench.processes import Cluster, cluster
 from tests.chaos.test_chaos import Client
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.few
 
 ACCOUNTS = [b"account:%d" % number for number in range(60)]
 OPENING = 1000

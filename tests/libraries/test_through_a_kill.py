@@ -22,7 +22,7 @@ DEAD_S = 0.5
 BEFORE_S = 1.5
 PATIENCE_S = 90
 
-pytestmark = [pytest.mark.alone, pytest.mark.skipif(not PYTHON.exists(), reason="make libraries installs them")]
+pytestmark = [pytest.mark.few, pytest.mark.skipif(not PYTHON.exists(), reason="make libraries installs them")]
 
 
 @contextmanager
