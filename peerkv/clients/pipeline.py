@@ -71,7 +71,7 @@ SESSIONS_PER_UNIT: Final = 4
 BYTES_PER_UNIT: Final = 1 << 13
 """Of what commands of the connection answer."""
 
-READ, WRITE = Kind.READ, Kind.WRITE
+READ, WRITE, SESSION = Kind.READ, Kind.WRITE, Kind.SESSION
 UNVERBS: Final = {"unsubscribe": CHANNELS, "punsubscribe": PATTERNS, "sunsubscribe": SHARDS}
 LISTENING: Final = frozenset({*VERBS, *UNVERBS})
 BY_ITSELF: Final = LISTENING | {"monitor"}
@@ -291,7 +291,8 @@ class Dispatcher:
                     written[number] = write(number, request, batch, index, before)
                     session.last_slot = number
             else:
-                goes_on, rest = self._run_other(command, request, batch, index)
+                run = self._run_own if kind is SESSION else self._run_other
+                goes_on, rest = run(command, request, batch, index)
                 if not goes_on:
                     return rest
                 ordinary = session.ordinary
@@ -470,11 +471,9 @@ class Dispatcher:
     def _run_other(
         self, command: Command, request: list[bytes], batch: Batch, index: int
     ) -> tuple[bool, list[list[bytes]] | None]:
-        """Run a command of the connection, of many slots, or of all of them. Returns whether the batch goes on, and, if
-        it does not, what is left to be run."""
+        """Run a command of many slots, or of all of them, or what is for others to wait for. Returns whether the batch
+        goes on, and, if it does not, what is left to be run."""
         kind = command.kind
-        if kind is Kind.SESSION and not _asks_cluster(request):
-            return self._run_own(command, request, batch, index)
         if kind is Kind.SPREAD:
             return self._run_spread(command, request, batch, index)
         if self._barrier(command, batch, index):
@@ -518,7 +517,9 @@ class Dispatcher:
     def _run_own(
         self, command: Command, request: list[bytes], batch: Batch, index: int
     ) -> tuple[bool, list[list[bytes]] | None]:
-        """... of the connection."""
+        """Likewise, a command of the connection."""
+        if command.name == "cluster" and _asks_cluster(request):
+            return self._run_other(command, request, batch, index)
         session = batch.session
         protocol = session.protocol
         by_itself = command.name in BY_ITSELF
@@ -647,7 +648,7 @@ def _of_keys(request: Sequence[bytes]) -> bool:
 
 def _asks_cluster(request: Sequence[bytes]) -> bool:
     """Whether this CLUSTER command is a question to the owners of a slot."""
-    if request[0].upper() != b"CLUSTER" or len(request) < 3:
+    if len(request) < 3:
         return False
     subcommand = request[1].upper()
     return (subcommand == b"COUNTKEYSINSLOT" and len(request) == 3) or (
