@@ -81,7 +81,7 @@ STEPS = [
     "0 client tracking on bcast prefix a prefix b:|1 set ab 1|0 ping|1 set b 1|0 ping|1 set b:1 1|0 ping|1 del nothing",
     "0 client tracking on bcast noloop|0 set a 1|0 ping|1 set a 2|0 ping|0 client trackinginfo",
     "0 client tracking on bcast prefix a|1 flushall|0 ping",
-    "0 client tracking on bcast prefix x|1 multi|1 set xa 1|1 incr xb|1 set y 1|1 exec|0 ping",
+    "0 client tracking on bcast prefix x|1 multi|1 set x{t}a 1|1 incr x{t}b|1 set y 1|1 exec|0 ping",
     "2 hello 3|0 client tracking on bcast redirect OTHER prefix a|1 set ab 1|2 ping|0 ping|0 client trackinginfo",
     (
         "0 client tracking|0 client tracking x|0 client tracking on x|0 client tracking on redirect"

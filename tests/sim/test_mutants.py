@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,13 +12,16 @@ import pytest
 from peerkv.agreement.coordinator import Coordinator
 from peerkv.agreement.home import reply_of
 from peerkv.agreement.journal import Journal
+from peerkv.agreement.peer import Peer
 from peerkv.agreement.progress import Progress
 from peerkv.agreement.reads import Budget, Reads
 from peerkv.agreement.replica import Replica
 from peerkv.agreement.takeover import Takeover
+from peerkv.agreement.tracked import Tracked
 from peerkv.agreement.view import View
 from peerkv.cbor import FORMER
 from peerkv.clients.blocking import Blocking
+from peerkv.clients.broadcasting import Broadcasting
 from peerkv.clients.underway import UnderWay
 from peerkv.kernel.slot import Slot
 from peerkv.resp import Reply
@@ -231,6 +235,37 @@ def test_mutants_are_caught(
         if run_seed(seed, 20.0, 256).problems:
             return
     pytest.fail(f"{mutant.__name__} went unnoticed through {SEEDS_MAX} seeds")
+
+
+def tell_of_most_changes(patch: pytest.MonkeyPatch) -> None:
+    """Of some changes those are not told that have read what was there before (C1)."""
+    whole, count = Tracked._tell, itertools.count()
+
+    def tell(self: Tracked, peer: Peer, key: bytes, process: int, ticket: int) -> None:
+        if next(count) % 4:
+            whole(self, peer, key, process, ticket)
+
+    patch.setattr(Tracked, "_tell", tell)
+
+
+def broadcast_most_changes(patch: pytest.MonkeyPatch) -> None:
+    """Nor those that want to be told of every change (C6)."""
+    whole, count = Broadcasting._observe, itertools.count()
+
+    def observe(self: Broadcasting, notices: Sequence[Any]) -> None:
+        if next(count) % 4:
+            whole(self, notices)
+
+    patch.setattr(Broadcasting, "_observe", observe)
+
+
+@pytest.mark.parametrize("mutant", [tell_of_most_changes, broadcast_most_changes])
+def test_a_change_that_is_not_told_is_noticed_by_what_clients_keep(
+    mutant: Callable[[pytest.MonkeyPatch], None], patch: pytest.MonkeyPatch
+) -> None:
+    """The seed has clients that keep what they read, and no faults, which would have them forget it all the same."""
+    mutant(patch)
+    assert any("keeps" in problem for problem in run_seed(269, 8.0, 256).problems)
 
 
 def test_asking_the_old_owners_only_is_caught(patch: pytest.MonkeyPatch) -> None:
