@@ -18,7 +18,7 @@ from peerkv.settings import Role
 
 Address = tuple[str, int]
 
-PROTOCOL_VERSIONS: Final = (4, 4)
+PROTOCOL_VERSIONS: Final = (5, 5)
 """The oldest and the newest wire version that this program speaks."""
 
 
