@@ -29,8 +29,9 @@ def alone() -> Alone:
 
 @pytest.fixture
 def slowlog() -> Iterator[Slowlog]:
-    """The process's, as it was before when the test is over."""
+    """The process's, as it is by default, whatever another test has set; as it was before when the test is over."""
     before = SLOWLOG.stopwatch, SLOWLOG.threshold_us, SLOWLOG.max_entries
+    SLOWLOG.threshold_us, SLOWLOG.max_entries = Slowlog().threshold_us, Slowlog().max_entries
     SLOWLOG.entries.clear()
     yield SLOWLOG
     SLOWLOG.stopwatch, SLOWLOG.threshold_us, SLOWLOG.max_entries = before

@@ -16,7 +16,16 @@ from peerkv.store.scratch import Scratch
 from tests.commands.keyspace import NOW, Theirs, requests_of, sequences
 
 CLASSES = b"KEg$lshztnm"
-TELL_NOTHING = {"xack", "sort_ro", "peerkv.exec", "peerkv.hold", "peerkv.try", "peerkv.decide", "peerkv.release"}
+TELL_NOTHING = {
+    "xack",
+    "sort_ro",
+    "peerkv.exec",
+    "peerkv.hold",
+    "peerkv.try",
+    "peerkv.commit",
+    "peerkv.decide",
+    "peerkv.release",
+}
 TELL_NOTHING |= {"peerkv.forget", "peerkv.keep", "peerkv.library", "peerkv.clear"}
 """WRITE commands, and parts of commands, by themselves; what FLUSHALL does Redis does not tell either."""
 
