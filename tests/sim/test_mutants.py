@@ -271,7 +271,7 @@ def test_a_change_that_is_not_told_is_noticed_by_what_clients_keep(
 def test_asking_the_old_owners_only_is_caught(patch: pytest.MonkeyPatch) -> None:
     """By transactions on few keys."""
     ask_the_old_owners_only(patch)
-    assert any(run_seed(seed, 20.0, 256, crowded=True).problems for seed in (1, 2))
+    assert any(run_seed(seed, 20.0, 256, crowded=True).problems for seed in (6, 1))
 
 
 def stale_reads_of_who_has_no_copy() -> int:
