@@ -35,8 +35,10 @@ def test_epochs_that_nodes_enter_late(seed: int, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("peerkv.node.ENTERED_AT_ONCE", 0)
     monkeypatch.setattr("peerkv.node.ENTERING_PAUSE_S", 0.03)
     _part.cache_clear()
-    assert run_seed(seed, 8.0, 256).problems == []
-    _part.cache_clear()
+    try:
+        assert run_seed(seed, 8.0, 256).problems == []
+    finally:
+        _part.cache_clear()
 
 
 def test_the_same_seed_is_the_same_run() -> None:
