@@ -292,6 +292,8 @@ class Worker:
             self._end()
         elif isinstance(step, float):
             world.after(step, self._go_on_with, job)
+        elif not step:
+            self._go_on([])
         else:
             self._awaited, self._answers = len(step), []
             world.after(PATIENCE_S, self._lose_patience, self._answers)

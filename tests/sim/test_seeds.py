@@ -27,6 +27,11 @@ def test_a_seed_with_all_slots() -> None:
     assert run_seed(1, 8.0, 16384).problems == []
 
 
+def test_a_seed_in_which_no_list_was_begun() -> None:
+    """Its clients of transactions have nothing to read in the end; they waited for the answers to nothing."""
+    assert run_seed(1810704, 3.0, 256).problems == []
+
+
 @pytest.mark.parametrize("seed", [2, 1004])
 def test_epochs_that_nodes_enter_late(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With all slots and many members it takes turns to work out who owns what; each node goes by the last epoch until
