@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -294,6 +295,21 @@ def test_e1_who_is_about_to_enter_an_epoch_and_hears_of_a_later_one_enters_that(
     entering.node._learn_topology(first, peer, 0)
     entering.world.run(entering.world.now + 0.1)
     assert entering.entered == [last]
+
+
+def test_e1_who_is_told_again_and_again_of_the_epoch_that_it_is_about_to_enter_enters_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each telling began the work anew: a proposer, whose proposal is decided four times a second, never came to an end
+    of it."""
+    monkeypatch.setattr("peerkv.node.ENTERING_PAUSE_S", 0.01)
+    entering = Entering(monkeypatch)
+    joint = entering.joint("e1")
+    for _ in range(50):
+        if not entering.entered:
+            entering.node._decided(replace(joint))
+        entering.world.run(entering.world.now + 0.015)
+    assert entering.entered[:1] == [joint]
 
 
 def test_e1_an_epoch_of_a_cluster_that_is_no_more_is_not_entered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from peerkv.clients import keyspace
 from peerkv.clients.keyspace import Counts, Keyspace
+from peerkv.databases import RECORD
 from tests.clients.alone import Alone, Client
 
 KEYS = [b"key:%d" % number for number in range(100)]
@@ -72,5 +73,8 @@ def test_many_keys_of_other_databases_are_counted_some_at_a_time(alone: Alone) -
 
 def test_what_the_cluster_keeps_as_keys_is_nobodys(alone: Alone) -> None:
     client = Client(alone)
-    client.ask((b"MSETNX", *[word for key in [b"key:%d" % n for n in range(20)] for word in (key, b"x")]))
+    client.ask(*[(b"SET", b"key:%d" % n, b"x") for n in range(20)])
+    slot = alone.node.view.slots[7]
+    assert slot is not None
+    slot.apply(slot.position + 1, [(RECORD + b"decision:%d" % n, b"C", 0) for n in range(3)])
     assert told(client) == b"# Keyspace\r\ndb0:keys=20,expires=0,avg_ttl=0\r\n"
